@@ -1,0 +1,53 @@
+"""All knowledge of what is wrong with which version of what.
+
+``tests/test_compat.py`` pins every upstream behaviour named here, so that an upgrade of
+RecBole, numpy or ray shows up as a failing test and not as a wrong result.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+
+import numpy as np
+
+RECBOLE_VERSION = "1.2.1"
+
+# RecBole 1.2.1 reads these names all over its code; Config.compatibility_settings sets
+# the first group from the second, which numpy 2 removed (AttributeError on every run).
+_ALIASES = {
+    "bool": np.bool_,
+    "int": np.int_,
+    "float": np.float64,
+    "complex": np.complex128,
+    "object": np.object_,
+    "str": np.str_,
+    "long": np.int_,
+    "unicode": np.str_,
+    "float_": np.float64,
+    "complex_": np.complex128,
+    "unicode_": np.str_,
+}
+
+
+def prepare() -> None:
+    """Give numpy the names that RecBole 1.2.1 expects. Idempotent; overwrites nothing.
+
+    ``np.long`` means C long in numpy 2 and has the same width as ``np.int_`` on the
+    platforms RecBole uses it for (index arrays), so an existing name is left alone.
+    """
+    for name, value in _ALIASES.items():
+        if name not in np.__dict__:
+            setattr(np, name, value)
+    # RecBole's column-wise fillna(inplace=True) (pandas 3 is excluded for it) and its
+    # torch.cuda.amp.GradScaler: nothing a user could do about them, printed on every run.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+
+
+def ray_installed() -> bool:
+    """Tell whether ray can be found, without importing it.
+
+    RecBole's ``quick_start`` imports ray at its top; this package never imports that
+    module. Only tuning needs ray.
+    """
+    return importlib.util.find_spec("ray") is not None

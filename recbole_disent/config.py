@@ -1,0 +1,225 @@
+"""Configuration: RecBole's, plus this package's models, properties, data sets and checks."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import ModelType
+
+from recbole_disent import compat, known_keys, registry, settings
+from recbole_disent.errors import UserError, as_user_error, nearest
+
+# RecBole keys that read or write pickles, which this package never does.
+_PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+
+
+class Config(RecBoleConfig):
+    """RecBole's configuration with this package's defaults and checks.
+
+    Priority: command line > ``config_dict`` > files (a later one wins) > data-set config >
+    model properties > overall. All checks are done here, before any data are read.
+
+    Args:
+        model: name of a model, or a model class.
+        dataset: name of a data set: the folder below ``data_path``.
+        config_file_list: YAML files.
+        config_dict: keys and values.
+        cmd_args: command-line words ``--key=value``. Unlike RecBole's, this class never
+            looks at ``sys.argv`` by itself, so that it can be used from any program.
+
+    Raises:
+        UserError: unknown key, wrong value, unknown model or missing data set.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        dataset: str | None = None,
+        config_file_list: list[str] | None = None,
+        config_dict: dict[str, Any] | None = None,
+        cmd_args: list[str] | None = None,
+    ) -> None:
+        self._cmd_args = list(cmd_args or [])
+        self._sources: dict[str, str] = {}
+        with as_user_error("configuration"):
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        _check_fields(self)
+
+    # -- reading -----------------------------------------------------------------------
+
+    def compatibility_settings(self) -> None:
+        """Replace RecBole's, which fails on numpy 2."""
+        compat.prepare()
+
+    def _load_config_files(self, file_list: list[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list or []:
+            try:
+                found = settings.load_yaml(Path(file).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise UserError(f"config file '{file}': {error.strerror}") from error
+            except yaml.YAMLError as error:
+                raise UserError(f"config file '{file}': no YAML: {' '.join(str(error).split())}") from error
+            if not isinstance(found, dict):
+                raise UserError(f"config file '{file}': expected lines 'key: value', got {found!r}")
+            self._sources.update(dict.fromkeys(found, f"file '{file}'"))
+            merged.update(found)
+        return merged
+
+    def _load_variable_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        self._sources.update(dict.fromkeys(config_dict, "config_dict"))
+        return self._convert_config_dict(config_dict)
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for word in self._cmd_args:
+            key, equals, value = word.removeprefix("--").partition("=")
+            if not word.startswith("--") or not equals or not key:
+                raise UserError(f"command line: got '{word}', expected --key=value")
+            if found.get(key, value) != value:
+                raise UserError(f"command line: --{key} is given twice, as {found[key]} and {value}")
+            found[key] = value
+        self._sources.update(dict.fromkeys(found, "command line"))
+        return self._convert_config_dict(found)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Turn text into Python values. RecBole's ``eval`` is replaced by literals only."""
+        for key, value in config_dict.items():
+            if isinstance(value, str):
+                config_dict[key] = _literal(value)
+        return config_dict
+
+    # -- merging -----------------------------------------------------------------------
+
+    def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
+        given = self.external_config_dict
+        model = model if model is not None else given.get("model")
+        dataset = dataset if dataset is not None else given.get("dataset")
+        for name, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                raise UserError(f"{name}: not given; say --{name}=NAME")
+        model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
+        return model_class.__name__, model_class, str(dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        internal = self.internal_config_dict
+        if internal["MODEL_TYPE"] == ModelType.SEQUENTIAL and internal.get("loss_type") == "CE":
+            # RecBole's own default here is one sampled negative, which it then refuses.
+            internal["train_neg_sample_args"] = None
+        internal.update(settings.defaults(settings.overall()))
+        internal.update(settings.defaults(settings.of_model(model)))
+        file = settings.folder("dataset_configs") / f"{dataset}.yaml"
+        if file.is_file():
+            internal.update(settings.load_yaml(file.read_text(encoding="utf-8")))
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        self._check_external_keys()
+        final = super()._get_final_config_dict()
+        final["eval_args"] = _merged_eval_args(
+            self.internal_config_dict["eval_args"],
+            self.external_config_dict.get("eval_args"),
+            final["eval_mode"],
+        )
+        if final.get("loss_type") != "CE" and "loss_type" in self.external_config_dict:
+            # SASRec with loss_type=BPR needs the sampled negative that CE must not have.
+            if "train_neg_sample_args" not in self.external_config_dict and not final["train_neg_sample_args"]:
+                final["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+        return final
+
+    def _check_external_keys(self) -> None:
+        ours = {**settings.overall(), **settings.of_model(self.model)}
+        internal = self.internal_config_dict
+        known = {*internal, *known_keys.of_framework(), *known_keys.of_class(self.model_class)}
+        for key, value in self.external_config_dict.items():
+            source = self._sources.get(key, "configuration")
+            if key not in known:
+                raise UserError(
+                    f"{source}: the key '{key}' is known neither to RecBole nor to {self.model}"
+                    f"{nearest(key, known)}"
+                )
+            if key in _PICKLES and value:
+                raise UserError(
+                    f"{source}: '{key}' is not supported, since it stores Python pickles; "
+                    "leave it out: data are prepared in seconds"
+                )
+            if key in ours:
+                try:
+                    self.external_config_dict[key] = ours[key].check(value)
+                except UserError as error:
+                    raise UserError(f"{source}: {error}") from None
+            elif key in internal:
+                _check_like_default(source, key, value, internal[key])
+
+    def _set_default_parameters(self) -> None:
+        super()._set_default_parameters()
+        self.final_config_dict["data_path"] = os.path.normpath(self.final_config_dict["data_path"])
+
+
+def _literal(text: str) -> Any:
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    if lowered in ("none", "null", "~"):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _check_like_default(source: str, key: str, value: Any, default: Any) -> None:
+    """A RecBole key with a plain default takes a value of that type."""
+    kinds: tuple[type, ...]
+    if isinstance(default, bool):
+        kinds = (bool,)
+    elif isinstance(default, int):
+        kinds = (int,)
+    elif isinstance(default, float):
+        kinds = (int, float)
+    else:
+        return
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        wanted = type(default).__name__
+        raise UserError(f"{source}: {key}: got {value!r}, expected {wanted} (default {default!r})")
+
+
+def _merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> dict[str, Any]:
+    """Fill a partial ``eval_args`` from the protocol, not from RecBole's random split."""
+    if given is not None and not isinstance(given, dict):
+        raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
+    merged = {**default, **(given or {})}
+    if mode is not None:
+        merged["mode"] = mode
+    return merged
+
+
+def _check_fields(config: Config) -> None:
+    """Checks that need more than one key."""
+    metrics = [m.lower() for m in config["metrics"]]
+    name, _, cut = str(config["valid_metric"]).lower().partition("@")
+    if name not in metrics or (cut and not (cut.isdigit() and int(cut) in config["topk"])):
+        raise UserError(
+            f"valid_metric: got {config['valid_metric']!r}, expected one of metrics={config['metrics']} "
+            f"at one of topk={config['topk']}, such as {config['metrics'][0]}@{config['topk'][0]}"
+        )
+    for phase in ("valid", "test"):
+        k = config[f"{phase}_neg_sample_args"]["sample_num"]
+        if k != "none" and max(config["topk"]) > k + 1:
+            raise UserError(
+                f"topk: got {max(config['topk'])}, expected at most {k + 1}: {phase} ranks the held-out "
+                f"item among {k} candidates (eval_args mode '{config['eval_args']['mode'][phase]}')"
+            )
+        if k != "none" and k < 1:
+            raise UserError(f"eval_args mode: got {k} candidates, expected at least 1")
+    if config["epochs"] < 1 or config["train_batch_size"] < 1:
+        key = "epochs" if config["epochs"] < 1 else "train_batch_size"
+        raise UserError(f"{key}: got {config[key]}, expected at least 1")
+    resume = config["resume_file"]
+    if resume is not None and not os.path.isfile(resume):
+        raise UserError(f"resume_file: '{resume}' is not there; give the path of a checkpoint (.pth)")

@@ -1,0 +1,39 @@
+"""What a training step of DisentS2S gets besides RecBole's Interaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class WindowBatch:
+    """Windows of users' training sequences, in groups of like length so that little is padding.
+
+    A window of n items stands for the n - 1 pairs (first t items, reversed rest, item t + 1).
+
+    Attributes:
+        items: per group int64 (B_g, N_g), left-aligned, 0 is padding; N_g is the group's
+            longest window.
+        lengths: per group int64 (B_g,), n >= 2.
+        users: per group int64 (B_g,), internal user id.
+    """
+
+    items: list[Tensor]
+    lengths: list[Tensor]
+    users: list[Tensor]
+
+    def to(self, device: torch.device) -> WindowBatch:
+        """Return the batch on *device*."""
+        move = [[t.to(device, non_blocking=True) for t in part] for part in self._parts()]
+        return WindowBatch(*move)
+
+    def _parts(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        return self.items, self.lengths, self.users
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of (past, future) pairs."""
+        return int(sum(int(lengths.sum()) - len(lengths) for lengths in self.lengths))

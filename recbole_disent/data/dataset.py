@@ -1,0 +1,291 @@
+"""RecBole's data sets with lean loading, lazy histories and vectorised splits."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+from recbole.utils.url import (
+    decide_download,
+    download_url,
+    extract_zip,
+    makedirs,
+    rename_atomic_files,
+)
+from scipy.sparse import coo_matrix
+
+from recbole_disent.data import splits
+from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.corruption import corrupt
+from recbole_disent.data.rows import SequenceRows
+from recbole_disent.data.sequence_store import SequenceStore, time_order
+from recbole_disent.errors import UserError
+
+
+class LeanDataset(Dataset):
+    """What both kinds of data sets share: loading, time order, vectorised splits.
+
+    After :meth:`build` the parts know each other: ``part`` is train, valid or test, and
+    ``history`` holds all events of all users, for candidates and filters.
+    """
+
+    part = "all"
+    # Rows of a user that leave-one-out never holds out.
+    rows_kept = 1
+
+    def _load_feat(self, filepath: str, source: Any) -> Any:
+        separator, encoding = self.config["field_separator"], self.config["encoding"]
+        columns = check_header(filepath, separator, encoding)
+        load, unload = self._get_load_and_unload_col(source)
+        wanted = [
+            (field, kind)
+            for field, kind in columns
+            if (load is None or field in load) and (not unload or field not in unload)
+        ]
+        plain = all(kind in (FeatureType.TOKEN, FeatureType.FLOAT) for _, kind in wanted)
+        if source != FeatureSource.INTERACTION or not plain or len(separator) != 1 or not wanted:
+            return super()._load_feat(filepath, source)
+        self._require_fields(filepath, {field for field, _ in columns})
+        for field, kind in wanted:
+            self.field2source[field] = source
+            self.field2type[field] = kind
+            self.field2seqlen[field] = 1
+            if kind == FeatureType.FLOAT:
+                self.field2bucketnum[field] = 2
+        return read_events(filepath, wanted, separator, encoding)
+
+    def _require_fields(self, filepath: str, found: set[str]) -> None:
+        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+            field = self.config[key]
+            if field and field not in found and (key != "TIME_FIELD" or self._needs_time()):
+                raise UserError(
+                    f"{filepath}, line 1: no column '{field}' ({key}); it has "
+                    f"{', '.join(sorted(found))}"
+                )
+
+    def _needs_time(self) -> bool:
+        return self.config["eval_args"]["order"] == "TO" and not self.config["benchmark_filename"]
+
+    def _download(self) -> None:
+        """As RecBole's, which cannot finish in one process (it waits at a barrier)."""
+        url = self._get_download_url("url")
+        self.logger.info(f"Prepare to download dataset [{self.dataset_name}] from [{url}].")
+        if not decide_download(url):
+            raise UserError(f"dataset '{self.dataset_name}': the download was declined")
+        makedirs(self.dataset_path)
+        path = download_url(url, self.dataset_path)
+        extract_zip(path, self.dataset_path)
+        os.unlink(path)
+        base = os.path.splitext(os.path.basename(path))[0]
+        rename_atomic_files(self.dataset_path, base, self.dataset_name)
+
+    def _change_feat_format(self) -> None:
+        self._exact_times = None
+        if self.config["exact_time"] and self.time_field in self.inter_feat:
+            values = self.inter_feat[self.time_field].to_numpy()
+            self._exact_times = np.asarray(values.tolist(), dtype=np.float64)
+        super()._change_feat_format()
+
+    def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Any]:
+        """RecBole's split, vectorised."""
+        keys = self.inter_feat[group_by].numpy()
+        return self._take(splits.leave_one_out(keys, leave_one_mode, self.rows_kept))
+
+    def split_by_ratio(self, ratios: list[float], group_by: str | None = None) -> list[Any]:
+        """RecBole's split, vectorised."""
+        shares = [ratio / sum(ratios) for ratio in ratios]
+        keys = self.inter_feat[group_by].numpy() if group_by else None
+        cuts = lambda size: self._calcu_split_ids(size, shares)  # noqa: E731
+        return self._take(splits.by_ratio(keys, len(self.inter_feat), cuts, len(ratios)))
+
+    def _take(self, parts: list[np.ndarray]) -> list[Any]:
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[rows]) for rows in parts]
+
+    def build(self) -> list[Any]:
+        """Split into the training, validation and test part.
+
+        Raises:
+            UserError: a part that is needed has no rows.
+        """
+        parts = super().build()
+        for name, dataset in zip(("train", "valid", "test"), parts, strict=True):
+            dataset.part = name
+        if not len(parts[0].inter_feat):
+            raise UserError(
+                f"dataset '{self.dataset_name}': nothing to train on; a sequence needs at least "
+                "two interactions of one user after filtering, a held-out one needs three"
+            )
+        return parts
+
+
+class SequenceDataset(LeanDataset, SequentialDataset):
+    """RecBole's SequentialDataset whose rows are positions in a :class:`SequenceStore`.
+
+    Same histories, targets, lengths and split, in the same order, for every field; memory
+    grows with the interactions and not with interactions x maximum length.
+    """
+
+    trim = False
+
+    def _change_feat_format(self) -> None:
+        super()._change_feat_format()  # RecBole augments here, but not pre-split files
+        # Its own pre-augmented benchmark files carry their histories with them.
+        if self.config["benchmark_filename"] is not None and not self._has_histories():
+            self.data_augmentation()
+
+    def _has_histories(self) -> bool:
+        return self.iid_field + self.config["LIST_SUFFIX"] in self.inter_feat
+
+    def _benchmark_presets(self) -> None:
+        if self._has_histories():
+            super()._benchmark_presets()
+
+    def data_augmentation(self) -> None:
+        """Sort the events once; every event but a user's first becomes a row."""
+        self._check_field("uid_field", "time_field")
+        events = self.inter_feat
+        self._aug_presets()
+        users = events[self.uid_field].numpy()
+        order = self._event_order(users, events)
+        fields = {name: events[name][order] for name in events if name != self.uid_field}
+        store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
+        self.store, self.file_position = store, order
+        position = torch.arange(len(store))
+        rows = position[position > store.starts(position)]
+        suffix = self.config["LIST_SUFFIX"]
+        wanted = self.config["history_fields"]
+        for field in wanted or []:
+            if field not in fields:
+                raise UserError(f"history_fields: got '{field}', expected one of {', '.join(fields)}")
+        lists = {f + suffix: f for f in fields if wanted is None or f in {*wanted, self.iid_field}}
+        self.inter_feat = SequenceRows(
+            store, rows, self.uid_field, self.item_list_length_field, lists, self.max_item_list_len
+        )
+
+    def _event_order(self, users: np.ndarray, events: Interaction) -> np.ndarray:
+        if self.time_field not in events:
+            times = np.zeros(len(users))  # pre-split files without a time: file order
+        elif self._exact_times is not None:
+            times = self._exact_times
+        else:
+            times = events[self.time_field].numpy()
+        times = times if times.ndim == 1 else times[..., 0]
+        if self.benchmark_filename_list is None:
+            return time_order(users, times)
+        # An event of a later file must never stand in the history of an earlier one's.
+        part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
+        return np.lexsort((times, part, users))
+
+    def sort(self, by: Any, ascending: Any = True) -> None:
+        """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
+        rows = self.inter_feat
+        if by == self.time_field and self._exact_times is not None and isinstance(rows, SequenceRows):
+            times = self._exact_times[self.file_position[rows.rows.numpy()]]
+            rows._reindex(torch.from_numpy(np.argsort(times, kind="stable")))
+        else:
+            super().sort(by, ascending)
+
+    def build(self) -> list[Any]:
+        """Split into the training, validation and test part (time order only)."""
+        if self.benchmark_filename_list is not None and not self._has_histories():
+            parts = self._build_from_files()
+        else:
+            parts = super().build()
+        if not isinstance(parts[0].inter_feat, SequenceRows):
+            return parts
+        train = parts[0].inter_feat.rows
+        stops = self.store.offsets[:-1] + 1
+        stops = stops.scatter_reduce(0, self.store.users[train].long(), train + 1, "amax")
+        history = self.store.users.numpy(), self.store.items.numpy()
+        seen = np.arange(len(self.store)) < stops[self.store.users.long()].numpy()
+        if self.config["corruption"]:
+            self._corrupt(seen)
+        for dataset in parts:
+            dataset.train_stops, dataset.history, dataset.seen_in_training = stops, history, seen
+        return parts
+
+    def _build_from_files(self) -> list[Any]:
+        self._change_feat_format()
+        ends = np.cumsum(self.file_size_list)
+        source = self.file_position[self.inter_feat.rows.numpy()]
+        which = np.searchsorted(ends, source, side="right")
+        # In file order, as the user wrote them.
+        order = np.argsort(source, kind="stable")
+        parts = self._take([order[which[order] == p] for p in range(len(ends))])
+        for name, dataset in zip(("train", "valid", "test"), parts, strict=True):
+            dataset.part = name
+        return parts
+
+    def _corrupt(self, seen: np.ndarray) -> None:
+        items = self.store.items.numpy().copy()
+        items[seen] = corrupt(
+            items[seen], self.item_num, self.config["corruption"], self.config["corruption_seed"]
+        )
+        self.store.fields[self.iid_field] = torch.from_numpy(items)
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        rows = self.inter_feat
+        batch = rows.gather(index, self.trim) if isinstance(rows, SequenceRows) else rows[index]
+        return self.join(batch) if join else batch
+
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
+        """RecBole's user x item matrix: each row's target, and each first row's first item."""
+        rows = self.inter_feat
+        if not isinstance(rows, SequenceRows):
+            return super().inter_matrix(form, value_field)
+        first = rows.rows[rows[self.item_list_length_field] == 1] - 1
+        where = torch.cat([rows.rows, first])
+        values = np.ones(len(where)) if value_field is None else self.store.fields[value_field][where]
+        matrix = coo_matrix(
+            (values, (self.store.users[where], self.store.items[where])),
+            shape=(self.user_num, self.item_num),
+        )
+        return matrix if form == "coo" else matrix.asformat(form)
+
+
+class InteractionDataset(LeanDataset):
+    """RecBole's Dataset for general models, with the held-out rows of :class:`SequenceDataset`.
+
+    A user's first interaction is never a target of a sequential model, and the second one
+    must be left for training; so one more row than in RecBole is never held out.
+    """
+
+    rows_kept = 2
+
+    def sort(self, by: Any, ascending: Any = True) -> None:
+        """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
+        if by == self.time_field and self._exact_times is not None:
+            self.inter_feat._reindex(torch.from_numpy(np.argsort(self._exact_times, kind="stable")))
+            self._exact_times = None
+        else:
+            super().sort(by, ascending)
+
+    def build(self) -> list[Any]:
+        """Split into the training, validation and test part."""
+        parts = super().build()
+        sizes = [len(part.inter_feat) for part in parts]
+        history = tuple(
+            np.concatenate([part.inter_feat[field].numpy() for part in parts])
+            for field in (self.uid_field, self.iid_field)
+        )
+        seen = np.arange(sum(sizes)) < sizes[0]
+        if self.config["corruption"]:
+            self._corrupt(parts[0].inter_feat)
+        for dataset in parts:
+            dataset.history, dataset.seen_in_training = history, seen
+        return parts
+
+    def _corrupt(self, train: Interaction) -> None:
+        """Replace the same clicks as in :class:`SequenceDataset`: users ascending, then time."""
+        order = np.argsort(train[self.uid_field].numpy(), kind="stable")
+        items = train[self.iid_field].numpy().copy()
+        items[order] = corrupt(
+            items[order], self.item_num, self.config["corruption"], self.config["corruption_seed"]
+        )
+        train[self.iid_field] = torch.from_numpy(items)

@@ -1,0 +1,37 @@
+"""The one exception that is the user's to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A wrong setting, file or command: one sentence that says what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def nearest(name: str, known: list[str] | set[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to *name*, else ``""``."""
+    by_lower = {k.lower(): k for k in sorted(known)}
+    found = get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[found[0]]}'?" if found else ""
+
+
+@contextmanager
+def as_user_error(what: str) -> Iterator[None]:
+    """Turn an input error of RecBole, met while doing *what*, into a :class:`UserError`.
+
+    RecBole reports bad settings and files with these built-in exceptions; the original
+    stays chained for whoever debugs.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, KeyError, NotImplementedError, OSError, SyntaxError) as error:
+        message = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
+        raise UserError(f"{what}: {' '.join(message.split())}") from error

@@ -1,0 +1,90 @@
+"""Base encoder of DisentS2S: SASRec with one attention head (KDD 2020, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CausalBlock(nn.Module):
+    """Single-head causal self-attention, then a feed-forward net; each with residual and LayerNorm.
+
+    Args:
+        width: D.
+        inner: width inside the feed-forward net.
+        hidden_dropout: dropout on each sub-layer's output.
+        attn_dropout: dropout on attention weights.
+        eps: of both LayerNorms.
+    """
+
+    def __init__(
+        self, width: int, inner: int, hidden_dropout: float, attn_dropout: float, eps: float
+    ) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.attn_norm = nn.LayerNorm(width, eps=eps)
+        self.inner = nn.Linear(width, inner)
+        self.outer = nn.Linear(inner, width)
+        self.ffn_norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(hidden_dropout)
+        self.attn_dropout = attn_dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D); position i sees positions 0..i."""
+        query, key, value = self.qkv(x).unsqueeze(1).chunk(3, dim=-1)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, dropout_p=self.attn_dropout if self.training else 0.0
+        ).squeeze(1)
+        x = self.attn_norm(x + self.dropout(self.out(attended)))
+        return self.ffn_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
+
+
+class CausalEncoder(nn.Module):
+    """Item and position embedding, then causal blocks: one vector z_i per position.
+
+    Sequences are left-aligned: padding (id 0) comes after the last item, where a causal
+    encoder cannot see it. So no mask is needed, the outputs behind the last item are
+    meaningless, and the width of the batch does not change the outputs before it.
+
+    Args:
+        n_items: rows of the item table, row 0 (padding) included.
+        max_length: longest sequence.
+        width, inner, n_layers, hidden_dropout, attn_dropout, eps: as in the properties file.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        max_length: int,
+        width: int,
+        inner: int,
+        n_layers: int,
+        hidden_dropout: float,
+        attn_dropout: float,
+        eps: float,
+    ) -> None:
+        super().__init__()
+        self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
+        self.position_embedding = nn.Embedding(max_length, width)
+        self.input_norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(hidden_dropout)
+        self.blocks = nn.ModuleList(
+            CausalBlock(width, inner, hidden_dropout, attn_dropout, eps) for _ in range(n_layers)
+        )
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Encode item ids.
+
+        Args:
+            items: int64 (B, L), left-aligned, 0 is padding, L <= max_length.
+
+        Returns:
+            z, float (B, L, D); z[:, i] is the state after the items 0..i.
+        """
+        positions = self.position_embedding.weight[: items.shape[1]]
+        x = self.dropout(self.input_norm(self.item_embedding(items) + positions))
+        for block in self.blocks:
+            x = block(x)
+        return x

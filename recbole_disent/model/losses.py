@@ -1,0 +1,110 @@
+"""Losses of DisentS2S as pure functions of tensors (KDD 2020, sections 3.3 and 3.4).
+
+P pairs (past, future, next item), K intentions, width D. Every function returns one value
+per sample and sums or averages nothing, so that the caller decides on the reduction.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _same_group(groups: Tensor) -> Tensor:
+    """(P,) -> (P, P): True where q is another sample of the group of p."""
+    same = groups[:, None] == groups[None]
+    return same.fill_diagonal_(False)
+
+
+def seq2item(phi: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
+    """-ln of the share of the next item among the next items of the batch.
+
+    loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
+             - max over k of h_p . phi_p^(k) / sqrt(D)
+
+    Args:
+        phi: float (P, K, D), intention vectors of the pasts.
+        targets: float (P, D), embedding h of each pair's next item.
+        groups: int64 (P,) or None; samples of one group are not each other's negatives.
+
+    Returns:
+        float (P,).
+    """
+    pairs, intentions, width = phi.shape
+    scores = (phi.flatten(0, 1) @ targets.T * width**-0.5).view(pairs, intentions, pairs)
+    own = scores.diagonal(dim1=0, dim2=2)
+    if groups is not None:
+        scores = scores.masked_fill(_same_group(groups)[:, None], float("-inf"))
+    return scores.flatten(1).logsumexp(-1) - own.amax(0)
+
+
+def seq2seq(past: Tensor, future: Tensor, groups: Tensor | None = None) -> Tensor:
+    """-ln of the share of the own future among the futures of the batch, for each intention.
+
+    loss_pk = logsumexp over q, k' of phi_q^(k')(future) . phi_p^(k)(past) / sqrt(D)
+              - phi_p^(k)(future) . phi_p^(k)(past) / sqrt(D)
+
+    Args:
+        past: float (P, K, D), intention vectors of the pasts.
+        future: float (P, K, D), intention vectors of the reversed futures.
+        groups: int64 (P,) or None; samples of one group are not each other's negatives.
+
+    Returns:
+        float (P, K).
+    """
+    pairs, intentions, width = past.shape
+    scores = past.flatten(0, 1) @ future.flatten(0, 1).T * width**-0.5
+    own = scores.diagonal().view(pairs, intentions)
+    if groups is not None:
+        blocked = _same_group(groups).repeat_interleave(intentions, 0)
+        scores = scores.masked_fill(blocked.repeat_interleave(intentions, 1), float("-inf"))
+    return scores.logsumexp(-1).view_as(own) - own
+
+
+def confident(losses: Tensor, share: float) -> Tensor:
+    """Mask of the samples that are trusted: losses up to the ceil(share * n)-th smallest.
+
+    The threshold is a number, not a function of the losses: no gradient goes through it.
+
+    Args:
+        losses: float, any shape, n values.
+        share: lambda in [0, 1]; 0 trusts none, 1 trusts all.
+
+    Returns:
+        bool, shape of *losses*.
+    """
+    # 0.1 * 30 is 3.0000000000000004 in floating point: the ceiling must not become 4.
+    keep = math.ceil(share * losses.numel() - 1e-9)
+    if keep <= 0:
+        return torch.zeros_like(losses, dtype=torch.bool)
+    values = losses.detach()
+    return values <= values.flatten().kthvalue(keep).values
+
+
+def future_items(phi: Tensor, targets: Tensor, items: Tensor, owner: Tensor) -> Tensor:
+    """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
+
+    For an item f of the future of pair p the next item of p gives way to f, among the next
+    items of the other pairs of the batch:
+
+    loss_f = ln( sum over q != p, k of exp(h_q . phi_p^(k) / sqrt(D))
+                 + sum over k of exp(f . phi_p^(k) / sqrt(D)) )
+             - max over k of f . phi_p^(k) / sqrt(D)
+
+    Args:
+        phi: float (P, K, D).
+        targets: float (P, D), next items.
+        items: float (F, D), embeddings of the future items.
+        owner: int64 (F,), pair of each future item.
+
+    Returns:
+        float (F,).
+    """
+    pairs, intentions, width = phi.shape
+    scores = (phi.flatten(0, 1) @ targets.T * width**-0.5).view(pairs, intentions, pairs)
+    own = torch.eye(pairs, dtype=torch.bool, device=phi.device)[:, None]
+    others = scores.masked_fill(own, float("-inf")).flatten(1).logsumexp(-1)
+    mine = torch.einsum("fkd,fd->fk", phi[owner], items) * width**-0.5
+    return torch.logaddexp(others[owner], mine.logsumexp(-1)) - mine.amax(-1)

@@ -1,0 +1,73 @@
+"""One table of models. What is not in it is RecBole's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import recbole
+
+from recbole_disent.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model of this package is made of; each value is ``module:class``."""
+
+    model: str
+    dataset: str
+    train_loader: str
+
+
+MODELS = {
+    "DisentS2S": ModelSpec(
+        model="recbole_disent.model.disents2s:DisentS2S",
+        dataset="recbole_disent.data.dataset:SequenceDataset",
+        train_loader="recbole_disent.data.dataloader:build_disents2s_loader",
+    ),
+}
+
+# RecBole's sequential models whose loss, gradients and scores do not change when the
+# padding after the longest history of a batch is cut off (tests/test_dataloader.py shows
+# it for each). Models that convolve over, pool over or size a layer by the full width
+# (Caser, NextItNet, LightSANs, ...) are not here and keep it.
+TRIMMABLE = frozenset({"SASRec", "GRU4Rec", "NARM", "BERT4Rec", "CORE", "FPMC", "STAMP"})
+
+
+def load(path: str) -> Any:
+    """Import ``module:name``."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def recbole_models() -> list[str]:
+    """Return the names of RecBole's models: those with default values in its properties."""
+    folder = Path(recbole.__file__).parent / "properties" / "model"
+    return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def get_model(name: str) -> type[Any]:
+    """Return the class of a model of this package or of RecBole.
+
+    Raises:
+        UserError: no such model, or one whose library is not installed.
+    """
+    if name in MODELS:
+        return load(MODELS[name].model)
+    names = recbole_models()
+    if name not in names:
+        ours = ", ".join(MODELS)
+        raise UserError(
+            f"model '{name}' is not known{nearest(name, {*MODELS, *names})} "
+            f"(this package: {ours}; RecBole: {', '.join(names)})"
+        )
+    from recbole.utils import get_model as recbole_model
+
+    try:
+        return recbole_model(name)
+    except ImportError as error:
+        raise UserError(
+            f"model '{name}' needs the package '{error.name}': pip install {error.name}"
+        ) from error

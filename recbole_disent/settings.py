@@ -1,0 +1,149 @@
+"""Default values and their meaning, read from ``properties/*.yaml``: the only home of defaults.
+
+A line of such a file is ``key: value  # (type in range) meaning [source]``. The part in
+parentheses is the rule that a user's value is checked against; README's tables are made
+from the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_disent.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+_RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
+_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
+
+
+def folder(name: str) -> Path:
+    """Return the folder ``properties`` or ``dataset_configs``: in the wheel, else in the checkout."""
+    for base in (_PACKAGE, _PACKAGE.parent):
+        if (base / name).is_dir():
+            return base / name
+    raise FileNotFoundError(f"the installed package lacks its folder '{name}': install it again")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configuration key of this package: its default, its rule and its meaning."""
+
+    key: str
+    default: Any
+    types: tuple[str, ...]
+    choices: tuple[str, ...]
+    bounds: str
+    meaning: str
+
+    @property
+    def rule(self) -> str:
+        """The rule in words, as it stands in the file."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        return " or ".join(self.types) + (f" in {self.bounds}" if self.bounds else "")
+
+    def check(self, value: Any) -> Any:
+        """Return *value* (an int as float where a float is asked for).
+
+        Raises:
+            UserError: the value breaks the rule.
+        """
+        if self.choices:
+            if value not in self.choices:
+                raise self._error(value)
+            return value
+        for name in self.types:
+            if name == "null" and value is None:
+                return value
+            if name == "float" and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            wanted = _TYPES.get(name)
+            if wanted and isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool):
+                if not self._inside(value):
+                    raise self._error(value)
+                return value
+        raise self._error(value)
+
+    def _error(self, value: Any) -> UserError:
+        return UserError(
+            f"{self.key}: got {value!r}, expected {self.rule} (default {self.default!r})"
+        )
+
+    def _inside(self, value: Any) -> bool:
+        match = _RANGE.match(self.bounds)
+        if not match or not isinstance(value, (int, float)):
+            return True
+        low, high = float(match[2]), float(match[3])
+        above = value >= low if match[1] == "[" else value > low
+        below = value <= high if match[4] == "]" else value < high
+        return above and below and not math.isnan(value)
+
+
+def _parse_rule(key: str, rule: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    if rule.startswith("one of "):
+        return (), tuple(c.strip() for c in rule[len("one of ") :].split(",")), ""
+    kinds, _, bounds = rule.partition(" in ")
+    types = tuple(t.strip() for t in kinds.split(" or "))
+    unknown = set(types) - set(_TYPES) - {"null"}
+    if unknown or (bounds and not _RANGE.match(bounds)):
+        raise ValueError(f"properties: the rule '({rule})' of key '{key}' is not understood")
+    return types, (), bounds
+
+
+def read_settings(path: Path) -> dict[str, Setting]:
+    """Read one properties file.
+
+    Raises:
+        ValueError: a key has no rule, or one that is not understood (a fault of the file).
+    """
+    text = path.read_text(encoding="utf-8")
+    values = load_yaml(text)
+    found: dict[str, Setting] = {}
+    for line in text.splitlines():
+        match = re.match(r"^(\w+):", line)
+        if not match:
+            continue
+        key = match[1]
+        note = re.search(r"#\s*\((.*?[\])]?)\)\s+(.*)$", line)
+        if not note:
+            raise ValueError(f"{path.name}: key '{key}' has no '# (type in range) meaning'")
+        types, choices, bounds = _parse_rule(key, note[1])
+        found[key] = Setting(key, values[key], types, choices, bounds, note[2].strip())
+    return found
+
+
+def load_yaml(text: str) -> dict[str, Any]:
+    """Parse YAML as RecBole does (``1e-4`` is a float), without its effect on the global loader."""
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+        list("-+0123456789."),
+    )
+    return yaml.load(text, Loader=loader) or {}  # noqa: S506  (a SafeLoader)
+
+
+@lru_cache(maxsize=None)
+def overall() -> dict[str, Setting]:
+    """Return the settings of ``properties/overall.yaml``."""
+    return read_settings(folder("properties") / "overall.yaml")
+
+
+@lru_cache(maxsize=None)
+def of_model(name: str) -> dict[str, Setting]:
+    """Return the settings of ``properties/model/<name>.yaml``; empty for RecBole's models."""
+    path = folder("properties") / "model" / f"{name}.yaml"
+    return read_settings(path) if path.is_file() else {}
+
+
+def defaults(settings: dict[str, Setting]) -> dict[str, Any]:
+    """Return key -> default value."""
+    return {key: setting.default for key, setting in settings.items()}
