@@ -165,7 +165,7 @@ def _literal(text: str) -> Any:
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"
-    if lowered in ("none", "null", "~"):
+    if text in ("None", "null", "~"):
         return None
     try:
         return ast.literal_eval(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,37 +139,77 @@ def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainData
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
-class HeldOutLoader:
-    """The held-out rows of a part, in chunks that keep the memory limit.
+@dataclass
+class Queries:
+    """A chunk of rankings to make: Q queries, E >= Q held-out items.
 
-    RecBole's trainer and tools find ``dataset``, ``_dataset`` and ``len()`` as on their own
-    loaders. Iterating gives (row numbers, batch) with rows sorted by the length of their
-    history where that is known, so that trimmed batches are short.
+    Attributes:
+        number: int64 (Q,), number of each query among all of the part.
+        rows: int64 (Q,), a row of the part that stands for each query.
+        batch: what the model scores, of length Q.
+        owner: int64 (E,), query of each held-out item.
+        positives: int64 (E,), the held-out items.
+    """
+
+    number: np.ndarray
+    rows: np.ndarray
+    batch: Interaction
+    owner: Tensor
+    positives: Tensor
+
+
+class HeldOutLoader:
+    """The held-out rows of a part as queries, in chunks that keep the memory limit.
+
+    Each row is a query with one held-out item; a general model that ranks all items has one
+    query per user with all the user's held-out items, as in RecBole. Queries come sorted by
+    the length of their history, so that trimmed batches are short.
+
+    RecBole's trainer finds ``dataset``, ``_dataset`` and ``len()`` as on its own loaders.
 
     Args:
         config: ``eval_batch_size`` and ``eval_memory_mb`` bound a chunk.
         dataset: a part.
         transform: RecBole's batch transform of the model.
-        score_width: scores of one row, for the memory limit.
+        full: whether all items are ranked.
     """
 
-    def __init__(self, config: Any, dataset: Any, transform: Any, score_width: int) -> None:
+    def __init__(self, config: Any, dataset: Any, transform: Any, full: bool) -> None:
         self.config, self.dataset, self._dataset, self.transform = config, dataset, dataset, transform
-        # Scores, their ranks' comparisons and a top-k copy live at the same time.
-        rows = config["eval_memory_mb"] * 2**20 // (12 * max(score_width, 1))
-        self.step = int(max(1, min(config["eval_batch_size"], rows)))
+        self.full = full
+        # Scores, a comparison with them and a copy for the top k live at the same time.
+        limit = config["eval_memory_mb"] * 2**20 // (12 * dataset.item_num)
+        self.step = int(max(1, min(config["eval_batch_size"], limit)))
+        feat = dataset.inter_feat
+        if dataset.row_is_query:
+            keys = feat[dataset.item_list_length_field].numpy()
+        else:
+            keys = feat[dataset.uid_field].numpy()
+        self._order = np.argsort(keys, kind="stable")
+        new = np.ones(len(keys), dtype=bool)
+        if full and not dataset.row_is_query:
+            new[1:] = np.diff(keys[self._order]) != 0
+        self._bounds = np.append(np.flatnonzero(new), len(keys))
+
+    @property
+    def n_queries(self) -> int:
+        """Number of queries."""
+        return len(self._bounds) - 1
 
     def __len__(self) -> int:
-        return math.ceil(len(self.dataset.inter_feat) / self.step)
+        return math.ceil(self.n_queries / self.step)
 
     def __bool__(self) -> bool:
-        return len(self.dataset.inter_feat) > 0
+        return self.n_queries > 0
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Interaction]]:
-        rows = self.dataset.inter_feat
-        order = np.arange(len(rows))
-        if isinstance(rows, SequenceRows):
-            order = np.argsort(rows[rows.length_field].numpy(), kind="stable")
-        for begin in range(0, len(order), self.step):
-            index = order[begin : begin + self.step]
-            yield index, self.transform(self.dataset, self.dataset[index])
+    def __iter__(self) -> Iterator[Queries]:
+        items = self.dataset.inter_feat[self.dataset.iid_field]
+        for begin in range(0, self.n_queries, self.step):
+            bounds = self._bounds[begin : begin + self.step + 1]
+            held = self._order[bounds[0] : bounds[-1]]
+            owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+            rows = self._order[bounds[:-1]]
+            # Ties are broken by query number, which must not depend on the chunks.
+            number = rows if self.dataset.row_is_query else np.arange(begin, begin + len(rows))
+            batch = self.transform(self.dataset, self.dataset[rows])
+            yield Queries(number, rows, batch, torch.from_numpy(owner), items[torch.from_numpy(held)])

@@ -18,6 +18,7 @@ from recbole.utils.url import (
     rename_atomic_files,
 )
 from scipy.sparse import coo_matrix
+from torch import Tensor
 
 from recbole_disent.data import splits
 from recbole_disent.data.atomic_files import check_header, read_events
@@ -30,13 +31,27 @@ from recbole_disent.errors import UserError
 class LeanDataset(Dataset):
     """What both kinds of data sets share: loading, time order, vectorised splits.
 
-    After :meth:`build` the parts know each other: ``part`` is train, valid or test, and
-    ``history`` holds all events of all users, for candidates and filters.
+    After :meth:`build` the parts know each other: ``part`` is train, valid or test,
+    ``history`` holds users and items of all events of all parts (before any corruption), and
+    ``seen_in_training`` marks those of the training part.
     """
 
+    history: tuple[np.ndarray, np.ndarray]
+    seen_in_training: np.ndarray
+
     part = "all"
+    # Whether a held-out row is ranked by itself, or together with the others of its user.
+    row_is_query = True
     # Rows of a user that leave-one-out never holds out.
     rows_kept = 1
+
+    def training_counts(self) -> np.ndarray:
+        """Training clicks of each item, corrupted ones as the model sees them: int64 (n_items,)."""
+        return np.bincount(self.training_items(), minlength=self.item_num)
+
+    def training_items(self) -> np.ndarray:
+        """Item of each training click."""
+        return self.history[1][self.seen_in_training]
 
     def _load_feat(self, filepath: str, source: Any) -> Any:
         separator, encoding = self.config["field_separator"], self.config["encoding"]
@@ -124,6 +139,14 @@ class LeanDataset(Dataset):
         return parts
 
 
+def _flatten(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranges of *values*, one behind the other: (number of the range, value), both int64."""
+    counts = ends - begins
+    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+    return owner, values[begins[owner] + place].long()
+
+
 class SequenceDataset(LeanDataset, SequentialDataset):
     """RecBole's SequentialDataset whose rows are positions in a :class:`SequenceStore`.
 
@@ -132,6 +155,8 @@ class SequenceDataset(LeanDataset, SequentialDataset):
     """
 
     trim = False
+    # Per user the position behind the last training event: int64 (n_users,).
+    train_stops: Tensor
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()  # RecBole augments here, but not pre-split files
@@ -198,7 +223,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
         else:
             parts = super().build()
         if not isinstance(parts[0].inter_feat, SequenceRows):
-            return parts
+            return self._describe_padded(parts)
         train = parts[0].inter_feat.rows
         stops = self.store.offsets[:-1] + 1
         stops = stops.scatter_reduce(0, self.store.users[train].long(), train + 1, "amax")
@@ -222,12 +247,44 @@ class SequenceDataset(LeanDataset, SequentialDataset):
             dataset.part = name
         return parts
 
+    def training_items(self) -> np.ndarray:
+        """Item of each training click."""
+        if isinstance(self.inter_feat, SequenceRows):
+            return self.store.items.numpy()[self.seen_in_training]
+        return super().training_items()
+
+    def _describe_padded(self, parts: list[Any]) -> list[Any]:
+        """History of pre-augmented files: each row's padded list and its target."""
+        if self.config["corruption"]:
+            raise UserError("corruption: not possible for benchmark files that carry their histories")
+        users, items, seen = [], [], []
+        for number, dataset in enumerate(parts):
+            feat = dataset.inter_feat
+            row, item = dataset.earlier(np.arange(len(feat)))
+            users += [feat[self.uid_field][row], feat[self.uid_field]]
+            items += [item, feat[self.iid_field]]
+            seen.append(np.full(len(row) + len(feat), number == 0))
+        history = torch.cat(users).numpy(), torch.cat(items).numpy()
+        for dataset in parts:
+            dataset.history, dataset.seen_in_training = history, np.concatenate(seen)
+        return parts
+
     def _corrupt(self, seen: np.ndarray) -> None:
         items = self.store.items.numpy().copy()
         items[seen] = corrupt(
             items[seen], self.item_num, self.config["corruption"], self.config["corruption_seed"]
         )
         self.store.fields[self.iid_field] = torch.from_numpy(items)
+
+    def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Events of the user before each row: (place in *index*, item), both int64 (E,)."""
+        rows = torch.from_numpy(index)
+        if not isinstance(self.inter_feat, SequenceRows):
+            lists = self.inter_feat[self.item_id_list_field][rows]
+            place, column = lists.nonzero(as_tuple=True)
+            return place, lists[place, column]
+        ends = self.inter_feat.rows[rows]
+        return _flatten(self.store.starts(ends), ends, self.store.items)
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         rows = self.inter_feat
@@ -257,6 +314,7 @@ class InteractionDataset(LeanDataset):
     """
 
     rows_kept = 2
+    row_is_query = False
 
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
@@ -277,9 +335,20 @@ class InteractionDataset(LeanDataset):
         seen = np.arange(sum(sizes)) < sizes[0]
         if self.config["corruption"]:
             self._corrupt(parts[0].inter_feat)
-        for dataset in parts:
+        for number, dataset in enumerate(parts):
             dataset.history, dataset.seen_in_training = history, seen
+            dataset._earlier_parts = parts[:number]
         return parts
+
+    def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Events of the user in earlier parts: (place in *index*, item), both int64 (E,)."""
+        users = torch.cat([part.inter_feat[self.uid_field] for part in self._earlier_parts])
+        items = torch.cat([part.inter_feat[self.iid_field] for part in self._earlier_parts])
+        by_user = users.argsort(stable=True)
+        ends = users.bincount(minlength=self.user_num).cumsum(0)
+        begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+        wanted = self.inter_feat[self.uid_field][torch.from_numpy(index)]
+        return _flatten(begins[wanted], ends[wanted], items[by_user])
 
     def _corrupt(self, train: Interaction) -> None:
         """Replace the same clicks as in :class:`SequenceDataset`: users ascending, then time."""

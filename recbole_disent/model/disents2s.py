@@ -37,6 +37,13 @@ class Pairs:
     owner: Tensor
 
 
+def _corrects_popularity(config: Any) -> bool:
+    wanted = config["popularity_correction"]
+    if wanted == "auto":
+        return config["valid_neg_sample_args"]["distribution"] != "popularity"
+    return wanted == "always"
+
+
 class DisentS2S(SequentialRecommender):
     """Learns the next item and, in latent space, the whole future of a user, per intention.
 
@@ -56,6 +63,10 @@ class DisentS2S(SequentialRecommender):
         self.mask_same_user: bool = config["same_user_negatives"] == "mask"
         self.next_items: int = config["next_items"]
         self.scale = width**-0.5
+        self.corrects_popularity = _corrects_popularity(config)
+        counts = dataset.training_counts().clip(min=1)
+        share = torch.from_numpy(counts / counts.sum()).log().float()
+        self.register_buffer("log_share", share, persistent=False)
         self.encoder = CausalEncoder(
             self.n_items,
             length,
@@ -187,10 +198,12 @@ class DisentS2S(SequentialRecommender):
             pairs = self.pairs_one_by_one(interaction)
         targets = self.encoder.item_embedding(pairs.targets)
         groups = pairs.users if self.mask_same_user else None
-        item_loss = losses.seq2item(pairs.past, targets, groups).mean()
+        share = self.log_share[pairs.targets] if self.corrects_popularity else None
+        item_loss = losses.seq2item(pairs.past, targets, groups, share).mean()
         if self.future_cut is not None:
             items = self.encoder.item_embedding(pairs.items)
-            rest = losses.future_items(pairs.past, targets, items, pairs.owner).sum()
+            shares = None if share is None else (share, self.log_share[pairs.items])
+            rest = losses.future_items(pairs.past, targets, items, pairs.owner, shares).sum()
             return item_loss, self.seq2seq_weight * rest / len(targets)
         if pairs.future is None:
             return (item_loss,)

@@ -18,7 +18,9 @@ def _same_group(groups: Tensor) -> Tensor:
     return same.fill_diagonal_(False)
 
 
-def seq2item(phi: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
+def seq2item(
+    phi: Tensor, targets: Tensor, groups: Tensor | None = None, log_share: Tensor | None = None
+) -> Tensor:
     """-ln of the share of the next item among the next items of the batch.
 
     loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
@@ -28,12 +30,17 @@ def seq2item(phi: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tens
         phi: float (P, K, D), intention vectors of the pasts.
         targets: float (P, D), embedding h of each pair's next item.
         groups: int64 (P,) or None; samples of one group are not each other's negatives.
+        log_share: float (P,) or None; ln of the share of each next item among all, taken off
+            its scores: the next items of a batch are a sample by popularity, and without it
+            the model learns p(item | sequence) / p(item).
 
     Returns:
         float (P,).
     """
     pairs, intentions, width = phi.shape
     scores = (phi.flatten(0, 1) @ targets.T * width**-0.5).view(pairs, intentions, pairs)
+    if log_share is not None:
+        scores = scores - log_share
     own = scores.diagonal(dim1=0, dim2=2)
     if groups is not None:
         scores = scores.masked_fill(_same_group(groups)[:, None], float("-inf"))
@@ -83,7 +90,13 @@ def confident(losses: Tensor, share: float) -> Tensor:
     return values <= values.flatten().kthvalue(keep).values
 
 
-def future_items(phi: Tensor, targets: Tensor, items: Tensor, owner: Tensor) -> Tensor:
+def future_items(
+    phi: Tensor,
+    targets: Tensor,
+    items: Tensor,
+    owner: Tensor,
+    log_share: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
 
     For an item f of the future of pair p the next item of p gives way to f, among the next
@@ -98,13 +111,18 @@ def future_items(phi: Tensor, targets: Tensor, items: Tensor, owner: Tensor) -> 
         targets: float (P, D), next items.
         items: float (F, D), embeddings of the future items.
         owner: int64 (F,), pair of each future item.
+        log_share: of *targets* and of *items*, as in :func:`seq2item`.
 
     Returns:
         float (F,).
     """
     pairs, intentions, width = phi.shape
     scores = (phi.flatten(0, 1) @ targets.T * width**-0.5).view(pairs, intentions, pairs)
+    if log_share is not None:
+        scores = scores - log_share[0]
     own = torch.eye(pairs, dtype=torch.bool, device=phi.device)[:, None]
     others = scores.masked_fill(own, float("-inf")).flatten(1).logsumexp(-1)
     mine = torch.einsum("fkd,fd->fk", phi[owner], items) * width**-0.5
+    if log_share is not None:
+        mine = mine - log_share[1][:, None]
     return torch.logaddexp(others[owner], mine.logsumexp(-1)) - mine.amax(-1)

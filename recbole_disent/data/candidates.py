@@ -1,0 +1,182 @@
+"""Sampled candidates: drawn once per (data set, split, seed), the same for every model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_disent.files import write_atomically
+
+# Rounds of rejection before the remaining rows are drawn exactly.
+_ROUNDS = 8
+_EXACT_CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """k negatives for each held-out (user, item).
+
+    Attributes:
+        keys: int64 (R,), user * n_items + item, ascending and distinct.
+        negatives: int32 (R, k), distinct in a row; 0 where a user has fewer possible ones.
+        n_items: items, padding included.
+        short_rows: rows with fewer than k negatives.
+    """
+
+    keys: np.ndarray
+    negatives: np.ndarray
+    n_items: int
+
+    @property
+    def short_rows(self) -> int:
+        """Rows of users with fewer than k items outside their history."""
+        return int((self.negatives == 0).any(1).sum())
+
+    @property
+    def hash(self) -> str:
+        """Digest of all rows: equal digests, equal candidates."""
+        return digest("candidates", self.keys, self.negatives)
+
+    def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the negatives of held-out rows, int64 (B, k).
+
+        Raises:
+            KeyError: a row for which no candidates were drawn.
+        """
+        keys = users.astype(np.int64) * self.n_items + items
+        place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        if not np.array_equal(self.keys[place], keys):
+            raise KeyError("no candidates were drawn for some of these rows")
+        return self.negatives[place].astype(np.int64)
+
+
+def digest(text: str, *arrays: np.ndarray) -> str:
+    """Return 16 hexadecimal digits that stand for the contents."""
+    found = hashlib.sha256(text.encode())
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
+
+
+def popularity(items: np.ndarray, n_items: int) -> np.ndarray:
+    """Return the number of events of each item: int64 (n_items,)."""
+    return np.bincount(items, minlength=n_items)
+
+
+def draw(
+    users: np.ndarray,
+    items: np.ndarray,
+    history: tuple[np.ndarray, np.ndarray],
+    weights: np.ndarray,
+    k: int,
+    entropy: list[int],
+) -> Candidates:
+    """Draw k distinct negatives for each held-out row, outside the user's whole history.
+
+    Items are drawn one after the other with probability proportional to their weight, without
+    replacement. Items without weight come only, uniformly, when a user's others are used up.
+
+    Args:
+        users, items: int (R,), held-out rows, any order; equal rows share their candidates.
+        history: users and items of all events of all parts, held-out ones included.
+        weights: float (n_items,), >= 0; row 0 (padding) is ignored.
+        k: negatives of a row.
+        entropy: numbers that the draw depends on, such as [seed, split].
+    """
+    n_items = len(weights)
+    keys = np.unique(users.astype(np.int64) * n_items + items)
+    row_users = keys // n_items
+    taken = np.unique(history[0].astype(np.int64) * n_items + history[1])
+    rng = np.random.default_rng(np.random.SeedSequence([*entropy, k, n_items]))
+    weights = weights.astype(np.float64).copy()
+    weights[0] = 0.0
+    negatives = np.zeros((len(keys), k), dtype=np.int32)
+    filled = np.zeros(len(keys), dtype=np.int64)
+    cumulative = np.cumsum(weights)
+    for _ in range(_ROUNDS if cumulative[-1] > 0 else 0):
+        open_rows = np.flatnonzero(filled < k)
+        if not len(open_rows):
+            break
+        _reject_round(open_rows, row_users, taken, cumulative, negatives, filled, rng)
+    rest = np.flatnonzero(filled < k)
+    step = max(1, _EXACT_CHUNK // n_items)
+    for begin in range(0, len(rest), step):
+        rows = rest[begin : begin + step]
+        negatives[rows] = _complete(negatives[rows], row_users[rows], taken, weights, rng)
+    return Candidates(keys, negatives, n_items)
+
+
+def _reject_round(
+    rows: np.ndarray,
+    row_users: np.ndarray,
+    taken: np.ndarray,
+    cumulative: np.ndarray,
+    negatives: np.ndarray,
+    filled: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
+    """Draw for all open rows at once; keep, in the order drawn, what is new and not in the history."""
+    k, n_items = negatives.shape[1], len(cumulative)
+    width = int(1.5 * (k - filled[rows].min())) + 8
+    point = rng.random((len(rows), width)) * cumulative[-1]
+    drawn = np.searchsorted(cumulative, point, side="right").clip(max=n_items - 1)
+    keys = row_users[rows, None] * n_items + drawn
+    place = np.searchsorted(taken, keys).clip(max=len(taken) - 1)
+    good = taken[place] != keys
+    # Repeats: of an earlier round's item or of an item further left in this one.
+    both = np.concatenate([negatives[rows], np.where(good, drawn, 0)], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")
+    ordered = np.take_along_axis(both, order, 1)
+    repeat = np.zeros(both.shape, dtype=bool)
+    repeat[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    again = np.zeros_like(repeat)
+    np.put_along_axis(again, order, repeat, 1)
+    good &= ~again[:, k:]
+    slot = filled[rows, None] + np.cumsum(good, axis=1) - 1
+    good &= slot < k
+    row, column = np.nonzero(good)
+    negatives[rows[row], slot[row, column]] = drawn[row, column]
+    filled[rows] += good.sum(1)
+
+
+def _complete(
+    have: np.ndarray, users: np.ndarray, taken: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Fill rows exactly: the largest log-weight + Gumbel keys are a draw without replacement."""
+    n_items, k = len(weights), have.shape[1]
+    keys = rng.gumbel(size=(len(users), n_items))
+    positive = weights > 0
+    # Items without weight rank behind all others: Gumbel noise stays far below 1e6.
+    keys += np.where(positive, np.log(np.where(positive, weights, 1.0)), -1e6)
+    for row, user in enumerate(users):
+        low, high = np.searchsorted(taken, [user * n_items, (user + 1) * n_items])
+        keys[row, taken[low:high] - user * n_items] = -np.inf
+    keys[:, 0] = -np.inf
+    kept = np.where(have > 0, np.arange(k)[None], -1)
+    row, column = np.nonzero(kept >= 0)
+    # What was drawn before stays, in its order, in front.
+    keys[row, have[row, column]] = 1e9 - column
+    best = np.argsort(-keys, axis=1, kind="stable")[:, :k]
+    if best.shape[1] < k:
+        best = np.pad(best, ((0, 0), (0, k - best.shape[1])))
+        keys[:, 0] = -np.inf
+    return np.where(np.isinf(np.take_along_axis(keys, best, 1)), 0, best).astype(np.int32)
+
+
+def cached(path: str | None, make: Callable[[], Candidates]) -> Candidates:
+    """Return the candidates stored at *path*, or make and store them (``None``: only make)."""
+    if path is not None and os.path.isfile(path):
+        with np.load(path, allow_pickle=False) as stored:
+            return Candidates(stored["keys"], stored["negatives"], int(stored["n_items"]))
+    made = make()
+    if path is not None:
+        with write_atomically(path) as file:
+            np.savez_compressed(
+                file, keys=made.keys, negatives=made.negatives, n_items=np.int64(made.n_items)
+            )
+    return made

@@ -1,0 +1,131 @@
+"""From a configuration to the three loaders; in place of RecBole's, which reads pickles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from recbole.data import utils as recbole_data
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.transform import construct_transform
+from recbole.sampler import RepeatableSampler, Sampler
+from recbole.utils import EvaluatorType, ModelType
+
+from recbole_disent.data.atomic_files import require_dataset
+from recbole_disent.data.candidates import digest
+from recbole_disent.data.dataloader import HeldOutLoader, build_train_loader
+from recbole_disent.data.dataset import InteractionDataset, LeanDataset, SequenceDataset
+from recbole_disent.errors import UserError
+from recbole_disent.settings import load_yaml
+
+_KINDS = {
+    ModelType.SEQUENTIAL: SequenceDataset,
+    ModelType.GENERAL: InteractionDataset,
+    ModelType.TRADITIONAL: InteractionDataset,
+}
+# RecBole gives these a data set class of its own, or trains them in two stages.
+_OWN_WAY = {"DIEN", "GRU4RecKG", "KSR", "S3Rec"}
+
+
+def create_dataset(config: Any) -> LeanDataset:
+    """Load and filter a data set.
+
+    Raises:
+        UserError: missing or faulty files, or a kind of model that is not supported.
+    """
+    kind = config["MODEL_TYPE"]
+    if kind not in _KINDS or config["model"] in _OWN_WAY:
+        raise UserError(
+            f"model '{config['model']}' is not run by this package: it runs RecBole's general and "
+            "sequential models that need interactions only; use RecBole itself for this one"
+        )
+    require_dataset(
+        config["dataset"], config["data_path"], config["benchmark_filename"], _downloadable(config)
+    )
+    return _KINDS[kind](config)
+
+
+def _downloadable(config: Any) -> bool:
+    from pathlib import Path
+
+    import recbole
+
+    file = Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml"
+    return config["dataset"] in load_yaml(file.read_text(encoding="utf-8"))
+
+
+def data_hash(parts: list[LeanDataset]) -> str:
+    """Digest of events, held-out rows and item ids: equal for every kind of model."""
+    first = parts[0]
+    n = first.item_num
+    users, items = first.history
+    keys = [np.sort(users.astype(np.int64) * n + items)]
+    for part in parts[1:]:
+        feat = part.inter_feat
+        held = feat[first.uid_field].numpy().astype(np.int64) * n + feat[first.iid_field].numpy()
+        keys.append(np.sort(held))
+    return digest("\n".join(map(str, first.field2id_token[first.iid_field])), *keys)
+
+
+def prepare(
+    config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = None
+) -> tuple[Any, Any, Any]:
+    """Split a data set and make the loaders.
+
+    Args:
+        config: the configuration.
+        dataset: from :func:`create_dataset`.
+        trim: whether the model's result does not depend on the width of a batch.
+        train_loader: function (config, dataset, sampler) -> loader; None: RecBole's for the model.
+
+    Returns:
+        training, validation and test loader.
+    """
+    parts = dataset.build()
+    for part in parts:
+        if isinstance(part, SequenceDataset):
+            part.trim = trim and (config["trim_batches"] or config["bucket_batches"])
+    train, valid, test = parts
+    sampler = _train_sampler(config, train)
+    if train_loader is None:
+        theirs = recbole_data.get_dataloader(config, "train")
+        train_loader = build_train_loader
+        if theirs is not TrainDataLoader:  # the auto-encoders' loader of users
+            train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
+    loaders = [train_loader(config, train, sampler)]
+    transform = construct_transform(config)
+    for part in (valid, test):
+        mode = config["eval_args"]["mode"][part.part]
+        if config["eval_type"] == EvaluatorType.VALUE or mode == "labeled":
+            loaders.append(_value_loader(config, part, parts))
+        else:
+            loaders.append(HeldOutLoader(config, part, transform, full=mode == "full"))
+    return tuple(loaders)
+
+
+def _train_sampler(config: Any, train: LeanDataset) -> Any:
+    """RecBole's sampler of training negatives, from the training part alone.
+
+    RecBole counts held-out interactions into the popularity that negatives are drawn by.
+    """
+    arguments = config["train_neg_sample_args"]
+    if arguments["distribution"] == "none":
+        return None
+    kind = RepeatableSampler if config["repeatable"] else Sampler
+    sampler = kind(["train"], train, arguments["distribution"], arguments["alpha"])
+    return sampler.set_phase("train")
+
+
+def _value_loader(config: Any, part: LeanDataset, parts: list[LeanDataset]) -> Any:
+    """RecBole's loader for metrics of single scores (AUC, RMSE, ...)."""
+    arguments = config[f"{part.part}_neg_sample_args"]
+    sampler = None
+    if arguments["distribution"] != "none":
+        phases = ["train", "valid", "test"]
+        if config["repeatable"]:
+            sampler = RepeatableSampler(phases, part, arguments["distribution"])
+        else:
+            sampler = Sampler(phases, parts, arguments["distribution"])
+        sampler = sampler.set_phase(part.part)
+    loader = recbole_data.NegSampleEvalDataLoader
+    return loader(config, part, sampler, shuffle=False)

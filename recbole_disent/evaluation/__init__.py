@@ -1,0 +1,1 @@
+"""Scores, ranks and metrics of held-out items: the same for every model."""

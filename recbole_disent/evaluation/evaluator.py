@@ -1,0 +1,201 @@
+"""Ranks the held-out items of a part and hands the result to RecBole's metrics."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.evaluator import Evaluator
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.register import Register
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_disent.data import candidates as drawing
+from recbole_disent.data.dataloader import HeldOutLoader, Queries
+from recbole_disent.errors import UserError
+from recbole_disent.evaluation.metrics import item_vectors
+from recbole_disent.evaluation.ranking import hit_matrix, ranks, top_columns
+from recbole_disent.evaluation.scoring import Scorer
+
+_PARTS = {"valid": 1, "test": 2}
+
+
+class RankingEvaluator:
+    """One evaluation protocol for every model: all items, or the same candidates for all.
+
+    Args:
+        config: the configuration.
+        train: the training part, for statistics of its clicks.
+    """
+
+    def __init__(self, config: Any, train: Any) -> None:
+        self.config, self.train = config, train
+        self.metrics = Evaluator(config)
+        self.needs = Register(config)
+        self._drawn: dict[str, drawing.Candidates] = {}
+        self._vectors: Tensor | None = None
+        # Rank of the held-out item of each query of the last evaluation, for statistics.
+        self.last_ranks: np.ndarray | None = None
+
+    # -- candidates --------------------------------------------------------------------
+
+    def candidates(self, dataset: Any) -> drawing.Candidates | None:
+        """Return the candidates of a part; None where all items are ranked."""
+        part = dataset.part
+        k = self.config[f"{part}_neg_sample_args"]["sample_num"]
+        if k == "none":
+            return None
+        if part not in self._drawn:
+            self._drawn[part] = drawing.cached(self._cache_file(dataset, k), lambda: self._draw(dataset, k))
+            if short := self._drawn[part].short_rows:
+                dataset.logger.warning(
+                    f"{short} {part} rows have fewer than {k} items outside the user's history: "
+                    "they are ranked among what there is"
+                )
+        return self._drawn[part]
+
+    def candidate_hashes(self) -> dict[str, str]:
+        """Return part -> digest of the candidates used so far."""
+        return {part: drawn.hash for part, drawn in self._drawn.items()}
+
+    def _weights(self, dataset: Any) -> np.ndarray:
+        if self.config[f"{dataset.part}_neg_sample_args"]["distribution"] == "uniform":
+            return np.ones(dataset.item_num)
+        items = dataset.history[1]
+        if self.config["candidate_popularity"] == "train":
+            items = items[dataset.seen_in_training]
+        return drawing.popularity(items, dataset.item_num)
+
+    def _draw(self, dataset: Any, k: int) -> drawing.Candidates:
+        feat = dataset.inter_feat
+        return drawing.draw(
+            feat[dataset.uid_field].numpy(),
+            feat[dataset.iid_field].numpy(),
+            dataset.history,
+            self._weights(dataset),
+            k,
+            [self.config["candidate_seed"], _PARTS[dataset.part]],
+        )
+
+    def _cache_file(self, dataset: Any, k: int) -> str:
+        mode = self.config["eval_args"]["mode"][dataset.part]
+        feat = dataset.inter_feat
+        key = drawing.digest(
+            f"{dataset.part} {k} {mode} {self.config['candidate_seed']}",
+            *dataset.history,
+            feat[dataset.uid_field].numpy(),
+            feat[dataset.iid_field].numpy(),
+            self._weights(dataset),
+        )
+        folder = os.path.join(self.config["checkpoint_dir"], "candidates")
+        return os.path.join(folder, f"{self.config['dataset']}-{dataset.part}-{mode}-{key}.npz")
+
+    # -- evaluation --------------------------------------------------------------------
+
+    def evaluate(self, model: Any, loader: HeldOutLoader) -> dict[str, float]:
+        """Return RecBole's dictionary metric@k -> value for a part.
+
+        Raises:
+            UserError: a cut-off above the number of items that can be ranked.
+        """
+        dataset = loader.dataset
+        drawn = self.candidates(dataset)
+        k = max(self.config["topk"])
+        limit = dataset.item_num - 1 if drawn is None else drawn.negatives.shape[1] + 1
+        if k > limit:
+            raise UserError(f"topk: got {k}, expected at most {limit}, the number of ranked items")
+        scorer = Scorer(model, dataset, self.config["device"])
+        seed = np.random.SeedSequence([self.config["candidate_seed"], _PARTS[dataset.part]])
+        rng = np.random.default_rng(seed)
+        luck = torch.from_numpy(rng.random(loader.n_queries))
+        permutation = torch.from_numpy(rng.permutation(limit + (drawn is None)))
+        found: dict[str, list[Tensor]] = {}
+        numbers = []
+        for queries in loader:
+            part = self._rank(scorer, queries, drawn, luck, permutation, k)
+            for name, value in part.items():
+                found.setdefault(name, []).append(value)
+            numbers.append(queries.number)
+        struct = DataStruct()
+        order = torch.from_numpy(np.argsort(np.concatenate(numbers), kind="stable"))
+        for name, values in found.items():
+            joined = torch.cat(values)
+            struct.set(name, joined[order] if len(joined) == len(order) else joined)
+        self.last_ranks = struct.get("ranks").numpy()
+        self._describe_data(struct)
+        return self.metrics.evaluate(struct)
+
+    def _rank(
+        self,
+        scorer: Scorer,
+        queries: Queries,
+        drawn: drawing.Candidates | None,
+        luck: Tensor,
+        permutation: Tensor,
+        k: int,
+    ) -> dict[str, Tensor]:
+        dataset, device = scorer.dataset, scorer.device
+        owner, positives = queries.owner, queries.positives
+        if drawn is None:
+            scores = scorer.all_items(queries.batch)
+            own = scores[owner.to(device), positives.to(device)]
+            scores[:, 0] = float("-inf")
+            if self._filters_history(dataset):
+                row, item = dataset.earlier(queries.rows)
+                scores[row.to(device), item.to(device)] = float("-inf")
+                # A held-out item that the user has met before is still to be found.
+                scores[owner.to(device), positives.to(device)] = own
+            column, items = positives, None
+        else:
+            users = queries.batch[dataset.uid_field].numpy()
+            negatives = torch.from_numpy(drawn.of(users, positives.numpy()))
+            items = torch.cat([positives[:, None], negatives], 1)
+            scores = scorer.candidates(queries.batch, items)
+            column = torch.zeros_like(positives)
+        number = torch.from_numpy(queries.number)
+        rank, mean_rank = ranks(
+            scores, owner.to(device), column.to(device), luck[number].to(device), permutation.to(device)
+        )
+        rank, mean_rank = rank.cpu(), mean_rank.cpu()
+        n = len(queries.number)
+        found = {"ranks": rank, "rec.topk": hit_matrix(rank, owner, n, k)}
+        if self.needs.need("rec.meanrank"):
+            sums = torch.zeros(n, dtype=torch.float64).index_add_(0, owner, mean_rank.double())
+            ranked = (scores > float("-inf")).sum(1).cpu()
+            found["rec.meanrank"] = torch.stack([sums, ranked, owner.bincount(minlength=n)], 1)
+        if self.needs.need("rec.items") or self.needs.need("rec.repeats"):
+            best = top_columns(scores, k, permutation.to(device)).cpu()
+            best = best if items is None else items.gather(1, best)
+            found["rec.items"] = best
+            if self.needs.need("rec.repeats"):
+                found["rec.repeats"] = _repeats(dataset, queries.rows, best)
+        return found
+
+    def _filters_history(self, dataset: Any) -> bool:
+        wanted = self.config["filter_history"]
+        return self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL if wanted is None else wanted
+
+    def _describe_data(self, struct: DataStruct) -> None:
+        train = self.train
+        struct.set("data.num_items", train.item_num)
+        struct.set("data.num_users", train.user_num)
+        if self.needs.need("data.count_items"):
+            struct.set("data.count_items", train.item_counter)
+        if self.needs.need("data.count_users"):
+            struct.set("data.count_users", train.user_counter)
+        if self.needs.need("data.item_vectors"):
+            if self._vectors is None:
+                users, items = (side[train.seen_in_training] for side in train.history)
+                self._vectors = item_vectors(users, items, train.user_num, train.item_num)
+            struct.set("data.item_vectors", self._vectors)
+
+
+def _repeats(dataset: Any, rows: np.ndarray, items: Tensor) -> Tensor:
+    """Whether the user has met each item of a list before: bool (Q, k)."""
+    row, item = dataset.earlier(rows)
+    met = torch.unique(row * dataset.item_num + item)
+    keys = torch.arange(len(rows))[:, None] * dataset.item_num + items
+    return torch.isin(keys, met)

@@ -1,0 +1,76 @@
+"""Scores of a model for all items or for candidates; each sequence is encoded once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+# Pairs (user, item) that a model without full_sort_predict scores at once.
+_PAIRS = 2**18
+
+
+class Scorer:
+    """Scores of one model.
+
+    Args:
+        model: a RecBole model; ``score_candidates(batch, candidates)`` is used where it has
+            one, else ``full_sort_predict``, else ``predict`` on every pair.
+        dataset: any part, for the features of items.
+        device: of the model.
+    """
+
+    def __init__(self, model: Any, dataset: Any, device: torch.device) -> None:
+        self.model, self.dataset, self.device = model, dataset, device
+        self.n_items: int = dataset.item_num
+        self._sorts_all = True
+
+    def all_items(self, batch: Interaction) -> Tensor:
+        """Scores of all items, padding included: float (B, n_items), a new tensor."""
+        scores = self._full_sort(batch)
+        if scores is None:
+            every = torch.arange(self.n_items, device=self.device).expand(len(batch), -1)
+            scores = self._one_by_one(batch, every)
+        return _checked(scores)
+
+    def candidates(self, batch: Interaction, candidates: Tensor) -> Tensor:
+        """Scores of candidates, int64 (B, C), 0 for none: float (B, C), -inf for none."""
+        candidates = candidates.to(self.device)
+        if hasattr(self.model, "score_candidates"):
+            scores = self.model.score_candidates(batch.to(self.device), candidates)
+        else:
+            everything = self._full_sort(batch)
+            if everything is not None:
+                scores = everything.gather(1, candidates)
+            else:
+                scores = self._one_by_one(batch, candidates)
+        return _checked(scores).masked_fill(candidates == 0, float("-inf"))
+
+    def _full_sort(self, batch: Interaction) -> Tensor | None:
+        if self._sorts_all:
+            try:
+                return self.model.full_sort_predict(batch.to(self.device)).view(-1, self.n_items)
+            except NotImplementedError:
+                self._sorts_all = False
+        return None
+
+    def _one_by_one(self, batch: Interaction, candidates: Tensor) -> Tensor:
+        """``predict`` on every pair, in slices."""
+        rows, columns = candidates.shape
+        step = max(1, _PAIRS // columns)
+        found = []
+        for begin in range(0, rows, step):
+            part = candidates[begin : begin + step]
+            pairs = batch[slice(begin, begin + step)].to(self.device).repeat_interleave(columns)
+            items = Interaction({self.dataset.iid_field: part.flatten().cpu()})
+            pairs.update(self.dataset.join(items).to(self.device))
+            found.append(self.model.predict(pairs).view(-1, columns))
+        return torch.cat(found)
+
+
+def _checked(scores: Tensor) -> Tensor:
+    if torch.isnan(scores).any():
+        raise ValueError("the model gave scores that are not numbers (NaN): its training diverged")
+    return scores

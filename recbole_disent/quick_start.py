@@ -1,0 +1,199 @@
+"""One run: configuration -> data -> training -> test -> result file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from logging import getLogger
+from time import perf_counter
+from typing import Any
+
+from recbole.utils import init_logger, init_seed
+
+from recbole_disent import checkpoint, registry, result
+from recbole_disent.config import Config
+from recbole_disent.data.preparation import create_dataset, data_hash, prepare
+from recbole_disent.errors import UserError, as_user_error
+from recbole_disent.evaluation.evaluator import RankingEvaluator
+from recbole_disent.evaluation.metrics import register_metrics
+from recbole_disent.trainer import check_belongs, make_trainer, plain_config
+
+
+@dataclass
+class Prepared:
+    """What a run works with.
+
+    Attributes:
+        config: the configuration.
+        dataset: the whole data set (after the split).
+        loaders: training, validation and test loader.
+        data_hash: digest of data and split.
+        seconds: time that loading and splitting took.
+    """
+
+    config: Config
+    dataset: Any
+    loaders: tuple[Any, Any, Any]
+    data_hash: str
+    seconds: float
+
+
+def prepare_data(config: Config) -> Prepared:
+    """Load and split the data set of a configuration.
+
+    Raises:
+        UserError: missing or faulty files or settings.
+    """
+    start = perf_counter()
+    name = config["model"]
+    spec = registry.MODELS.get(name)
+    with as_user_error(f"dataset '{config['dataset']}'"):
+        dataset = create_dataset(config)
+        loaders = prepare(
+            config,
+            dataset,
+            trim=spec is not None or name in registry.TRIMMABLE,
+            train_loader=registry.load(spec.train_loader) if spec else None,
+        )
+    parts = [loader._dataset for loader in loaders]
+    return Prepared(config, dataset, loaders, data_hash(parts), perf_counter() - start)
+
+
+def build_model(data: Prepared) -> Any:
+    """Make a model with freshly drawn weights, on the configured device."""
+    config = data.config
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    with as_user_error(f"model '{config['model']}'"):
+        model = config.model_class(config, data.loaders[0]._dataset)
+    return model.to(config["device"])
+
+
+def build_trainer(data: Prepared, model: Any) -> Any:
+    """Make the trainer of a model and continue from ``resume_file`` where one is given."""
+    trainer = make_trainer(data.config, model)
+    trainer.data_hash = data.data_hash
+    trainer.ranking = RankingEvaluator(data.config, data.loaders[0]._dataset)
+    if data.config["resume_file"]:
+        trainer.resume_checkpoint(data.config["resume_file"])
+    return trainer
+
+
+def run(
+    model: Any = None,
+    dataset: str | None = None,
+    config_file_list: list[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    cmd_args: list[str] | None = None,
+) -> dict[str, Any]:
+    """Train a model, keep its best epoch, test it and write the result file.
+
+    Args:
+        model, dataset, config_file_list, config_dict, cmd_args: see :class:`Config`.
+        saved: whether checkpoint and result file are written. Without a checkpoint the last
+            epoch is tested, as in RecBole.
+
+    Returns:
+        The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
+
+    Raises:
+        UserError: wrong settings or files.
+    """
+    register_metrics()
+    config = Config(model, dataset, config_file_list, config_dict, cmd_args)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    data = prepare_data(config)
+    logger.info(data.dataset)
+    net = build_model(data)
+    logger.info(net)
+    trainer = build_trainer(data, net)
+    train, valid, test = data.loaders
+    score, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
+    tested = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+    logger.info(f"best valid: {best}")
+    logger.info(f"test result: {tested}")
+    report = _report(data, trainer, net, score, best, tested)
+    if saved:
+        report["checkpoint"] = trainer.saved_model_file
+        report["result_file"] = result.stem(trainer.saved_model_file, config["result_dir"])
+        result.write(report["result_file"], report)
+        logger.info(f"result file: {report['result_file']}")
+    return report
+
+
+def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tested: Any) -> dict[str, Any]:
+    config = data.config
+    return {
+        "schema": result.SCHEMA,
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "best_valid_score": None if best is None else float(score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": _floats(best),
+        "test_result": _floats(tested),
+        "best_epoch": trainer.best_epoch,
+        "epochs_run": trainer.epochs_run,
+        "seconds": {"data": round(data.seconds, 3), **{k: round(v, 3) for k, v in trainer.seconds.items()}},
+        "peak_memory_mb": result.peak_memory_mb(),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "data_hash": data.data_hash,
+        "candidate_hashes": trainer.ranking.candidate_hashes(),
+        "rows": {
+            name: len(loader._dataset.inter_feat)
+            for name, loader in zip(("train", "valid", "test"), data.loaders, strict=True)
+        },
+        "versions": result.versions(),
+        "git_commit": result.git_commit(),
+        "command": ["python", *sys.argv],
+        "config": plain_config(config),
+    }
+
+
+def _floats(metrics: Any) -> dict[str, float] | None:
+    return None if metrics is None else {name: float(value) for name, value in metrics.items()}
+
+
+def objective_function(
+    config_dict: dict[str, Any] | None = None,
+    config_file_list: list[str] | None = None,
+    saved: bool = True,
+) -> dict[str, Any]:
+    """One trial of RecBole's ``HyperTuning``: the keys that it reads, for any model."""
+    report = run(config_file_list=config_file_list, config_dict=config_dict, saved=saved)
+    wanted = ("model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    return {key: report[key] for key in wanted}
+
+
+def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, Prepared]:
+    """Build the data and the model of a checkpoint again.
+
+    Args:
+        path: a checkpoint that a run saved.
+        config_dict: keys that differ here, such as ``data_path``.
+
+    Returns:
+        The model in evaluation mode, and its data.
+
+    Raises:
+        UserError: no checkpoint, or data that differ from those it was trained on.
+    """
+    register_metrics()
+    state = checkpoint.load(path)
+    stored = state["config"]
+    given = {**state["given"], "resume_file": None, **(config_dict or {})}
+    config = Config(stored["model"], stored["dataset"], config_dict=given)
+    init_seed(config["seed"], config["reproducibility"])
+    data = prepare_data(config)
+    check_belongs(state, path, config["model"], data.data_hash)
+    model = build_model(data)
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(checkpoint.restored(state["other_parameter"]))
+    return model.eval(), data
+
+
+__all__ = ["Prepared", "UserError", "build_model", "build_trainer", "load_checkpoint",
+           "objective_function", "prepare_data", "run"]  # fmt: skip

@@ -1,0 +1,68 @@
+"""The result file of a run: JSON, complete or not there. README, "The result file", is its schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recbole_disent.files import write_atomically
+
+SCHEMA = 1
+_PACKAGES = ("recbole_disent", "recbole", "torch", "numpy", "pandas", "scipy", "ray")
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of what a result depends on; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that the package runs from, with ``+`` if it is changed."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        ask = ["git", "-C", str(root)]
+        head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """Return the process's peak resident memory, and the GPU's where there is one, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    found = {"cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    if torch.cuda.is_available():
+        found["gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return found
+
+
+def write(path: str, result: dict[str, Any]) -> None:
+    """Write a result file."""
+    with write_atomically(path) as file:
+        file.write(json.dumps(result, indent=2, sort_keys=False, allow_nan=False).encode() + b"\n")
+
+
+def stem(checkpoint_path: str, folder: str) -> str:
+    """Return the path of the result file that belongs to a checkpoint."""
+    name = os.path.basename(checkpoint_path).removesuffix(".pth")
+    return os.path.join(folder, f"{name}.json")

@@ -1,0 +1,205 @@
+"""RecBole's trainers with safe checkpoints and one evaluation protocol."""
+
+from __future__ import annotations
+
+import os
+import random
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.utils import get_trainer as recbole_trainer
+
+from recbole_disent import checkpoint
+from recbole_disent.data.dataloader import HeldOutLoader
+from recbole_disent.errors import UserError
+from recbole_disent.evaluation.evaluator import RankingEvaluator
+
+# Keys that may differ between a checkpoint and the run that goes on from it.
+_FREE_KEYS = {
+    "epochs", "stopping_step", "resume_file", "result_dir", "checkpoint_dir", "data_path",
+    "show_progress", "state", "gpu_id", "worker", "log_wandb", "wandb_project", "device",
+}  # fmt: skip
+
+
+class SafeTrainer:
+    """Mixed into a trainer of RecBole: its loop, other checkpoints, other evaluation.
+
+    A checkpoint holds the model, the optimiser, the early-stopping state and the state of
+    all random generators, so that a resumed run goes on as the first one would have.
+    """
+
+    config: Any
+    model: Any
+    logger: Any
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        stem = os.path.basename(self.saved_model_file).removesuffix(".pth")
+        stem = stem.replace(f"{config['model']}-", f"{config['model']}-{config['dataset']}-", 1)
+        # RecBole's names have a resolution of one second: two runs must not share one.
+        self.saved_model_file = os.path.join(self.checkpoint_dir, f"{stem}-{os.getpid()}.pth")
+        self.ranking: RankingEvaluator | None = None
+        self.data_hash: str | None = None
+        self.seconds = {"train": 0.0, "evaluation": 0.0}
+        self.epochs_run = 0
+        self.best_epoch: int | None = None
+        self._train_data: Any = None
+        self._random_state: dict[str, Any] | None = None
+
+    # -- hooks into RecBole's loop -----------------------------------------------------
+
+    def fit(
+        self, train_data: Any, valid_data: Any = None, verbose: bool = True, saved: bool = True, **options: Any
+    ) -> Any:
+        """RecBole's loop; see there."""
+        self._train_data = train_data
+        if self._random_state is not None:
+            self._set_random_state(self._random_state)
+            self._random_state = None
+        finished = self.start_epoch >= self.epochs
+        # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
+        return super().fit(train_data, valid_data, verbose, saved and not finished, **options)  # type: ignore[misc]
+
+    def _train_epoch(self, *args: Any, **options: Any) -> Any:
+        start = perf_counter()
+        result = super()._train_epoch(*args, **options)  # type: ignore[misc]
+        self.seconds["train"] += perf_counter() - start
+        self.epochs_run += 1
+        return result
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Return metric@k -> value of a part; None if it is empty."""
+        if not eval_data:
+            return None
+        if load_best_model:
+            path = model_file or self.saved_model_file
+            self._load_model(checkpoint.load(path, self.device))
+            self.logger.info(f"Loading model structure and parameters from {path}")
+        start = perf_counter()
+        if isinstance(eval_data, HeldOutLoader) and self.ranking is not None:
+            self.model.eval()
+            result = self.ranking.evaluate(self.model, eval_data)
+            self.wandblogger.log_eval_metrics(result, head="eval")
+        else:  # value metrics such as AUC: RecBole's own loader and loop
+            result = super().evaluate(eval_data, False, None, show_progress)  # type: ignore[misc]
+        self.seconds["evaluation"] += perf_counter() - start
+        return result
+
+    # -- checkpoints -------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        self.best_epoch = epoch
+        checkpoint.save(
+            path,
+            {
+                "format": 1,
+                "config": plain_config(self.config),
+                "given": self.config.external_config_dict,
+                "data_hash": self.data_hash,
+                "epoch": epoch,
+                "cur_step": self.cur_step,
+                "best_valid_score": self.best_valid_score,
+                "best_valid_result": self._last_valid_result,
+                "state_dict": self.model.state_dict(),
+                "other_parameter": self.model.other_parameter(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": self._get_random_state(),
+            },
+        )
+        if verbose:
+            self.logger.info(f"Saving current: {path}")
+
+    # RecBole sets best_valid_result only after it has saved the checkpoint.
+    _last_valid_result: dict[str, float] | None = None
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
+        self._last_valid_result = dict(result)
+        return score, result
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """Go on from a checkpoint; a changed configuration is warned about, key by key.
+
+        Raises:
+            UserError: the file is no checkpoint, or of another model or data set.
+        """
+        state = checkpoint.load(str(resume_file), self.device)
+        check_belongs(state, str(resume_file), self.config["model"], self.data_hash)
+        ours, theirs = plain_config(self.config), state["config"]
+        for key in sorted({*ours, *theirs} - _FREE_KEYS):
+            if ours.get(key) != theirs.get(key):
+                self.logger.warning(
+                    f"resume: {key} is {ours.get(key)!r}, was {theirs.get(key)!r} in {resume_file}"
+                )
+        self.saved_model_file = str(resume_file)
+        self.start_epoch = state["epoch"] + 1
+        self.best_epoch = state["epoch"]
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        self._load_model(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._random_state = state["random"]
+        self.logger.info(f"Resume training from epoch {self.start_epoch}")
+
+    def _load_model(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(checkpoint.restored(state.get("other_parameter")))
+
+    def _get_random_state(self) -> dict[str, Any]:
+        kind, keys, position, has_gauss, gauss = np.random.get_state()
+        found: dict[str, Any] = {
+            "python": random.getstate(),
+            "numpy": [kind, np.asarray(keys).astype(np.int64), position, has_gauss, gauss],
+            "torch": torch.get_rng_state(),
+            "loader": self._train_data.generator.get_state(),
+        }
+        if self.device.type == "cuda":
+            found["cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def _set_random_state(self, state: dict[str, Any]) -> None:
+        random.setstate(state["python"])
+        kind, keys, position, has_gauss, gauss = state["numpy"]
+        np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
+        torch.set_rng_state(state["torch"].cpu())
+        self._train_data.generator.set_state(state["loader"].cpu())
+        if "cuda" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """Return all keys of a configuration as plain values."""
+    return {key: checkpoint.plain(value, key) for key, value in config.final_config_dict.items()}
+
+
+def check_belongs(state: dict[str, Any], path: str, model: str, data_hash: str | None) -> None:
+    """Check that a checkpoint is of this model and of this data.
+
+    Raises:
+        UserError: it is not.
+    """
+    theirs = state["config"]["model"]
+    if theirs != model:
+        raise UserError(f"checkpoint '{path}' is of the model {theirs}, expected {model}")
+    if None not in (data_hash, state["data_hash"]) and state["data_hash"] != data_hash:
+        raise UserError(
+            f"checkpoint '{path}' was trained on other data or another split (data hash "
+            f"{state['data_hash']}, here {data_hash}); use the same files, filters and eval_args"
+        )
+
+
+def make_trainer(config: Any, model: Any) -> Any:
+    """Return RecBole's trainer of a model, made safe."""
+    base = recbole_trainer(config["MODEL_TYPE"], config["model"])
+    return type(f"Safe{base.__name__}", (SafeTrainer, base), {})(config, model)
