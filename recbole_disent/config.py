@@ -126,6 +126,8 @@ class Config(RecBoleConfig):
             self.external_config_dict.get("eval_args"),
             final["eval_mode"],
         )
+        _load_time(final)
+        _fit_cut_offs(final, self.external_config_dict)
         if final.get("loss_type") != "CE" and "loss_type" in self.external_config_dict:
             # SASRec with loss_type=BPR needs the sampled negative that CE must not have.
             if "train_neg_sample_args" not in self.external_config_dict and not final["train_neg_sample_args"]:
@@ -197,6 +199,36 @@ def _merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> 
     if mode is not None:
         merged["mode"] = mode
     return merged
+
+
+def _fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
+    """Fit the default cut-offs to the protocol, and the default criterion to the cut-offs.
+
+    Among k candidates a cut-off of k + 1 is added: MRR there is the one over all of them.
+    """
+    mode = final["eval_args"]["mode"]
+    modes = mode.values() if isinstance(mode, dict) else [mode]
+    sampled = [int(m[3:]) for m in map(str, modes) if m[:3] in ("uni", "pop") and m[3:].isdigit()]
+    if sampled and "topk" not in given:
+        limit = min(sampled) + 1
+        final["topk"] = [k for k in final["topk"] if k < limit] + [limit]
+    if "valid_metric" not in given:
+        metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
+        cuts = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
+        name, _, cut = final["valid_metric"].partition("@")
+        name = name if name.lower() in map(str.lower, metrics) else metrics[0]
+        if cuts and int(cut) not in cuts:
+            cut = max([k for k in cuts if k <= 10], default=min(cuts))
+        final["valid_metric"] = f"{name}@{cut}"
+
+
+def _load_time(final: dict[str, Any]) -> None:
+    """A split in time order needs the time, which RecBole's default ``load_col`` leaves out."""
+    load, time = final["load_col"], final["TIME_FIELD"]
+    if final["eval_args"]["order"] == "TO" and not final["benchmark_filename"] and load:
+        fields = load.get("inter")
+        if fields and time not in fields:
+            final["load_col"] = {**load, "inter": [*fields, time]}
 
 
 def _check_fields(config: Config) -> None:

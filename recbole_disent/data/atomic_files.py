@@ -82,6 +82,10 @@ def read_events(
     Raises:
         UserError: a line cannot be read, a number is none, or there is no line.
     """
+    with open(path, encoding=encoding) as file:
+        head, first = (file.readline().split(separator) for _ in range(2))
+    if len(first) > len(head):  # pandas would take the first cell for a row label
+        raise UserError(f"{path}, line 2: got {len(first)} cells, expected {len(head)}")
     names = {f"{field}:{kind.value}": field for field, kind in columns}
     kinds: dict[str, Any] = {
         f"{field}:{kind.value}": "float64" if kind == FeatureType.FLOAT else "category"

@@ -86,6 +86,21 @@ class LeanDataset(Dataset):
     def _needs_time(self) -> bool:
         return self.config["eval_args"]["order"] == "TO" and not self.config["benchmark_filename"]
 
+    def _filter_nan_user_or_item(self) -> None:
+        """As RecBole's, which takes labels for positions and fails on a second faulty line."""
+        fields = {"user": self.uid_field, "item": self.iid_field}
+        wanted = [("inter", field) for field in fields.values()] + list(fields.items())
+        for name, field in wanted:
+            feat = getattr(self, f"{name}_feat")
+            if feat is None or field is None:
+                continue
+            missing = feat.index[feat[field].isnull()]
+            if len(missing):
+                lines = ", ".join(str(n + 2) for n in missing[:10])
+                more = ", ..." if len(missing) > 10 else ""
+                self.logger.warning(f"{name} file: {field} is missing in line {lines}{more}: left out")
+                feat.drop(missing, inplace=True)
+
     def _download(self) -> None:
         """As RecBole's, which cannot finish in one process (it waits at a barrier)."""
         url = self._get_download_url("url")

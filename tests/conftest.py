@@ -1,0 +1,69 @@
+"""Fixtures: a small data set with hostile corners, and runs inside a temporary folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import recbole_disent  # noqa: F401  (mends numpy before RecBole is imported)
+from recbole_disent.config import Config
+from recbole_disent.evaluation.metrics import register_metrics
+
+register_metrics()
+
+
+@pytest.fixture(autouse=True)
+def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole writes logs and checkpoints into the working directory."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+
+def write_inter(folder: Path, name: str, rows: list[tuple], header: str | None = None) -> None:
+    """Write ``folder/name/name.inter``."""
+    head = header or "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    lines = [head, *("\t".join(map(str, row)) for row in rows)]
+    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def hostile_rows(seed: int = 0, users: int = 40, items: int = 30) -> list[tuple]:
+    """A shuffled file with equal times, one-item users and repeated items."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        length = int(rng.choice([1, 2, 3, 4, 9, 25]))
+        times = np.sort(rng.integers(0, 8, size=length))
+        for time in times:
+            rows.append((f"u{user}", f"i{rng.integers(items)}", rng.integers(1, 6), time))
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """Folder with the data set ``hostile``."""
+    write_inter(tmp_path / "data", "hostile", hostile_rows())
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def make_config(hostile: Path) -> Any:
+    """Return a function (model, **keys) -> Config on the data set ``hostile``."""
+
+    def make(model: str = "DisentS2S", **keys: Any) -> Config:
+        given = {
+            "data_path": str(hostile),
+            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+            "MAX_ITEM_LIST_LENGTH": 7,
+            "topk": [1, 5, 10],
+            "show_progress": False,
+            "epochs": 2,
+            **keys,
+        }
+        return Config(model, "hostile", config_dict=given)
+
+    return make

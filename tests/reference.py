@@ -1,0 +1,110 @@
+"""Slow float64 references of DisentS2S's equations: plain loops, written from the paper."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def norm(x: Tensor, layer: torch.nn.LayerNorm) -> Tensor:
+    """LayerNorm of one vector."""
+    mean = sum(x) / len(x)
+    variance = sum((v - mean) ** 2 for v in x) / len(x)
+    return (x - mean) / torch.sqrt(variance + layer.eps) * layer.weight + layer.bias
+
+
+def softmax(values: list[Tensor]) -> list[Tensor]:
+    total = sum(torch.exp(v) for v in values)
+    return [torch.exp(v) / total for v in values]
+
+
+def encoder(net, items: list[int]) -> list[Tensor]:
+    """z_1 .. z_t of a sequence: single-head causal blocks, position after position."""
+    width = net.item_embedding.weight.shape[1]
+    x = [
+        norm(net.item_embedding.weight[item] + net.position_embedding.weight[i], net.input_norm)
+        for i, item in enumerate(items)
+    ]
+    for block in net.blocks:
+        qkv = [block.qkv.weight @ v + block.qkv.bias for v in x]
+        query = [v[:width] for v in qkv]
+        key = [v[width : 2 * width] for v in qkv]
+        value = [v[2 * width :] for v in qkv]
+        y = []
+        for i in range(len(x)):
+            weights = softmax([query[i] @ key[j] / math.sqrt(width) for j in range(i + 1)])
+            mixed = sum(w * v for w, v in zip(weights, value, strict=False))
+            y.append(norm(x[i] + block.out.weight @ mixed + block.out.bias, block.attn_norm))
+        x = []
+        for v in y:
+            inner = block.inner.weight @ v + block.inner.bias
+            inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+            x.append(norm(v + block.outer.weight @ inner + block.outer.bias, block.ffn_norm))
+    return x
+
+
+def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
+    """phi^(1) .. phi^(K) of a sequence."""
+    width, t = len(z[0]), len(z)
+    intentions = len(layer.prototypes)
+    root = math.sqrt(width)
+    prototypes = [norm(layer.prototypes[k], layer.prototype_norm) for k in range(intentions)]
+    p_k = [softmax([norm(v, layer.state_norm) @ c / root for c in prototypes]) for v in z]
+    keys = []
+    for i in range(t):
+        raw = norm(layer.position[i] + z[i], layer.key_norm)
+        keys.append(raw + torch.relu(layer.key_layer.weight @ raw + layer.key_layer.bias))
+    query = norm(layer.position[t - 1] + z[t - 1] + layer.query_bias, layer.query_norm)
+    p_i = softmax([k @ query / root for k in keys])
+    return [
+        norm(layer.bias[side][k] + sum(p_k[i][k] * p_i[i] * z[i] for i in range(t)), layer.output_norm)
+        for k in range(intentions)
+    ]
+
+
+def seq2item(phi: list[list[Tensor]], h: list[Tensor]) -> list[Tensor]:
+    root = math.sqrt(len(h[0]))
+    losses = []
+    for u, vectors in enumerate(phi):
+        best = max((h[u] @ v / root for v in vectors), key=float)
+        total = sum(torch.exp(other @ v / root) for other in h for v in vectors)
+        losses.append(-torch.log(torch.exp(best) / total))
+    return losses
+
+
+def seq2seq(past: list[list[Tensor]], future: list[list[Tensor]]) -> list[list[Tensor]]:
+    root = math.sqrt(len(past[0][0]))
+    losses = []
+    for u, vectors in enumerate(past):
+        row = []
+        for k, v in enumerate(vectors):
+            own = torch.exp(future[u][k] @ v / root)
+            total = sum(torch.exp(w @ v / root) for other in future for w in other)
+            row.append(-torch.log(own / total))
+        losses.append(row)
+    return losses
+
+
+def trusted(losses: list[list[Tensor]], numerator: int, denominator: int) -> Tensor:
+    """Sum of the samples not above the ceil(lambda n)-th smallest; lambda as a fraction."""
+    flat = sorted(float(v) for row in losses for v in row)
+    keep = -(-numerator * len(flat) // denominator)
+    if keep == 0:
+        return torch.zeros(())
+    return sum(v for row in losses for v in row if float(v) <= flat[keep - 1])
+
+
+def future_items(phi, h, futures: list[list[Tensor]]) -> Tensor:
+    """Variants (2), (3): each item of each future in place of the pair's next item."""
+    root = math.sqrt(len(h[0]))
+    total = torch.zeros((), dtype=h[0].dtype)
+    for u, vectors in enumerate(phi):
+        for f in futures[u]:
+            others = sum(
+                torch.exp(h[q] @ v / root) for q in range(len(h)) if q != u for v in vectors
+            )
+            mine = [torch.exp(f @ v / root) for v in vectors]
+            total = total - torch.log(max(mine, key=float) / (others + sum(mine)))
+    return total

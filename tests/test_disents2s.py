@@ -1,0 +1,202 @@
+"""DisentS2S against its slow references, values and gradients, in both training modes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.model import losses
+from recbole_disent.model.disentanglement import FUTURE, PAST
+from recbole_disent.model.disents2s import DisentS2S
+from tests import reference
+
+SEQUENCES = [[3, 1, 4, 1, 5, 9], [2, 6], [5, 3, 5], [8, 9, 7, 9]]
+
+
+def build(make_config, **keys):
+    config = make_config(
+        hidden_size=6, inner_size=5, n_intentions=3, hidden_dropout_prob=0.0, initializer_range=0.4,
+        popularity_correction="never", **keys,
+    )  # fmt: skip
+    train = SequenceDataset(config).build()[0]
+    torch.manual_seed(1)
+    return DisentS2S(config, train).double()
+
+
+def windows(sequences, users=None):
+    """One group of like length per distinct length, as the loader would not make them: worse."""
+    width = max(map(len, sequences))
+    items = torch.zeros(len(sequences), width, dtype=torch.long)
+    for row, sequence in zip(items, sequences, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    lengths = torch.tensor([len(s) for s in sequences])
+    users = torch.arange(len(sequences)) + 1 if users is None else users
+    return WindowBatch([items[:2], items[2:]], [lengths[:2], lengths[2:]], [users[:2], users[2:]])
+
+
+def one_by_one(sequences):
+    """The same pairs as RecBole rows."""
+    pasts, futures, targets, users = [], [], [], []
+    for user, s in enumerate(sequences, start=1):
+        for t in range(1, len(s)):
+            pasts.append(s[:t])
+            futures.append(s[t:][::-1])
+            targets.append(s[t])
+            users.append(user)
+
+    def pad(rows):
+        out = torch.zeros(len(rows), 7, dtype=torch.long)
+        for row, values in zip(out, rows, strict=True):
+            row[: len(values)] = torch.tensor(values)
+        return out, torch.tensor([len(r) for r in rows])
+
+    past, past_length = pad(pasts)
+    future, future_length = pad(futures)
+    return {
+        "item_id_list": past,
+        "item_length": past_length,
+        "future_item_id_list": future,
+        "future_item_length": future_length,
+        "item_id": torch.tensor(targets),
+        "user_id": torch.tensor(users),
+    }
+
+
+def slow_loss(model, sequences, numerator, denominator):
+    net, layer = model.encoder, model.disentanglement
+    past, future, h, futures = [], [], [], []
+    for s in sequences:
+        for t in range(1, len(s)):
+            past.append(reference.disentangle(layer, reference.encoder(net, s[:t]), PAST))
+            reverse = reference.encoder(net, s[t:][::-1])
+            future.append(reference.disentangle(layer, reverse, FUTURE))
+            h.append(net.item_embedding.weight[s[t]])
+            futures.append([net.item_embedding.weight[i] for i in s[t:]])
+    pairs = len(h)
+    item = sum(reference.seq2item(past, h)) / pairs
+    if model.variant == "none":
+        return item
+    if model.variant == "latent":
+        rest = reference.trusted(reference.seq2seq(past, future), numerator, denominator)
+    else:
+        cut = None if model.variant == "all_items" else model.next_items
+        rest = reference.future_items(past, h, [f[:cut] for f in futures])
+    return item + model.seq2seq_weight * rest / pairs
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("variant", "share"),
+    [("latent", (1, 2)), ("latent", (1, 1)), ("latent", (1, 10)), ("none", (1, 1)),
+     ("all_items", (1, 1)), ("next_items", (1, 1))],
+)  # fmt: skip
+def test_both_modes_equal_the_reference_with_gradients(make_config, variant, share):
+    model = build(
+        make_config,
+        seq2seq_variant=variant,
+        seq2seq_lambda=share[0] / share[1],
+        seq2seq_weight=0.7,
+        next_items=2,
+    )
+    expected = slow_loss(model, SEQUENCES, *share)
+    expected_gradients = gradients(model, expected)
+    for batch in (one_by_one(SEQUENCES), windows(SEQUENCES)):
+        found = sum(model.calculate_loss(batch))
+        assert found.item() == pytest.approx(expected.item(), abs=1e-9)
+        for name, gradient in gradients(model, found).items():
+            torch.testing.assert_close(
+                gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name
+            )
+
+
+def test_lambda_zero_trains_no_seq2seq(make_config):
+    model = build(make_config, seq2seq_lambda=0.0)
+    assert len(model.calculate_loss(windows(SEQUENCES))) == 1
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 0), (0.1, 3), (0.01, 1), (0.5, 15), (1.0, 30)])
+def test_confident_keeps_the_smallest(share, kept):
+    values = torch.randperm(30).double().view(10, 3)
+    mask = losses.confident(values, share)
+    assert mask.sum() == kept
+    assert set(values[mask].tolist()) == set(range(kept))
+
+
+def test_confident_keeps_all_that_equal_the_threshold():
+    assert losses.confident(torch.tensor([1.0, 2.0, 2.0, 3.0]), 0.5).tolist() == [True] * 3 + [False]
+
+
+def test_threshold_carries_no_gradient():
+    values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (values * losses.confident(values, 0.5)).sum().backward()
+    assert values.grad.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_masking_leaves_out_other_pairs_of_the_user(make_config):
+    """Two copies of a user's pairs: masked, each pair meets only the other users."""
+    torch.manual_seed(0)
+    phi, h = torch.randn(4, 2, 3).double(), torch.randn(4, 3).double()
+    users = torch.tensor([1, 1, 2, 3])
+    found = losses.seq2item(phi, h, users)
+    for p in range(4):
+        kept = [q for q in range(4) if q == p or users[q] != users[p]]
+        expected = reference.seq2item([list(phi[p])], [h[p], *(h[q] for q in kept if q != p)])[0]
+        assert found[p].item() == pytest.approx(expected.item())
+    future = torch.randn(4, 2, 3).double()
+    masked = losses.seq2seq(phi, future, users)
+    unmasked = losses.seq2seq(phi[1:], future[1:])
+    torch.testing.assert_close(masked[1], unmasked[0])
+
+
+def test_popularity_correction_makes_the_softmax_exact():
+    """With every item in the batch as often as its share says, the corrected loss is the full softmax."""
+    torch.manual_seed(0)
+    counts = torch.tensor([1, 2, 5])
+    table = torch.randn(3, 4).double()
+    batch = torch.repeat_interleave(torch.arange(3), counts)
+    phi = torch.randn(len(batch), 2, 4).double()
+    share = (counts / counts.sum()).double().log()
+    found = losses.seq2item(phi, table[batch], None, share[batch])
+    scores = torch.einsum("pkd,nd->pkn", phi, table) / 2
+    own = scores.amax(1)[torch.arange(len(batch)), batch]
+    # An item stands count times in the sum, each time divided by its share: batch size times.
+    expected = scores.flatten(1).logsumexp(-1) + np.log(len(batch)) - own + share[batch]
+    torch.testing.assert_close(found, expected)
+
+
+def test_future_items_with_correction_equals_seq2item_for_the_next_item():
+    torch.manual_seed(0)
+    phi, h = torch.randn(5, 2, 3).double(), torch.randn(5, 3).double()
+    share = torch.rand(5).double().log()
+    found = losses.future_items(phi, h, h, torch.arange(5), (share, share))
+    torch.testing.assert_close(found, losses.seq2item(phi, h, None, share))
+
+
+def test_sampling_pairs_keeps_the_expected_share(make_config):
+    """The mean over many draws of S of P pairs, scaled by P / S, has the size of the full sum."""
+    model = build(make_config, seq2seq_lambda=1.0, seq2seq_samples=4)
+    past, future = torch.randn(12, 3, 6).double() * 0.01, torch.randn(12, 3, 6).double() * 0.01
+    value = model._latent_loss(past, future, None).item()
+    # Almost equal scores: each of the 3 values of a pair is ln(4 pairs x 3 intentions).
+    assert value == pytest.approx(3 * np.log(12), rel=1e-2)
+
+
+def test_score_is_the_best_intention(make_config):
+    model = build(make_config).eval()
+    past = one_by_one(SEQUENCES)
+    phi = model.intentions(past["item_id_list"], past["item_length"])
+    assert phi.shape == (len(past["item_id"]), 3, 6)
+    table = model.encoder.item_embedding.weight
+    everything = model.full_sort_predict(past)
+    for row in range(len(phi)):
+        for item in (1, 5, 9):
+            expected = max(float(table[item] @ v) for v in phi[row]) / 6**0.5
+            assert everything[row, item].item() == pytest.approx(expected)
