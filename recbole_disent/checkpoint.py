@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from enum import Enum
 from typing import Any
 
@@ -76,9 +75,9 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"checkpoint '{path}' is not there") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"checkpoint '{path}': {error.strerror}") from error
+    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
         raise UserError(
             f"checkpoint '{path}' is no checkpoint of this package (it is damaged, or a pickle of "
             "other software, which is not read for safety); train again or give another file"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_disent import compat, known_keys, registry, settings
 from recbole_disent.errors import UserError, as_user_error, nearest
@@ -128,16 +128,19 @@ class Config(RecBoleConfig):
         )
         _load_time(final)
         _fit_cut_offs(final, self.external_config_dict)
-        if final.get("loss_type") != "CE" and "loss_type" in self.external_config_dict:
+        given = self.external_config_dict
+        bpr = "loss_type" in given and final["loss_type"] != "CE"
+        if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:
             # SASRec with loss_type=BPR needs the sampled negative that CE must not have.
-            if "train_neg_sample_args" not in self.external_config_dict and not final["train_neg_sample_args"]:
-                final["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+            final["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
         return final
 
     def _check_external_keys(self) -> None:
         ours = {**settings.overall(), **settings.of_model(self.model)}
         internal = self.internal_config_dict
         known = {*internal, *known_keys.of_framework(), *known_keys.of_class(self.model_class)}
+        if self.external_config_dict.get("transform", internal.get("transform")):
+            known |= known_keys.of_transforms()
         for key, value in self.external_config_dict.items():
             source = self._sources.get(key, "configuration")
             if key not in known:
@@ -212,12 +215,14 @@ def _fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
     if sampled and "topk" not in given:
         limit = min(sampled) + 1
         final["topk"] = [k for k in final["topk"] if k < limit] + [limit]
-    if "valid_metric" not in given:
+    if "valid_metric" not in given and "@" in final["valid_metric"]:
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
         cuts = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
+        if not cuts or not all(isinstance(k, int) for k in cuts):
+            raise UserError(f"topk: got {final['topk']!r}, expected a list of integers such as [5, 10]")
         name, _, cut = final["valid_metric"].partition("@")
         name = name if name.lower() in map(str.lower, metrics) else metrics[0]
-        if cuts and int(cut) not in cuts:
+        if int(cut) not in cuts:
             cut = max([k for k in cuts if k <= 10], default=min(cuts))
         final["valid_metric"] = f"{name}@{cut}"
 
@@ -242,6 +247,8 @@ def _check_fields(config: Config) -> None:
         )
     for phase in ("valid", "test"):
         k = config[f"{phase}_neg_sample_args"]["sample_num"]
+        if config["eval_type"] == EvaluatorType.VALUE:
+            continue  # no ranking, no cut-offs
         if k != "none" and max(config["topk"]) > k + 1:
             raise UserError(
                 f"topk: got {max(config['topk'])}, expected at most {k + 1}: {phase} ranks the held-out "

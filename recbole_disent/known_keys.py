@@ -34,8 +34,16 @@ def of_framework() -> frozenset[str]:
     files += [root / "model" / "abstract_recommender.py", root / "model" / "layers.py"]
     keys = set(_EXTRA)
     for file in files:
+        if file.name == "transform.py":  # keys of batch transforms: see of_transforms
+            continue
         keys |= _keys_in(file.read_text(encoding="utf-8"))
     return frozenset(keys)
+
+
+def of_transforms() -> set[str]:
+    """Return the keys that RecBole's batch transforms read, for a run that has one."""
+    file = Path(recbole.__file__).parent / "data" / "transform.py"
+    return _keys_in(file.read_text(encoding="utf-8"))
 
 
 def of_class(model_class: type[Any]) -> set[str]:

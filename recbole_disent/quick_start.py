@@ -137,7 +137,10 @@ def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tes
         "test_result": _floats(tested),
         "best_epoch": trainer.best_epoch,
         "epochs_run": trainer.epochs_run,
-        "seconds": {"data": round(data.seconds, 3), **{k: round(v, 3) for k, v in trainer.seconds.items()}},
+        "seconds": {
+            "data": round(data.seconds, 3),
+            **{k: round(v, 3) for k, v in trainer.seconds.items()},
+        },
         "peak_memory_mb": result.peak_memory_mb(),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_hash": data.data_hash,

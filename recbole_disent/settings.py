@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,7 @@ class Setting:
         raise self._error(value)
 
     def _error(self, value: Any) -> UserError:
-        return UserError(
-            f"{self.key}: got {value!r}, expected {self.rule} (default {self.default!r})"
-        )
+        return UserError(f"{self.key}: got {value!r}, expected {self.rule} (default {self.default!r})")
 
     def _inside(self, value: Any) -> bool:
         match = _RANGE.match(self.bounds)
@@ -121,23 +119,23 @@ def read_settings(path: Path) -> dict[str, Setting]:
 
 def load_yaml(text: str) -> dict[str, Any]:
     """Parse YAML as RecBole does (``1e-4`` is a float), without its effect on the global loader."""
-    loader = type("Loader", (yaml.SafeLoader,), {})
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
     loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
     loader.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
         list("-+0123456789."),
     )
-    return yaml.load(text, Loader=loader) or {}  # noqa: S506  (a SafeLoader)
+    return yaml.load(text, Loader=loader) or {}
 
 
-@lru_cache(maxsize=None)
+@cache
 def overall() -> dict[str, Setting]:
     """Return the settings of ``properties/overall.yaml``."""
     return read_settings(folder("properties") / "overall.yaml")
 
 
-@lru_cache(maxsize=None)
+@cache
 def of_model(name: str) -> dict[str, Setting]:
     """Return the settings of ``properties/model/<name>.yaml``; empty for RecBole's models."""
     path = folder("properties") / "model" / f"{name}.yaml"

@@ -30,9 +30,17 @@ class SafeTrainer:
     all random generators, so that a resumed run goes on as the first one would have.
     """
 
+    # Set by RecBole's trainer.
     config: Any
     model: Any
     logger: Any
+    device: Any
+    optimizer: Any
+    wandblogger: Any
+    epochs: int
+    start_epoch: int
+    checkpoint_dir: str
+    saved_model_file: str
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
@@ -51,7 +59,12 @@ class SafeTrainer:
     # -- hooks into RecBole's loop -----------------------------------------------------
 
     def fit(
-        self, train_data: Any, valid_data: Any = None, verbose: bool = True, saved: bool = True, **options: Any
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        **options: Any,
     ) -> Any:
         """RecBole's loop; see there."""
         self._train_data = train_data

@@ -59,7 +59,10 @@ def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
     query = norm(layer.position[t - 1] + z[t - 1] + layer.query_bias, layer.query_norm)
     p_i = softmax([k @ query / root for k in keys])
     return [
-        norm(layer.bias[side][k] + sum(p_k[i][k] * p_i[i] * z[i] for i in range(t)), layer.output_norm)
+        norm(
+            layer.bias[side][k] + sum(p_k[i][k] * p_i[i] * z[i] for i in range(t)),
+            layer.output_norm,
+        )
         for k in range(intentions)
     ]
 
@@ -102,9 +105,7 @@ def future_items(phi, h, futures: list[list[Tensor]]) -> Tensor:
     total = torch.zeros((), dtype=h[0].dtype)
     for u, vectors in enumerate(phi):
         for f in futures[u]:
-            others = sum(
-                torch.exp(h[q] @ v / root) for q in range(len(h)) if q != u for v in vectors
-            )
+            others = sum(torch.exp(h[q] @ v / root) for q in range(len(h)) if q != u for v in vectors)
             mine = [torch.exp(f @ v / root) for v in vectors]
             total = total - torch.log(max(mine, key=float) / (others + sum(mine)))
     return total

@@ -56,9 +56,7 @@ def test_rows_equal_recbole_on_hostile_data(make_config, eval_args):
 
 def test_rows_equal_recbole_on_ml_100k():
     config = Config("SASRec", "ml-100k")
-    for ours, theirs in zip(
-        SequenceDataset(config).build(), SequentialDataset(config).build(), strict=True
-    ):
+    for ours, theirs in zip(SequenceDataset(config).build(), SequentialDataset(config).build(), strict=True):
         assert_same(ours, theirs)
 
 
@@ -125,7 +123,12 @@ def test_equal_times_keep_file_order_and_exact_time_is_exact(tmp_path):
     write_inter(tmp_path, "times", rows)
     orders = {}
     for exact in (False, True):
-        keys = {"data_path": str(tmp_path), "topk": 2, "valid_metric": "NDCG@2", "exact_time": exact}
+        keys = {
+            "data_path": str(tmp_path),
+            "topk": 2,
+            "valid_metric": "NDCG@2",
+            "exact_time": exact,
+        }
         dataset = SequenceDataset(Config("DisentS2S", "times", config_dict=keys))
         dataset.build()
         u = dataset.token2id("user_id", "u")
@@ -150,7 +153,12 @@ def test_pre_split_files_keep_later_files_out_of_earlier_histories(tmp_path):
     keys = {"data_path": str(tmp_path), "benchmark_filename": list(parts), "load_col": None,
             "topk": 2, "valid_metric": "NDCG@2", "MAX_ITEM_LIST_LENGTH": 4}  # fmt: skip
     train, valid, test = SequenceDataset(Config("SASRec", "cut", config_dict=keys)).build()
-    token = lambda p, i: [list(p.id2token("item_id", p[[i]]["item_id_list"][0])), p.id2token("item_id", p[[i]]["item_id"])[0]]  # noqa: E731,E501
+
+    def token(part, row):
+        batch = part[[row]]
+        return [list(part.id2token("item_id", batch["item_id_list"][0])),
+                part.id2token("item_id", batch["item_id"])[0]]  # fmt: skip
+
     pad = "[PAD]"
     assert token(train, 0) == [["a", pad, pad, pad], "b"]
     assert token(valid, 0) == [["a", "b", pad, pad], "d"]  # by time d would come before b

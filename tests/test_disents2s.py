@@ -112,9 +112,7 @@ def test_both_modes_equal_the_reference_with_gradients(make_config, variant, sha
         found = sum(model.calculate_loss(batch))
         assert found.item() == pytest.approx(expected.item(), abs=1e-9)
         for name, gradient in gradients(model, found).items():
-            torch.testing.assert_close(
-                gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name
-            )
+            torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name)
 
 
 def test_lambda_zero_trains_no_seq2seq(make_config):

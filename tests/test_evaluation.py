@@ -88,7 +88,9 @@ def test_every_model_epoch_and_process_meets_the_same_candidates(make_config):
     hashes = set()
     for model in ("DisentS2S", "SASRec", "BPR", "NeuMF"):
         for part in (1, 2):
-            evaluator, loader, net, _ = evaluator_and_loader(make_config, model, part, eval_mode="pop8", topk=9)
+            evaluator, loader, net, _ = evaluator_and_loader(
+                make_config, model, part, eval_mode="pop8", topk=9
+            )
             before = evaluator.candidates(loader.dataset).hash
             with torch.no_grad():
                 evaluator.evaluate(net, loader)
@@ -239,7 +241,7 @@ def test_chunks_do_not_change_the_result(make_config):
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 def test_filter_history_leaves_out_the_history_but_not_the_target(make_config, model):
-    evaluator, loader, net, config = evaluator_and_loader(
+    evaluator, loader, net, _ = evaluator_and_loader(
         make_config, model, filter_history=True, metrics=["RepeatShare", "NDCG"]
     )
     with torch.no_grad():

@@ -145,7 +145,11 @@ def _reject_round(
 
 
 def _complete(
-    have: np.ndarray, users: np.ndarray, taken: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+    have: np.ndarray,
+    users: np.ndarray,
+    taken: np.ndarray,
+    weights: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Fill rows exactly: the largest log-weight + Gumbel keys are a draw without replacement."""
     n_items, k = len(weights), have.shape[1]
@@ -153,9 +157,9 @@ def _complete(
     positive = weights > 0
     # Items without weight rank behind all others: Gumbel noise stays far below 1e6.
     keys += np.where(positive, np.log(np.where(positive, weights, 1.0)), -1e6)
-    for row, user in enumerate(users):
+    for number, user in enumerate(users):
         low, high = np.searchsorted(taken, [user * n_items, (user + 1) * n_items])
-        keys[row, taken[low:high] - user * n_items] = -np.inf
+        keys[number, taken[low:high] - user * n_items] = -np.inf
     keys[:, 0] = -np.inf
     kept = np.where(have > 0, np.arange(k)[None], -1)
     row, column = np.nonzero(kept >= 0)

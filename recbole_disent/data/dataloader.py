@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class WindowLoader(TrainDataLoader):
         batch = (pairs - 1) // self.step  # of the window's last pair
         cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
         bounds = [0, *cuts.tolist(), len(users)]
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             yield self._collate(users[begin:end], firsts[begin:end], lasts[begin:end])
 
     def _windows(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,7 +176,12 @@ class HeldOutLoader:
     """
 
     def __init__(self, config: Any, dataset: Any, transform: Any, full: bool) -> None:
-        self.config, self.dataset, self._dataset, self.transform = config, dataset, dataset, transform
+        self.config, self.dataset, self._dataset, self.transform = (
+            config,
+            dataset,
+            dataset,
+            transform,
+        )
         self.full = full
         # Scores, a comparison with them and a copy for the top k live at the same time.
         limit = config["eval_memory_mb"] * 2**20 // (12 * dataset.item_num)

@@ -36,6 +36,7 @@ class LeanDataset(Dataset):
     ``seen_in_training`` marks those of the training part.
     """
 
+    inter_feat: Any
     history: tuple[np.ndarray, np.ndarray]
     seen_in_training: np.ndarray
 
@@ -79,8 +80,7 @@ class LeanDataset(Dataset):
             field = self.config[key]
             if field and field not in found and (key != "TIME_FIELD" or self._needs_time()):
                 raise UserError(
-                    f"{filepath}, line 1: no column '{field}' ({key}); it has "
-                    f"{', '.join(sorted(found))}"
+                    f"{filepath}, line 1: no column '{field}' ({key}); it has {', '.join(sorted(found))}"
                 )
 
     def _needs_time(self) -> bool:

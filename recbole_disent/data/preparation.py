@@ -67,9 +67,7 @@ def data_hash(parts: list[LeanDataset]) -> str:
     return digest("\n".join(map(str, first.field2id_token[first.iid_field])), *keys)
 
 
-def prepare(
-    config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = None
-) -> tuple[Any, Any, Any]:
+def prepare(config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = None) -> tuple[Any, Any, Any]:
     """Split a data set and make the loaders.
 
     Args:
@@ -97,6 +95,7 @@ def prepare(
     for part in (valid, test):
         mode = config["eval_args"]["mode"][part.part]
         if config["eval_type"] == EvaluatorType.VALUE or mode == "labeled":
+            part.trim = False  # that loader joins rows of several batches
             loaders.append(_value_loader(config, part, parts))
         else:
             loaders.append(HeldOutLoader(config, part, transform, full=mode == "full"))

@@ -45,7 +45,7 @@ class SequenceRows(Interaction):
         self._columns = [user_field, *store.fields, length_field, *list_fields]
 
     @property
-    def length(self) -> int:  # type: ignore[override]
+    def length(self) -> int:
         """Number of rows."""
         return len(self.rows)
 
@@ -55,7 +55,7 @@ class SequenceRows(Interaction):
         return list(self._columns)
 
     @property
-    def interaction(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def interaction(self) -> dict[str, Tensor]:
         """All columns at their full size: what this class exists to avoid. For small data."""
         return {name: self[name] for name in self._columns}
 

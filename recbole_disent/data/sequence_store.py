@@ -36,9 +36,7 @@ class SequenceStore:
         fields: as given, tokens as int32 where they fit.
     """
 
-    def __init__(
-        self, users: np.ndarray, fields: dict[str, Tensor], item_field: str, n_users: int
-    ) -> None:
+    def __init__(self, users: np.ndarray, fields: dict[str, Tensor], item_field: str, n_users: int) -> None:
         counts = np.bincount(users, minlength=n_users)
         self.offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         self.users = torch.from_numpy(users.astype(np.int32))

@@ -157,7 +157,11 @@ class RankingEvaluator:
             column = torch.zeros_like(positives)
         number = torch.from_numpy(queries.number)
         rank, mean_rank = ranks(
-            scores, owner.to(device), column.to(device), luck[number].to(device), permutation.to(device)
+            scores,
+            owner.to(device),
+            column.to(device),
+            luck[number].to(device),
+            permutation.to(device),
         )
         rank, mean_rank = rank.cpu(), mean_rank.cpu()
         n = len(queries.number)

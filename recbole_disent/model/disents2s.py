@@ -135,8 +135,8 @@ class DisentS2S(SequentialRecommender):
         future = None
         if self.latent:
             future = self.intentions(reversed_future, future_length, FUTURE)
-        rank = future_length[:, None] - 1 - torch.arange(
-            reversed_future.shape[1], device=future_length.device
+        rank = (
+            future_length[:, None] - 1 - torch.arange(reversed_future.shape[1], device=future_length.device)
         )  # 0 for the item right after the past
         owner, place = ((rank >= 0) & (rank < (self.future_cut or 0))).nonzero(as_tuple=True)
         items = reversed_future[owner, place]
@@ -146,8 +146,7 @@ class DisentS2S(SequentialRecommender):
     def pairs_of_windows(self, batch: WindowBatch) -> Pairs:
         """Encode all pairs of each window: one pass over it and one over its reverse."""
         groups = [
-            self._pairs_of_group(*part)
-            for part in zip(batch.items, batch.lengths, batch.users, strict=True)
+            self._pairs_of_group(*part) for part in zip(batch.items, batch.lengths, batch.users, strict=True)
         ]
         first = 0
         for group in groups:
@@ -177,9 +176,9 @@ class DisentS2S(SequentialRecommender):
             future = phi[owner, lengths[owner] - 2 - last]
         cut = self.future_cut or 0
         ahead = place[None] - last[:, None]  # 1 for the next item
-        pair, column = (
-            (ahead >= 1) & (ahead <= cut) & (place[None] < lengths[owner, None])
-        ).nonzero(as_tuple=True)
+        pair, column = ((ahead >= 1) & (ahead <= cut) & (place[None] < lengths[owner, None])).nonzero(
+            as_tuple=True
+        )
         rest = items[owner[pair], column]
         return Pairs(past, future, items[owner, last + 1], users[owner], rest, pair)
 

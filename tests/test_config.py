@@ -1,0 +1,184 @@
+"""Configuration: priorities, checks before any data are read, one clear sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_disent import known_keys, registry, settings
+from recbole_disent.config import Config
+from recbole_disent.errors import UserError
+from recbole_disent.settings import Setting
+
+
+def config(*words, model="DisentS2S", dataset="ml-100k", files=None, **keys):
+    return Config(model, dataset, files, keys, list(words))
+
+
+def test_priorities(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("n_intentions: 2\nhidden_size: 32\nseq2seq_lambda: 1e-1\nseed: 5\n")
+    found = config("--n_intentions=8", files=[str(file)], hidden_size=16, n_intentions=7)
+    assert found["n_intentions"] == 8  # command line
+    assert found["hidden_size"] == 16  # dict over file
+    assert found["seq2seq_lambda"] == 0.1  # file over model properties
+    assert found["seed"] == 5  # file over RecBole's overall
+    assert found["MAX_ITEM_LIST_LENGTH"] == 50
+    assert config(dataset="ml-1m")["MAX_ITEM_LIST_LENGTH"] == 200  # data-set config over overall
+    assert found["train_batch_size"] == settings.of_model("DisentS2S")["train_batch_size"].default
+    assert config(model="SASRec")["train_batch_size"] == 2048  # RecBole's overall
+
+
+def test_sys_argv_is_left_alone(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["program", "--seed=99", "nonsense"])
+    assert config()["seed"] == 2020
+
+
+def test_same_protocol_for_general_and_sequential_models():
+    for model in ("BPR", "Pop", "NeuMF", "SASRec", "BERT4Rec", "DisentS2S"):
+        found = config(model=model)["eval_args"]
+        assert found["split"] == {"LS": "valid_and_test"}
+        assert found["order"] == "TO"
+        assert found["mode"] == {"valid": "full", "test": "full"}
+
+
+def test_partial_eval_args_keep_the_protocol():
+    found = config("--eval_args={'mode': 'uni100'}")["eval_args"]
+    assert found["order"] == "TO"
+    assert found["split"] == {"LS": "valid_and_test"}
+    assert config("--eval_mode=pop100")["test_neg_sample_args"]["sample_num"] == 100
+
+
+def test_sampled_protocol_adds_the_cut_off_over_all_candidates():
+    assert config("--eval_mode=pop100")["topk"] == [1, 5, 10, 20, 50, 101]
+    assert config("--eval_mode=uni20")["topk"] == [1, 5, 10, 20, 21]
+
+
+def test_sasrec_runs_without_further_keys_with_either_loss():
+    assert config(model="SASRec")["train_neg_sample_args"]["distribution"] == "none"
+    bpr = config("--loss_type=BPR", model="SASRec")
+    assert bpr["train_neg_sample_args"]["sample_num"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--n_intention=4"],
+            r"command line: the key 'n_intention' .* did you mean 'n_intentions'\?",
+        ),
+        (["--learning_rat=1"], "did you mean 'learning_rate'"),
+        (["--seq2seq_lambda=1.5"], r"seq2seq_lambda: got 1.5, expected float in \[0, 1\]"),
+        (["--seq2seq_lambda=nan"], "seq2seq_lambda: got"),
+        (["--n_intentions=0"], r"n_intentions: got 0, expected int in \[1, 64\]"),
+        (["--n_intentions=2.5"], "n_intentions: got 2.5, expected int"),
+        (["--n_intentions=True"], "n_intentions: got True, expected int"),
+        (["--seq2seq_variant=latest"], "expected one of latent, none, all_items, next_items"),
+        (["--epochs=ten"], "epochs: got 'ten', expected int"),
+        (["--epochs=0"], "epochs: got 0, expected at least 1"),
+        (["--epochs=1", "--epochs=2"], "--epochs is given twice"),
+        (["--show_progress=3"], "show_progress: got 3, expected bool"),
+        (["epochs=1"], "got 'epochs=1', expected --key=value"),
+        (["--topk=0"], "topk must be a positive integer"),
+        (["--topk=['a']"], "topk: got .*expected a list of integers"),
+        (["--topk=[200]", "--eval_mode=uni100"], "topk: got 200, expected at most 101"),
+        (["--valid_metric=MRR@3"], "valid_metric: got 'MRR@3', expected one of metrics="),
+        (["--metrics=['Recal']"], "no metric named 'Recal'"),
+        (["--eval_mode=uni0"], "got 0 candidates"),
+        (["--eval_mode=most"], r"the mode \[most\] in eval_args is not supported"),
+        (["--eval_args=3"], "eval_args: got 3, expected"),
+        (
+            ["--save_dataset=True"],
+            "'save_dataset' is not supported, since it stores Python pickles",
+        ),
+        (["--resume_file=there.pth"], "resume_file: 'there.pth' is not there"),
+    ],
+)
+def test_wrong_settings_get_one_sentence(words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config(*words)
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_of_another_model_are_unknown():
+    with pytest.raises(UserError, match="neither to RecBole nor to GRU4Rec"):
+        config("--n_heads=2", model="GRU4Rec")
+    with pytest.raises(UserError, match="neither to RecBole nor to DisentS2S"):
+        config("--mask_ratio=0.2")
+
+
+def test_unknown_models_name_the_nearest():
+    with pytest.raises(UserError, match="model 'sasrec' is not known; did you mean 'SASRec'"):
+        config(model="sasrec")
+    with pytest.raises(UserError, match=r"did you mean 'DisentS2S'\? \(this package: DisentS2S; RecBole: "):
+        config(model="DisentS2")
+    with pytest.raises(UserError, match="model: not given"):
+        Config(dataset="ml-100k")
+
+
+def test_faulty_config_files(tmp_path):
+    with pytest.raises(UserError, match=r"config file 'no.yaml': No such file"):
+        config(files=["no.yaml"])
+    (tmp_path / "bad.yaml").write_text("a: [1\n")
+    with pytest.raises(UserError, match=r"config file 'bad.yaml': no YAML"):
+        config(files=["bad.yaml"])
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(UserError, match="expected lines 'key: value'"):
+        config(files=["list.yaml"])
+    (tmp_path / "typo.yaml").write_text("hiden_size: 3\n")
+    with pytest.raises(UserError, match=r"file 'typo.yaml': the key 'hiden_size' .*'hidden_size'"):
+        config(files=["typo.yaml"])
+
+
+def test_values_are_literals_and_never_code():
+    found = config("--data_path=__import__('os').getcwd()", "--wandb_project=max")
+    assert "__import__" in found["data_path"] or found["dataset"] == "ml-100k"
+    assert found["wandb_project"] == "max"
+
+
+def test_every_key_that_recbole_reads_is_known():
+    known = known_keys.of_framework()
+    assert {"epochs", "benchmark_filename", "reg_weight", "clip_grad_norm", "enable_amp"} <= known
+
+
+@pytest.mark.parametrize("name", ["DisentS2S"])
+def test_every_key_of_a_model_is_read_and_has_a_valid_default(name):
+    found = settings.of_model(name)
+    for setting in found.values():
+        setting.check(setting.default)
+        assert len(setting.meaning) > 10
+    read = known_keys.of_class(registry.get_model(name)) | {"train_mode", "popularity_correction"}
+    framework = known_keys.of_framework()
+    assert set(found) <= read | framework
+
+
+def test_overall_defaults_are_valid():
+    for setting in settings.overall().values():
+        setting.check(setting.default)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "good", "bad"),
+    [("[0, 1]", [0, 1, 0.5], [-0.1, 1.1]), ("(0, inf)", [1e-9, 5], [0]), ("[0, 1)", [0], [1])],
+)
+def test_bounds(bounds, good, bad):
+    setting = Setting("x", 0.5, ("float",), (), bounds, "")
+    for value in good:
+        assert setting.check(value) == value
+    for value in bad:
+        with pytest.raises(UserError, match="x: got"):
+            setting.check(value)
+
+
+def test_properties_without_a_rule_are_refused(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("a: 1\n")
+    with pytest.raises(ValueError, match="key 'a' has no"):
+        settings.read_settings(file)
+    file.write_text("a: 1  # (integer) what\n")
+    with pytest.raises(ValueError, match="rule .* of key 'a' is not understood"):
+        settings.read_settings(file)
+
+
+def test_numpy_names_that_recbole_reads_exist():
+    assert np.float(1) == 1.0

@@ -1,0 +1,293 @@
+"""Runs from end to end: command line, result file, checkpoints, every baseline."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.trainer import Trainer
+from recbole.utils import init_seed
+
+from recbole_disent import checkpoint, cli
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+from recbole_disent.quick_start import (
+    build_trainer,
+    load_checkpoint,
+    objective_function,
+    prepare_data,
+    run,
+)
+from recbole_disent.registry import get_model
+from tests.conftest import hostile_rows, write_inter
+
+ROOT = Path(__file__).resolve().parent.parent
+BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "NARM", "CORE", "LightSANs",
+             "Pop", "BPR", "NeuMF"]  # fmt: skip
+
+
+def words(hostile, *more):
+    """Command line for the data set ``hostile``; later words replace earlier ones."""
+    usual = ["--dataset=hostile", f"--data_path={hostile}", "--epochs=2", "--topk=[1,5,10]",
+             "--MAX_ITEM_LIST_LENGTH=7", "--show_progress=False"]  # fmt: skip
+    return ["run", *{word.partition("=")[0]: word for word in [*usual, *more]}.values()]
+
+
+# -- command line ----------------------------------------------------------------------
+
+
+def test_run_writes_a_complete_result_file(hostile):
+    assert cli.main(words(hostile, "--model=DisentS2S", "--eval_mode=pop8", "--topk=[1,9]")) == 0
+    (file,) = Path("saved").glob("*.json")
+    found = json.loads(file.read_text())
+    assert found["model"] == "DisentS2S"
+    assert found["test_result"].keys() >= {"recall@1", "mrr@9"}
+    assert found["seconds"].keys() == {"data", "train", "evaluation"}
+    assert set(found["candidate_hashes"]) == {"valid", "test"}
+    assert found["peak_memory_mb"]["cpu"] > 0
+    assert found["versions"]["recbole"] == "1.2.1"
+    assert found["config"]["n_intentions"] == 4
+    assert found["rows"]["train"] > found["rows"]["test"] > 0
+    assert Path(found["checkpoint"]).is_file()
+    assert not list(Path("saved").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("model", BASELINES)
+def test_every_baseline_runs_under_both_protocols(hostile, model):
+    for mode in ("full", "uni8"):
+        keys = {"data_path": str(hostile), "epochs": 1, "topk": [1, 9], "eval_mode": mode,
+                "MAX_ITEM_LIST_LENGTH": 7, "show_progress": False}  # fmt: skip
+        found = run(model, "hostile", config_dict=keys)
+        assert 0 <= found["test_result"]["recall@9"] <= 1
+        assert found["data_hash"] == run("Pop", "hostile", config_dict=keys, saved=False)["data_hash"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--model=DisentS2"], "model 'DisentS2' is not known; did you mean 'DisentS2S'?"),
+        (["--n_intention=4"], "did you mean 'n_intentions'?"),
+        (["--seq2seq_lambda=1.5"], "seq2seq_lambda: got 1.5"),
+        (["--n_intentions=0"], "n_intentions: got 0"),
+        (["--model=FM"], "model 'FM' is not run by this package"),
+        (["--model=S3Rec"], "model 'S3Rec' is not run by this package"),
+        (["--topk=500"], "topk: got 500, expected at most"),
+        (["--history_fields=['colour']"], "history_fields: got 'colour'"),
+        (["--config_files=no.yaml"], "config file 'no.yaml'"),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_code_2(hostile, capsys, extra, message):
+    assert cli.main(words(hostile, *extra)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("recbole-disent: error: ")
+    assert message in error
+
+
+def test_missing_data_set_says_where_and_how(capsys, tmp_path):
+    assert cli.main(["run", "--dataset=nowhere", f"--data_path={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert f"no folder {tmp_path}/nowhere" in error
+    assert "--data_path=FOLDER" in error
+    (tmp_path / "nowhere").mkdir()
+    assert cli.main(["run", "--dataset=nowhere", f"--data_path={tmp_path}"]) == 2
+    assert "the file nowhere.inter is missing" in capsys.readouterr().err
+
+
+def test_script_and_module_give_exit_code_2_without_traceback(tmp_path):
+    script = [sys.executable, str(ROOT / "run_recbole_disent.py")]
+    for extra in (["--model=nope"], ["--dataset=ml-100k", "nonsense"]):
+        done = subprocess.run([*script, *extra], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("recbole-disent: error:") == 1
+
+
+def test_a_download_is_unpacked_and_renamed(tmp_path, monkeypatch):
+    import zipfile
+
+    from recbole_disent.config import Config
+    from recbole_disent.data.preparation import create_dataset
+
+    write_inter(tmp_path / "source", "archive", hostile_rows())
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
+        file.write(tmp_path / "source" / "archive" / "archive.inter", "archive.inter")
+    address = (tmp_path / "archive.zip").as_uri()
+    from recbole_disent.data.dataset import LeanDataset
+
+    monkeypatch.setattr(LeanDataset, "_get_download_url", lambda *a, **k: address)
+    keys = {"data_path": str(tmp_path / "new"), "topk": [1, 5, 10]}
+    dataset = create_dataset(Config("DisentS2S", "yelp", config_dict=keys))
+    assert dataset.inter_num == len(hostile_rows())
+    assert (tmp_path / "new" / "yelp" / "yelp.inter").is_file()
+
+
+# -- equal to RecBole ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BERT4Rec", "Caser", "BPR"])
+def test_training_equals_recboles_batch_for_batch(make_config, model):
+    """Same seed: the losses of RecBole's own data sets, loaders and trainer."""
+    found = []
+    for ours in (True, False):
+        config = make_config(model, trim_batches=False, train_batch_size=16)
+        init_seed(5, True)
+        if ours:
+            train = prepare_data(config).loaders[0]
+        else:
+            train = data_preparation(config, create_dataset(config))[0]
+        init_seed(6, True)
+        net = get_model(model)(config, train._dataset)
+        trainer = Trainer(config, net)
+        found.append([trainer._train_epoch(train, e) for e in range(2)])
+    if model == "BPR":  # one more event per user is kept for training (InteractionDataset)
+        assert found[0] != found[1]
+    else:
+        assert found[0] == found[1]
+
+
+# -- checkpoints -----------------------------------------------------------------------
+
+
+def test_resume_goes_on_as_the_first_run_would_have(make_config):
+    whole = run(config_dict=_given(make_config, epochs=6))
+    half = run(config_dict=_given(make_config, epochs=3, stopping_step=50))
+    path = half["checkpoint"]
+    start = checkpoint.load(path)["epoch"] + 1
+    resumed = run(config_dict=_given(make_config, epochs=6, resume_file=path))
+    assert resumed["epochs_run"] == 6 - start
+    assert resumed["best_valid_result"] == whole["best_valid_result"]
+    assert resumed["test_result"] == whole["test_result"]
+    a, b = checkpoint.load(whole["checkpoint"]), checkpoint.load(resumed["checkpoint"])
+    for name, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][name])
+
+
+def _given(make_config, model="DisentS2S", **keys):
+    config = make_config(model, **keys)
+    return {**config.external_config_dict, "model": model, "dataset": "hostile"}
+
+
+def test_resume_warns_on_a_changed_configuration(make_config, caplog):
+    first = run(config_dict=_given(make_config))
+    run(config_dict=_given(make_config, resume_file=first["checkpoint"], learning_rate=0.5, epochs=3))
+    assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
+
+
+def test_resume_after_the_last_epoch_keeps_the_checkpoint(make_config):
+    first = run(config_dict=_given(make_config, epochs=1))
+    before = Path(first["checkpoint"]).read_bytes()
+    again = run(config_dict=_given(make_config, epochs=1, resume_file=first["checkpoint"]))
+    assert Path(first["checkpoint"]).read_bytes() == before
+    assert again["test_result"] == first["test_result"]
+
+
+@pytest.mark.parametrize("model", ["DisentS2S", "Pop", "ItemKNN"])
+def test_load_checkpoint_gives_the_scores_back(make_config, model):
+    first = run(config_dict=_given(make_config, model))
+    net, data = load_checkpoint(first["checkpoint"])
+    trainer = build_trainer(data, net)
+    assert {k: float(v) for k, v in trainer.evaluate(data.loaders[2], load_best_model=False).items()} \
+        == first["test_result"]  # fmt: skip
+
+
+def test_checkpoints_of_others_are_refused(make_config, hostile):
+    first = run(config_dict=_given(make_config))
+    with pytest.raises(UserError, match="is of the model DisentS2S, expected SASRec"):
+        run(config_dict=_given(make_config, "SASRec", resume_file=first["checkpoint"]))
+    write_inter(hostile, "hostile", hostile_rows(9))
+    with pytest.raises(UserError, match="was trained on other data or another split"):
+        load_checkpoint(first["checkpoint"])
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+@pytest.mark.parametrize("content", ["evil", "half", "empty", "text"])
+def test_damaged_and_hostile_checkpoints_are_not_executed(make_config, content):
+    path = Path("x.pth")
+    if content == "evil":
+        torch.save({"state_dict": Evil()}, path)
+    else:
+        whole = Path(run(config_dict=_given(make_config, epochs=1))["checkpoint"]).read_bytes()
+        path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[content])
+    with pytest.raises(UserError, match="is no checkpoint of this package"):
+        checkpoint.load(str(path))
+    assert not Path("executed").exists()
+
+
+def test_only_data_can_be_stored():
+    with pytest.raises(TypeError, match=r"state\['a'\]\[0\]: a Evil cannot be stored"):
+        checkpoint.plain({"a": [Evil()]})
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), write_atomically(str(path)) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+def test_sigkill_in_training_leaves_a_checkpoint_that_resumes(hostile, tmp_path):
+    script = [sys.executable, str(ROOT / "run_recbole_disent.py")]
+    endless = words(hostile, "--epochs=100000", "--stopping_step=100000", "--learning_rate=1e-9")[1:]
+    process = subprocess.Popen(
+        [*script, *endless], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not list((tmp_path / "saved").glob("*.pth")) and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)  # checkpoints are written all the time: some writes are under way
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (file,) = (tmp_path / "saved").glob("*.pth")
+    epoch = checkpoint.load(str(file))["epoch"]
+    assert not list((tmp_path / "saved").glob("*.json"))
+    resume = words(hostile, f"--resume_file={file}", f"--epochs={epoch + 3}")[1:]
+    done = subprocess.run([*script, *resume], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (result,) = (tmp_path / "saved").glob("*.json")
+    assert json.loads(result.read_text())["epochs_run"] == 2
+
+
+# -- for tuning ------------------------------------------------------------------------
+
+
+def test_objective_function_gives_what_hypertuning_reads(make_config):
+    found = objective_function(_given(make_config), saved=False)
+    assert set(found) == {
+        "model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}  # fmt: skip
+
+
+def test_value_metrics_go_through_recboles_loader(make_config):
+    keys = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "eval_mode": "uni3", "epochs": 1}
+    for model in ("NeuMF", "SASRec"):
+        found = run(config_dict=_given(make_config, model, **keys))
+        assert 0 <= found["test_result"]["auc"] <= 1
+
+
+def test_model_class_of_ones_own(make_config):
+    class Mine(get_model("SASRec")):
+        pass
+
+    keys = _given(make_config, "SASRec")
+    keys.pop("model")
+    with pytest.raises(UserError, match="loss_type"):
+        run(Mine, config_dict=keys)  # it has no properties file: its keys must be given
+    own = {"n_layers": 1, "n_heads": 1, "hidden_size": 8, "inner_size": 8, "hidden_act": "gelu",
+           "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1, "layer_norm_eps": 1e-12,
+           "initializer_range": 0.02, "loss_type": "CE", "train_neg_sample_args": None}  # fmt: skip
+    assert run(Mine, config_dict={**keys, **own}, saved=False)["model"] == "Mine"
