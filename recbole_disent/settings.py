@@ -145,3 +145,17 @@ def of_model(name: str) -> dict[str, Setting]:
 def defaults(settings: dict[str, Setting]) -> dict[str, Any]:
     """Return key -> default value."""
     return {key: setting.default for key, setting in settings.items()}
+
+
+def markdown(settings: dict[str, Setting]) -> str:
+    """Return README's table of keys."""
+    lines = ["| key | default | values | meaning |", "| --- | --- | --- | --- |"]
+    for s in settings.values():
+        default = "null" if s.default is None else str(s.default)
+        lines.append(f"| `{s.key}` | `{default}` | {s.rule} | {s.meaning} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":  # the tables of README
+    for title, table in (("every model", overall()), ("DisentS2S", of_model("DisentS2S"))):
+        print(f"<!-- keys: {title} -->\n{markdown(table)}\n<!-- end -->\n")

@@ -176,7 +176,7 @@ def test_properties_without_a_rule_are_refused(tmp_path):
     with pytest.raises(ValueError, match="key 'a' has no"):
         settings.read_settings(file)
     file.write_text("a: 1  # (integer) what\n")
-    with pytest.raises(ValueError, match="rule .* of key 'a' is not understood"):
+    with pytest.raises(ValueError, match=r"rule .* of key 'a' is not understood"):
         settings.read_settings(file)
 
 

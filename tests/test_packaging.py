@@ -1,0 +1,66 @@
+"""The package works where it is installed, from another directory, as a wheel and editable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Finds its files and resolves a model of this package and one of RecBole.
+PROBE = (
+    "import recbole_disent.settings as s; from recbole_disent.config import Config; "
+    "c = Config('DisentS2S', 'ml-1m'); "
+    "print(s.folder('properties'), c['n_intentions'], c['MAX_ITEM_LIST_LENGTH'])"
+)
+
+
+def run(*command: object, cwd: Path) -> str:
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT, cwd=folder)
+    return next(folder.glob("recbole_disent-*.whl"))
+
+
+@pytest.mark.packaging
+def test_wheel_holds_the_yaml_files_and_nothing_beside_the_package(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for part in ("properties", "dataset_configs"):
+        for file in (ROOT / part).rglob("*.yaml"):
+            assert f"recbole_disent/{file.relative_to(ROOT)}" in names
+    tops = {name.split("/")[0] for name in names}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"recbole_disent"}
+    metadata = next(name for name in names if name.endswith("/METADATA"))
+    text = zipfile.ZipFile(wheel).read(metadata).decode()
+    assert "Requires-Dist: recbole==1.2.1" in text
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize("how", ["wheel", "editable"])
+def test_install_works_from_another_directory(wheel, tmp_path, how):
+    """The environment sees this one's packages; the package itself comes from the install."""
+    home = tmp_path / "env"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path))
+    ours = Path(run(sys.executable, "-c", "import recbole; print(recbole.__path__[0])", cwd=tmp_path)).parent
+    (site / "others.pth").write_text(f"{ours}\n")
+    source = [wheel] if how == "wheel" else ["-e", ROOT]
+    run(python, "-m", "pip", "install", "-q", "--no-deps", *source, cwd=tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder, intentions, length = run(python, "-c", PROBE, cwd=elsewhere).splitlines()[-1].split()
+    assert Path(folder) == (site / "recbole_disent" if how == "wheel" else ROOT) / "properties"
+    assert (intentions, length) == ("4", "200")
+    assert "--model" in run(home / "bin" / "recbole-disent", "run", "--help", cwd=elsewhere)
