@@ -1,0 +1,69 @@
+"""What the benchmarks share: arguments, RecBole's side of a comparison, measuring."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import resource
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from recbole_disent.config import Config
+from recbole_disent.evaluation.metrics import register_metrics
+
+register_metrics()
+
+
+def arguments(description: str, **defaults: Any) -> argparse.Namespace:
+    """Parse --dataset, --data_path, --max_length, --threads and what *defaults* adds."""
+    parser = argparse.ArgumentParser(description=description)
+    common = {"dataset": "ml-100k", "data_path": "dataset/", "max_length": 50, "threads": 1}
+    for name, value in {**common, **defaults}.items():
+        parser.add_argument(f"--{name}", default=value, type=type(value))
+    found = parser.parse_args()
+    torch.set_num_threads(found.threads)
+    return found
+
+
+def config(args: argparse.Namespace, model: str, **keys: Any) -> Config:
+    """Make a configuration of one of the two sides."""
+    given = {
+        "data_path": args.data_path,
+        "MAX_ITEM_LIST_LENGTH": args.max_length,
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "show_progress": False,
+        "state": "ERROR",
+        **keys,
+    }
+    return Config(model, args.dataset, config_dict=given)
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the wall time of *work* and its result."""
+    gc.collect()
+    start = perf_counter()
+    result = work()
+    return perf_counter() - start, result
+
+
+def peak_gb() -> float:
+    """Peak resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def in_own_process(work: Callable[..., Any], *args: Any) -> Any:
+    """Run *work* in a fresh process, so that its peak memory is its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, args)
+
+
+def table(rows: list[tuple[Any, ...]], head: tuple[str, ...]) -> None:
+    """Print a Markdown table."""
+    print("| " + " | ".join(head) + " |")
+    print("| " + " | ".join("---" for _ in head) + " |")
+    for row in rows:
+        print("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |")

@@ -1,0 +1,70 @@
+"""Augmentation, sort and split: RecBole's SequentialDataset against the sequence store.
+
+Ends with ``time=<RecBole / ours> memory=<RecBole / ours>``; memory is that of the prepared data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from time import perf_counter
+from typing import Any
+
+import common
+from recbole.data.dataset import SequentialDataset
+
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.data.rows import SequenceRows
+
+
+def prepared_bytes(parts: list[Any]) -> int:
+    """Bytes of the interaction tensors of all parts."""
+    found = 0
+    for part in parts:
+        feat = part.inter_feat
+        if isinstance(feat, SequenceRows):
+            found += feat.rows.numel() * 8
+        else:
+            found += sum(t.numel() * t.element_size() for t in feat.interaction.values())
+    store = getattr(parts[0], "store", None)
+    return found + (store.nbytes if store is not None else 0)
+
+
+def measure(kind: str, args: argparse.Namespace) -> dict[str, float]:
+    """Load a data set, then time what comes after the file is read."""
+    dataset_class = SequentialDataset if kind == "RecBole" else SequenceDataset
+    config = common.config(args, "SASRec")
+    load, dataset = common.seconds(lambda: dataset_class(config))
+    before = common.peak_gb()
+    start = perf_counter()
+    parts = dataset.build()
+    return {
+        "load": load,
+        "prepare": perf_counter() - start,
+        "mb": prepared_bytes(parts) / 2**20,
+        "before": before,
+        "peak": common.peak_gb(),
+        "rows": sum(len(p.inter_feat) for p in parts),
+    }
+
+
+def main() -> None:
+    args = common.arguments(__doc__)
+    found = {kind: common.in_own_process(measure, kind, args) for kind in ("RecBole", "ours")}
+    theirs, ours = found["RecBole"], found["ours"]
+    rows = [
+        (name, theirs[key], ours[key], theirs[key] / ours[key])
+        for name, key in (
+            ("file load, s", "load"),
+            ("augmentation + sort + split, s", "prepare"),
+            ("prepared data, MiB", "mb"),
+            ("peak resident, GiB", "peak"),
+        )
+    ]
+    assert theirs["rows"] == ours["rows"]
+    print(f"{args.dataset}, length {args.max_length}, {ours['rows']} rows, {args.threads} thread(s)")
+    common.table(rows, ("", "RecBole", "ours", "ratio"))
+    print(f"time={theirs['prepare'] / ours['prepare']:.1f} memory={theirs['mb'] / ours['mb']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Load, prepare and train on a synthetic data set of any size.
+
+Lengths and popularity follow power laws. Ends with ``peak_gb=... seconds=...`` of a process
+that loads the file, prepares it and trains 200 batches of DisentS2S.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import common
+import numpy as np
+import torch
+
+from recbole_disent.quick_start import build_model, prepare_data
+
+
+def write(folder: Path, interactions: int, users: int, items: int) -> None:
+    """Write ``folder/synthetic/synthetic.inter`` in random order of users."""
+    rng = np.random.default_rng(0)
+    weight = (np.arange(1, users + 1) ** -0.6)[rng.permutation(users)]
+    lengths = np.maximum(20, np.round(interactions * weight / weight.sum())).astype(np.int64)
+    user = np.repeat(np.arange(users), lengths)[:interactions]
+    rank = items ** rng.random(len(user))  # density 1 / rank
+    item = np.minimum(rank.astype(np.int64), items - 1)
+    time = rng.integers(0, 10**6, len(user))
+    (folder / "synthetic").mkdir()
+    with open(folder / "synthetic" / "synthetic.inter", "w", encoding="utf-8") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        for begin in range(0, len(user), 10**6):
+            part = slice(begin, begin + 10**6)
+            lines = zip(user[part].tolist(), item[part].tolist(), time[part].tolist(), strict=True)
+            file.write("".join(f"{u}\t{i}\t{t}\n" for u, i, t in lines))
+
+
+def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
+    """Run our side; each step's seconds, then the peak memory."""
+    torch.set_num_threads(args.threads)
+    args.dataset, args.data_path = "synthetic", folder
+    found = {}
+    cfg = common.config(args, "DisentS2S", history_fields=["item_id"])
+    found["load and prepare"], data = common.seconds(lambda: prepare_data(cfg))
+    net = build_model(data)
+    optimizer = torch.optim.Adam(net.parameters())
+
+    def train() -> None:
+        for number, batch in enumerate(data.loaders[0]):
+            if number == args.batches:
+                break
+            optimizer.zero_grad()
+            sum(net.calculate_loss(batch)).backward()
+            optimizer.step()
+
+    found[f"{args.batches} training batches"], _ = common.seconds(train)
+    found["peak"] = common.peak_gb()
+    found["rows"] = len(data.loaders[0]._dataset.inter_feat)
+    return found
+
+
+def main() -> None:
+    args = common.arguments(__doc__, interactions=20_000_000, users=138_493, items=26_744, batches=200)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), args.interactions, args.users, args.items)
+        found = common.in_own_process(measure, args, folder)
+    peak, rows = found.pop("peak"), found.pop("rows")
+    print(f"{args.interactions} interactions, length {args.max_length}, {args.threads} thread(s)")
+    common.table(list(found.items()), ("step", "seconds"))
+    # Two copies of (item and time histories, 12 bytes a step) + 28 bytes a row.
+    theirs = 2 * rows * (12 * args.max_length + 28) / 2**30
+    print(f"RecBole's padded tensors for the {rows} training rows alone: {theirs:.1f} GiB (computed)")
+    print(f"peak_gb={peak:.2f} seconds={sum(found.values()):.0f}")
+
+
+if __name__ == "__main__":
+    main()
