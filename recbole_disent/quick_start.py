@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from logging import getLogger
@@ -151,8 +152,9 @@ def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tes
         },
         "versions": result.versions(),
         "git_commit": result.git_commit(),
-        "command": ["python", *sys.argv],
-        "config": plain_config(config),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        # As it was given: the folder it stands for says something of this machine only.
+        "config": {**plain_config(config), "data_path": config.external_config_dict.get("data_path")},
     }
 
 
