@@ -15,6 +15,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_disent.data.batch import WindowBatch
+from recbole_disent.model.disents2s import DisentS2S
 from recbole_disent.quick_start import build_model, prepare_data
 from recbole_disent.registry import get_model
 
@@ -22,7 +23,8 @@ from recbole_disent.registry import get_model
 def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) -> tuple[float, int]:
     """Train for about *limit* seconds after two batches of warm-up."""
     net.train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
+    fused = isinstance(net, DisentS2S)  # as in SafeTrainer
+    optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=fused)
     pairs, start, number = 0, 0.0, 0
     while True:
         for batch in loader:

@@ -62,6 +62,7 @@ class DisentS2S(SequentialRecommender):
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["same_user_negatives"] == "mask"
         self.next_items: int = config["next_items"]
+        self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
         self.scale = width**-0.5
         self.corrects_popularity = _corrects_popularity(config)
         counts = dataset.training_counts().clip(min=1)
@@ -198,7 +199,7 @@ class DisentS2S(SequentialRecommender):
         targets = self.encoder.item_embedding(pairs.targets)
         groups = pairs.users if self.mask_same_user else None
         share = self.log_share[pairs.targets] if self.corrects_popularity else None
-        item_loss = losses.seq2item(pairs.past, targets, groups, share).mean()
+        item_loss = losses.seq2item(pairs.past, targets, groups, share, self.score_limit).mean()
         if self.future_cut is not None:
             items = self.encoder.item_embedding(pairs.items)
             shares = None if share is None else (share, self.log_share[pairs.items])
@@ -213,7 +214,7 @@ class DisentS2S(SequentialRecommender):
             chosen = torch.randperm(len(past), device=past.device)[: self.seq2seq_samples]
             past, future = past[chosen], future[chosen]
             groups = None if groups is None else groups[chosen]
-        values = losses.seq2seq(past, future, groups)
+        values = losses.seq2seq(past, future, groups, self.score_limit)
         trusted = losses.confident(values, self.trusted_share)
         return (values * trusted).sum() / len(past)
 

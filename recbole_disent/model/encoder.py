@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_disent.model.functional import Dropout
+
 
 class CausalBlock(nn.Module):
     """Single-head causal self-attention, then a feed-forward net; each with residual and LayerNorm.
@@ -27,7 +29,7 @@ class CausalBlock(nn.Module):
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
         self.ffn_norm = nn.LayerNorm(width, eps=eps)
-        self.dropout = nn.Dropout(hidden_dropout)
+        self.dropout = Dropout(hidden_dropout)
         self.attn_dropout = attn_dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ class CausalEncoder(nn.Module):
         self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
         self.position_embedding = nn.Embedding(max_length, width)
         self.input_norm = nn.LayerNorm(width, eps=eps)
-        self.dropout = nn.Dropout(hidden_dropout)
+        self.dropout = Dropout(hidden_dropout)
         self.blocks = nn.ModuleList(
             CausalBlock(width, inner, hidden_dropout, attn_dropout, eps) for _ in range(n_layers)
         )

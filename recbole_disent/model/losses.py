@@ -11,15 +11,15 @@ import math
 import torch
 from torch import Tensor
 
-
-def _same_group(groups: Tensor) -> Tensor:
-    """(P,) -> (P, P): True where q is another sample of the group of p."""
-    same = groups[:, None] == groups[None]
-    return same.fill_diagonal_(False)
+from recbole_disent.model.functional import logsumexp_of_products
 
 
 def seq2item(
-    phi: Tensor, targets: Tensor, groups: Tensor | None = None, log_share: Tensor | None = None
+    phi: Tensor,
+    targets: Tensor,
+    groups: Tensor | None = None,
+    log_share: Tensor | None = None,
+    limit: int = 2**26,
 ) -> Tensor:
     """-ln of the share of the next item among the next items of the batch.
 
@@ -33,21 +33,23 @@ def seq2item(
         log_share: float (P,) or None; ln of the share of each next item among all, taken off
             its scores: the next items of a batch are a sample by popularity, and without it
             the model learns p(item | sequence) / p(item).
+        limit: scores that may exist at a time.
 
     Returns:
         float (P,).
     """
-    pairs, intentions, width = phi.shape
-    scores = (phi.flatten(0, 1) @ targets.T * width**-0.5).view(pairs, intentions, pairs)
-    if log_share is not None:
-        scores = scores - log_share
-    own = scores.diagonal(dim1=0, dim2=2)
-    if groups is not None:
-        scores = scores.masked_fill(_same_group(groups)[:, None], float("-inf"))
-    return scores.flatten(1).logsumexp(-1) - own.amax(0)
+    _, intentions, width = phi.shape
+    scale = width**-0.5
+    total = logsumexp_of_products(
+        phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit
+    )
+    own = torch.einsum("pkd,pd->pk", phi, targets).amax(-1) * scale
+    return total - (own if log_share is None else own - log_share)
 
 
-def seq2seq(past: Tensor, future: Tensor, groups: Tensor | None = None) -> Tensor:
+def seq2seq(
+    past: Tensor, future: Tensor, groups: Tensor | None = None, limit: int = 2**26
+) -> Tensor:
     """-ln of the share of the own future among the futures of the batch, for each intention.
 
     loss_pk = logsumexp over q, k' of phi_q^(k')(future) . phi_p^(k)(past) / sqrt(D)
@@ -57,17 +59,17 @@ def seq2seq(past: Tensor, future: Tensor, groups: Tensor | None = None) -> Tenso
         past: float (P, K, D), intention vectors of the pasts.
         future: float (P, K, D), intention vectors of the reversed futures.
         groups: int64 (P,) or None; samples of one group are not each other's negatives.
+        limit: scores that may exist at a time.
 
     Returns:
         float (P, K).
     """
-    pairs, intentions, width = past.shape
-    scores = past.flatten(0, 1) @ future.flatten(0, 1).T * width**-0.5
-    own = scores.diagonal().view(pairs, intentions)
-    if groups is not None:
-        blocked = _same_group(groups).repeat_interleave(intentions, 0)
-        scores = scores.masked_fill(blocked.repeat_interleave(intentions, 1), float("-inf"))
-    return scores.logsumexp(-1).view_as(own) - own
+    scale = past.shape[-1] ** -0.5
+    total = logsumexp_of_products(
+        past.flatten(0, 1), future.flatten(0, 1), scale, groups=groups, limit=limit
+    )
+    own = (past * future).sum(-1) * scale
+    return total.view_as(own) - own
 
 
 def confident(losses: Tensor, share: float) -> Tensor:

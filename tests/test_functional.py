@@ -1,0 +1,62 @@
+"""The fast operations equal torch's, gradients included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbole_disent.model.functional import Dropout, logsumexp_of_products
+
+
+@pytest.mark.parametrize("limit", [1, 17, 10**6])
+@pytest.mark.parametrize("with_offset", [False, True])
+@pytest.mark.parametrize(("fold", "columns_per_sample"), [(1, 3), (3, 1)])
+def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_per_sample):
+    torch.manual_seed(0)
+    samples = 5
+    rows = torch.randn(samples * 3, 4, dtype=torch.float64, requires_grad=True)
+    columns = torch.randn(samples * columns_per_sample, 4, dtype=torch.float64, requires_grad=True)
+    offset = torch.randn(len(columns), dtype=torch.float64) if with_offset else None
+    groups = torch.tensor([1, 1, 2, 3, 3])
+
+    def plain(rows, columns):
+        scores = rows @ columns.T * 0.5
+        scores = scores if offset is None else scores - offset
+        row = torch.arange(len(rows)) // 3
+        column = torch.arange(len(columns)) // columns_per_sample
+        blocked = (groups[row][:, None] == groups[column]) & (row[:, None] != column)
+        return scores.masked_fill(blocked, -torch.inf).view(len(rows) // fold, -1).logsumexp(1)
+
+    def fast(rows, columns):
+        return logsumexp_of_products(rows, columns, 0.5, fold, offset, groups, limit)
+
+    torch.testing.assert_close(fast(rows, columns), plain(rows, columns))
+    weight = torch.randn(len(rows) // fold, dtype=torch.float64)
+    for a, b in zip(
+        torch.autograd.grad((fast(rows, columns) * weight).sum(), (rows, columns)),
+        torch.autograd.grad((plain(rows, columns) * weight).sum(), (rows, columns)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    layer = Dropout(p)
+    x = torch.ones(100_003, requires_grad=True)
+    y = layer(x)
+    assert abs(float((y == 0).double().mean()) - p) < 0.01
+    assert abs(float(y.detach().mean()) - 1) < 0.02
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())  # the same elements, the same scale
+    assert not torch.equal(layer(x), y)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), y)
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_of_one_or_nothing():
+    assert torch.isfinite(Dropout(0.9999)(torch.ones(10))).all()
+    x = torch.ones(3)
+    assert Dropout(0.0)(x) is x
