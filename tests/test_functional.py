@@ -60,3 +60,13 @@ def test_dropout_of_one_or_nothing():
     assert torch.isfinite(Dropout(0.9999)(torch.ones(10))).all()
     x = torch.ones(3)
     assert Dropout(0.0)(x) is x
+
+
+def test_half_precision_vectors_are_summed_in_single_precision():
+    torch.manual_seed(0)
+    rows, columns = torch.randn(6, 8), torch.randn(5, 8)
+    exact = (rows @ columns.T).logsumexp(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = logsumexp_of_products(rows.bfloat16(), columns, 1.0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)

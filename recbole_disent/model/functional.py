@@ -149,4 +149,7 @@ def logsumexp_of_products(
     parts = None
     if groups is not None:
         parts = groups, torch.arange(len(groups), device=groups.device)
-    return _LogSumExp.apply(rows, columns, scale, fold, offset, parts, limit)
+    # Sums of many exponentials are not for half precision, whatever made the vectors.
+    wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
+    with torch.autocast(rows.device.type, enabled=False):
+        return _LogSumExp.apply(rows.to(wide), columns.to(wide), scale, fold, offset, parts, limit)

@@ -1,0 +1,66 @@
+"""Where the time of a training step of DisentS2S goes, and its share of the machine's matrix rate.
+
+The rate of matrix products is measured first (square products of the size of a batch); a
+step's products are counted by torch's flop counter.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import torch
+from common import arguments, config, table
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from recbole_disent.quick_start import build_model, prepare_data
+
+
+def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
+    """Floating-point operations per second of a (size, size) product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    for _ in range(3):
+        a @ b
+    start = perf_counter()
+    for _ in range(repeats):
+        a @ b
+    return repeats * 2 * size**3 / (perf_counter() - start)
+
+
+def main() -> None:
+    args = arguments(__doc__, steps=10, n_intentions=4)
+    rate = matrix_rate()
+    data = prepare_data(config(args, "DisentS2S", n_intentions=args.n_intentions))
+    net = build_model(data).train()
+    optimizer = torch.optim.Adam(net.parameters(), fused=True)
+    batches = iter(data.loaders[0])
+
+    def steps(count: int) -> int:
+        pairs = 0
+        for _, batch in zip(range(count), batches, strict=False):
+            optimizer.zero_grad()
+            sum(net.calculate_loss(batch)).backward()
+            optimizer.step()
+            pairs += batch.n_pairs
+        return pairs
+
+    steps(3)
+    start = perf_counter()
+    pairs = steps(args.steps)
+    elapsed = (perf_counter() - start) / args.steps
+    with FlopCounterMode(display=False) as counter:
+        steps(1)
+    flops = counter.get_total_flops()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        steps(args.steps)
+    events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    total = sum(e.self_cpu_time_total for e in events)
+    print(f"{args.dataset}, length {args.max_length}, {args.threads} thread(s)")
+    rows = [(e.key, 100 * e.self_cpu_time_total / total, e.count // args.steps) for e in events[:15]]
+    table(rows, ("operation", "share of the step, %", "calls a step"))
+    share = flops / elapsed / rate
+    print(f"pairs_per_step={pairs / args.steps:.0f} share_of_matrix_rate={share:.3f}")
+
+
+if __name__ == "__main__":
+    main()
