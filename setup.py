@@ -17,8 +17,8 @@ DATA_PACKAGES = {
 REQUIRES = [
     # Everything in recbole_disent/compat.py is about this very release.
     "recbole==1.2.1",
-    # Newest release that the package is tested with; later ones are not known to work.
-    "torch>=2.2,<2.13.1",
+    # 2.4 brought the fused Adam to the CPU; 2.13.0 is the newest release that is tested.
+    "torch>=2.4,<2.13.1",
     # RecBole pulls in ray 2.6.3 where that has a build (Python < 3.12); that ray
     # reads np.bool8, gone in numpy 2. Without ray (README, "Without ray") numpy 2 works.
     "numpy>=1.24,<2; python_version < '3.12'",

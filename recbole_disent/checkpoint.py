@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recbole_disent.errors import UserError
+from recbole_disent.errors import UserError, as_user_error
 from recbole_disent.files import write_atomically
 
 _SPARSE = "sparse matrix (csr)"
@@ -47,14 +47,25 @@ def plain(value: Any, name: str = "state") -> Any:
     raise TypeError(f"{name}: a {type(value).__name__} cannot be stored in a checkpoint as data")
 
 
-def restored(value: Any) -> Any:
-    """Undo what :func:`plain` did to sparse matrices."""
+def restored(value: Any, device: Any) -> Any:
+    """Undo what :func:`plain` did to sparse matrices; put tensors on *device*."""
     if isinstance(value, dict):
         if _SPARSE in value:
-            data, indices, indptr = (part.numpy() for part in value[_SPARSE])
+            data, indices, indptr = (part.cpu().numpy() for part in value[_SPARSE])
             return sparse.csr_matrix((data, indices, indptr), shape=tuple(value["shape"]))
-        return {k: restored(v) for k, v in value.items()}
-    return value
+        return {k: restored(v, device) for k, v in value.items()}
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
+    """Put the weights and other parameters of a checkpoint into a model.
+
+    Raises:
+        UserError: the model has other shapes than the checkpoint.
+    """
+    with as_user_error("checkpoint of another configuration"):
+        model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(restored(state.get("other_parameter"), device))
 
 
 def save(path: str, state: dict[str, Any]) -> None:

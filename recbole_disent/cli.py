@@ -16,8 +16,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recbole-disent", usage=_USAGE, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", usage=_USAGE, allow_abbrev=False, help="train and test a model")
-    run.add_argument("--model", "-m", default="DisentS2S", help="name of the model")
-    run.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set")
+    run.add_argument("--model", "-m", help="name of the model; a config file may give it")
+    run.add_argument("--dataset", "-d", help="name of the data set; a config file may give it")
     run.add_argument("--config_files", default="", help="YAML files, separated by blanks")
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,19 @@ from recbole.utils import EvaluatorType, ModelType
 from recbole_disent import compat, known_keys, registry, settings
 from recbole_disent.errors import UserError, as_user_error, nearest
 
-# RecBole keys that read or write pickles, which this package never does.
-_PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+# RecBole keys that are refused, and why.
+_PICKLES = "it stores Python pickles; leave it out: data are prepared in seconds"
+_ONE_PROCESS = "a run is one process; leave it out"
+_REFUSED = {
+    **dict.fromkeys(
+        ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _PICKLES
+    ),
+    **dict.fromkeys(
+        ("nproc", "world_size", "local_rank", "ip", "port", "offset", "group_offset"), _ONE_PROCESS
+    ),
+}
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+_MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9][0-9]*")
 
 
 class Config(RecBoleConfig):
@@ -96,6 +108,15 @@ class Config(RecBoleConfig):
 
     # -- merging -----------------------------------------------------------------------
 
+    def _merge_external_config_dict(self) -> None:
+        super()._merge_external_config_dict()
+        # A dictionary adds to those of lower priority; RecBole's would replace them whole.
+        given = [self.file_config_dict, self.variable_config_dict, self.cmd_config_dict]
+        parts = [d["eval_args"] for d in given if isinstance(d.get("eval_args"), dict)]
+        if isinstance(self.external_config_dict.get("eval_args"), dict):
+            merged = {key: value for part in parts for key, value in part.items()}
+            self.external_config_dict["eval_args"] = merged
+
     def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
         given = self.external_config_dict
         model = model if model is not None else given.get("model")
@@ -116,7 +137,9 @@ class Config(RecBoleConfig):
         internal.update(settings.defaults(settings.of_model(model)))
         file = settings.folder("dataset_configs") / f"{dataset}.yaml"
         if file.is_file():
-            internal.update(settings.load_yaml(file.read_text(encoding="utf-8")))
+            own = settings.load_yaml(file.read_text(encoding="utf-8"))
+            own["eval_args"] = {**internal["eval_args"], **own.get("eval_args", {})}
+            internal.update(own)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         self._check_external_keys()
@@ -139,6 +162,7 @@ class Config(RecBoleConfig):
         ours = {**settings.overall(), **settings.of_model(self.model)}
         internal = self.internal_config_dict
         known = {*internal, *known_keys.of_framework(), *known_keys.of_class(self.model_class)}
+        known |= set(_REFUSED)
         if self.external_config_dict.get("transform", internal.get("transform")):
             known |= known_keys.of_transforms()
         for key, value in self.external_config_dict.items():
@@ -148,11 +172,8 @@ class Config(RecBoleConfig):
                     f"{source}: the key '{key}' is known neither to RecBole nor to {self.model}"
                     f"{nearest(key, known)}"
                 )
-            if key in _PICKLES and value:
-                raise UserError(
-                    f"{source}: '{key}' is not supported, since it stores Python pickles; "
-                    "leave it out: data are prepared in seconds"
-                )
+            if key in _REFUSED and value:
+                raise UserError(f"{source}: '{key}' is not supported: {_REFUSED[key]}")
             if key in ours:
                 try:
                     self.external_config_dict[key] = ours[key].check(value)
@@ -164,6 +185,12 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self) -> None:
         super()._set_default_parameters()
         self.final_config_dict["data_path"] = os.path.normpath(self.final_config_dict["data_path"])
+
+
+_LEAST = {
+    "epochs": 1, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 1, "seed": 0, "weight_decay": 0,
+    "stopping_step": 0, "worker": 0, "learning_rate": 0, "metric_decimal_place": 0,
+}  # fmt: skip
 
 
 def _literal(text: str) -> Any:
@@ -199,8 +226,19 @@ def _merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> 
     if given is not None and not isinstance(given, dict):
         raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
     merged = {**default, **(given or {})}
+    for key in merged:
+        if key not in ("split", "order", "group_by", "mode"):
+            raise UserError(f"eval_args: the key '{key}' is unknown; expected split, order, group_by, mode")
     if mode is not None:
         merged["mode"] = mode
+    modes = merged["mode"].values() if isinstance(merged["mode"], dict) else [merged["mode"]]
+    for value in modes:
+        if not isinstance(value, str) or not _MODE.fullmatch(value):
+            raise UserError(f"eval_args mode: got {value!r}, expected full, uniN, popN or labeled (N >= 1)")
+    split = merged["split"]
+    for kind in ("RS", "TS"):
+        if isinstance(split, dict) and kind in split and len(split[kind]) != 3:
+            raise UserError(f"eval_args split: got {split!r}, expected three ratios such as [0.8, 0.1, 0.1]")
     return merged
 
 
@@ -254,11 +292,19 @@ def _check_fields(config: Config) -> None:
                 f"topk: got {max(config['topk'])}, expected at most {k + 1}: {phase} ranks the held-out "
                 f"item among {k} candidates (eval_args mode '{config['eval_args']['mode'][phase]}')"
             )
-        if k != "none" and k < 1:
-            raise UserError(f"eval_args mode: got {k} candidates, expected at least 1")
-    if config["epochs"] < 1 or config["train_batch_size"] < 1:
-        key = "epochs" if config["epochs"] < 1 else "train_batch_size"
-        raise UserError(f"{key}: got {config[key]}, expected at least 1")
+    for key, least in _LEAST.items():
+        if config[key] < least:
+            raise UserError(f"{key}: got {config[key]}, expected at least {least}")
+    if str(config["learner"]).lower() not in _LEARNERS:
+        raise UserError(f"learner: got {config['learner']!r}, expected one of {', '.join(_LEARNERS)}")
+    clip = config["clip_grad_norm"]
+    if clip is not None and not isinstance(clip, dict):
+        raise UserError(f"clip_grad_norm: got {clip!r}, expected a dict such as {{'max_norm': 5.0}}")
+    files = config["benchmark_filename"]
+    if files is not None and (not isinstance(files, list) or len(files) != 3):
+        raise UserError(
+            f"benchmark_filename: got {files!r}, expected three parts such as [train, valid, test]"
+        )
     resume = config["resume_file"]
     if resume is not None and not os.path.isfile(resume):
         raise UserError(f"resume_file: '{resume}' is not there; give the path of a checkpoint (.pth)")

@@ -25,13 +25,15 @@ def nearest(name: str, known: list[str] | set[str]) -> str:
 def as_user_error(what: str) -> Iterator[None]:
     """Turn an input error of RecBole, met while doing *what*, into a :class:`UserError`.
 
-    RecBole reports bad settings and files with these built-in exceptions; the original
-    stays chained for whoever debugs.
+    The original stays chained for whoever debugs.
     """
     try:
         yield
     except UserError:
         raise
-    except (ValueError, KeyError, NotImplementedError, OSError, SyntaxError) as error:
-        message = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
-        raise UserError(f"{what}: {' '.join(message.split())}") from error
+    except Exception as error:
+        # RecBole meets a wrong value anywhere: with a sentence, or just by failing on it.
+        message = " ".join(str(error).split())
+        if not isinstance(error, (ValueError, NotImplementedError, OSError, SyntaxError)):
+            message = f"{type(error).__name__}: {message}"
+        raise UserError(f"{what}: {message}") from error

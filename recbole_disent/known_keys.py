@@ -16,10 +16,9 @@ _READ = re.compile(
 # The parts of RecBole that every run passes through.
 _FRAMEWORK = ("config", "data", "evaluator", "sampler", "trainer", "utils")
 # Read through other spellings than the pattern above knows.
-_EXTRA = {
-    "model", "dataset", "config_files", "nproc", "world_size", "ip", "port", "group_offset",
-    "offset", "local_rank", "numerical_features", "loss_type", "ft_ratio",
-}  # fmt: skip
+_EXTRA = {"model", "dataset", "config_files", "numerical_features"}
+# Read by the framework on behalf of models, which of_class finds in those that know it.
+_OF_MODELS = {"loss_type"}
 
 
 def _keys_in(text: str) -> set[str]:
@@ -37,7 +36,7 @@ def of_framework() -> frozenset[str]:
         if file.name == "transform.py":  # keys of batch transforms: see of_transforms
             continue
         keys |= _keys_in(file.read_text(encoding="utf-8"))
-    return frozenset(keys)
+    return frozenset(keys - _OF_MODELS)
 
 
 def of_transforms() -> set[str]:

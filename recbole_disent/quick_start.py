@@ -71,7 +71,8 @@ def build_model(data: Prepared) -> Any:
 
 def build_trainer(data: Prepared, model: Any) -> Any:
     """Make the trainer of a model and continue from ``resume_file`` where one is given."""
-    trainer = make_trainer(data.config, model)
+    with as_user_error("training settings"):
+        trainer = make_trainer(data.config, model)
     trainer.data_hash = data.data_hash
     trainer.ranking = RankingEvaluator(data.config, data.loaders[0]._dataset)
     if data.config["resume_file"]:
@@ -103,7 +104,10 @@ def run(
     register_metrics()
     config = Config(model, dataset, config_file_list, config_dict, cmd_args)
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    with as_user_error("output folders"):
+        for folder in (config["result_dir"], config["checkpoint_dir"]):
+            os.makedirs(folder, exist_ok=True)
+        init_logger(config)
     logger = getLogger()
     logger.info(config)
     data = prepare_data(config)
@@ -138,6 +142,7 @@ def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tes
         "test_result": _floats(tested),
         "best_epoch": trainer.best_epoch,
         "epochs_run": trainer.epochs_run,
+        "resumed_from": trainer.resumed_from,
         "seconds": {
             "data": round(data.seconds, 3),
             **{k: round(v, 3) for k, v in trainer.seconds.items()},
@@ -146,6 +151,7 @@ def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tes
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_hash": data.data_hash,
         "candidate_hashes": trainer.ranking.candidate_hashes(),
+        "short_candidate_rows": trainer.ranking.short_rows(),
         "rows": {
             name: len(loader._dataset.inter_feat)
             for name, loader in zip(("train", "valid", "test"), data.loaders, strict=True)
@@ -195,8 +201,7 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
     data = prepare_data(config)
     check_belongs(state, path, config["model"], data.data_hash)
     model = build_model(data)
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(checkpoint.restored(state["other_parameter"]))
+    checkpoint.load_into(model, state, config["device"])
     return model.eval(), data
 
 

@@ -17,14 +17,12 @@ class ModelSpec:
     """What a model of this package is made of; each value is ``module:class``."""
 
     model: str
-    dataset: str
     train_loader: str
 
 
 MODELS = {
     "DisentS2S": ModelSpec(
         model="recbole_disent.model.disents2s:DisentS2S",
-        dataset="recbole_disent.data.dataset:SequenceDataset",
         train_loader="recbole_disent.data.dataloader:build_disents2s_loader",
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import resource
@@ -59,7 +60,16 @@ def peak_memory_mb() -> dict[str, float]:
 def write(path: str, result: dict[str, Any]) -> None:
     """Write a result file."""
     with write_atomically(path) as file:
-        file.write(json.dumps(result, indent=2, sort_keys=False, allow_nan=False).encode() + b"\n")
+        file.write(json.dumps(_finite(result), indent=2, allow_nan=False).encode() + b"\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no inf and NaN: they become text."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def stem(checkpoint_path: str, folder: str) -> str:

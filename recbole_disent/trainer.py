@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from itertools import count
 from time import perf_counter
 from typing import Any
 
@@ -22,6 +23,10 @@ _FREE_KEYS = {
     "epochs", "stopping_step", "resume_file", "result_dir", "checkpoint_dir", "data_path",
     "show_progress", "state", "gpu_id", "worker", "log_wandb", "wandb_project", "device",
 }  # fmt: skip
+
+
+# Runs of this process, for their names.
+_RUNS = count(1)
 
 
 class SafeTrainer:
@@ -48,12 +53,14 @@ class SafeTrainer:
         stem = os.path.basename(self.saved_model_file).removesuffix(".pth")
         stem = stem.replace(f"{config['model']}-", f"{config['model']}-{config['dataset']}-", 1)
         # RecBole's names have a resolution of one second: two runs must not share one.
-        self.saved_model_file = os.path.join(self.checkpoint_dir, f"{stem}-{os.getpid()}.pth")
+        mark = f"{os.getpid()}.{next(_RUNS)}"
+        self.saved_model_file = os.path.join(self.checkpoint_dir, f"{stem}-{mark}.pth")
         self.ranking: RankingEvaluator | None = None
         self.data_hash: str | None = None
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.epochs_run = 0
         self.best_epoch: int | None = None
+        self.resumed_from: int | None = None
         self._train_data: Any = None
         self._random_state: dict[str, Any] | None = None
 
@@ -91,6 +98,13 @@ class SafeTrainer:
         self.epochs_run += 1
         return result
 
+    def _check_nan(self, loss: Any) -> None:
+        if torch.isnan(loss):
+            raise UserError(
+                f"training diverged: the loss is not a number; learning_rate is "
+                f"{self.config['learning_rate']}, try a tenth of it, or set clip_grad_norm"
+            )
+
     @torch.no_grad()
     def evaluate(
         self,
@@ -104,7 +118,7 @@ class SafeTrainer:
             return None
         if load_best_model:
             path = model_file or self.saved_model_file
-            self._load_model(checkpoint.load(path, self.device))
+            checkpoint.load_into(self.model, checkpoint.load(path, self.device), self.device)
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
         if isinstance(eval_data, HeldOutLoader) and self.ranking is not None:
@@ -133,7 +147,14 @@ class SafeTrainer:
                 "best_valid_score": self.best_valid_score,
                 "best_valid_result": self._last_valid_result,
                 "state_dict": self.model.state_dict(),
-                "other_parameter": self.model.other_parameter(),
+                # Modules among them are in state_dict already.
+                "other_parameter": {
+                    name: value
+                    for name, value in self.model.other_parameter().items()
+                    if not isinstance(value, torch.nn.Module)
+                },
+                "seconds": self.seconds,
+                "epochs_run": self.epochs_run,
                 "optimizer": self.optimizer.state_dict(),
                 "random": self._get_random_state(),
             },
@@ -169,14 +190,17 @@ class SafeTrainer:
         self.cur_step = state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
-        self._load_model(state)
+        self.resumed_from = self.start_epoch
+        self.seconds, self.epochs_run = dict(state["seconds"]), state["epochs_run"]
+        checkpoint.load_into(self.model, state, self.device)
+        if theirs["learner"] != ours["learner"]:
+            raise UserError(
+                f"checkpoint '{resume_file}' has the state of learner {theirs['learner']!r}, got "
+                f"{ours['learner']!r}: resume with the same one"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self._random_state = state["random"]
         self.logger.info(f"Resume training from epoch {self.start_epoch}")
-
-    def _load_model(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(checkpoint.restored(state.get("other_parameter")))
 
     def _get_random_state(self) -> dict[str, Any]:
         kind, keys, position, has_gauss, gauss = np.random.get_state()

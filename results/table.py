@@ -28,7 +28,8 @@ def row(runs: list[dict[str, Any]], name: str, metrics: list[str]) -> list[str]:
         name,
         *(value([r["test_result"][m] for r in runs]) for m in metrics),
         ", ".join(str(r["seed"]) for r in runs),
-        f"{statistics.mean([r['epochs_run'] for r in runs]):.0f} of {config['epochs']} ({stopped} stopped early)",
+        f"{statistics.mean([r['epochs_run'] for r in runs]):.0f} of {config['epochs']}, "
+        f"{stopped} stopped early",
         f"{statistics.mean([r['seconds']['train'] for r in runs]):.0f}",
         str(runs[0]["parameters"]),
     ]

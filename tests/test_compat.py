@@ -102,6 +102,15 @@ def test_recbole_still_refuses_its_own_default_for_cross_entropy():
     assert "distribution: uniform" in source("properties/overall.yaml")
 
 
+def test_scipy_still_lacks_what_recboles_graph_models_call():
+    from scipy.sparse import dok_matrix
+
+    assert "A._update(" in source("model/general_recommender/lightgcn.py")
+    matrix = dok_matrix((2, 2))
+    matrix._update({(0, 1): 3.0})
+    assert matrix.toarray().tolist() == [[0, 3], [0, 0]]
+
+
 def test_pandas_3_is_excluded_for_a_reason():
     assert "fillna(value=0, inplace=True)" in source("data/dataset/dataset.py")
     assert int(pd.__version__.split(".")[0]) < 3

@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_disent.config import Config
-from recbole_disent.data.dataloader import PairLoader, WindowLoader
+from recbole_disent.data.dataloader import PairLoader, WindowLoader, build_disents2s_loader
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
 from recbole_disent.data.preparation import data_hash, prepare
 from recbole_disent.errors import UserError
@@ -179,6 +179,8 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
     ours, theirs = SequenceDataset(config).build(), SequentialDataset(config).build()
     for a, b in zip(ours, theirs, strict=True):
         assert_same_batches(a, b)
+    with pytest.raises(UserError, match="DisentS2S learns from whole sequences"):
+        build_disents2s_loader(config, ours[0], None)
     row, item = ours[2].earlier(np.array([2, 0]))
     assert row.tolist() == [0, 0, 1, 1]
     assert list(ours[2].id2token("item_id", item)) == ["c", "a", "a", "b"]
@@ -233,6 +235,15 @@ def test_negative_sampling_counts_training_clicks_only(make_config):
         loader = prepare(config, kind(config), trim=False)[0]
         train = loader._dataset.inter_feat["item_id"].numpy()
         assert set(loader._sampler.prob) == set(train.tolist())
+
+
+def test_a_first_event_in_the_test_period_is_no_training_click(tmp_path):
+    rows = [(f"u{n}", f"i{n % 5}", 1, t) for n in range(6) for t in (1, 2, 3)]
+    rows += [("late", "i9", 1, 90), ("late", "i1", 1, 91), ("late", "i2", 1, 92)]
+    write_inter(tmp_path, "late", rows)
+    keys = {"data_path": str(tmp_path), "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": None}}
+    train = SequenceDataset(Config("DisentS2S", "late", config_dict=keys)).build()[0]
+    assert train.training_counts()[train.token2id("item_id", "i9")] == 0
 
 
 # -- corruption ------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_future_items_with_correction_equals_seq2item_for_the_next_item():
     torch.manual_seed(0)
     phi, h = torch.randn(5, 2, 3).double(), torch.randn(5, 3).double()
     share = torch.rand(5).double().log()
-    found = losses.future_items(phi, h, h, torch.arange(5), (share, share))
+    found = losses.future_items(phi, h, h, torch.arange(5), None, (share, share))
     torch.testing.assert_close(found, losses.seq2item(phi, h, None, share))
 
 

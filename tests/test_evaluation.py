@@ -255,6 +255,32 @@ def test_filter_history_leaves_out_the_history_but_not_the_target(make_config, m
     assert len(evaluator.last_ranks) == n
 
 
+def test_lists_that_cannot_be_filled_are_no_lists(make_config):
+    """Users with few possible candidates: the padding item is never recommended."""
+    names = ["ItemCoverage", "NDCG", "RepeatShare", "AveragePopularity"]
+    evaluator, loader, net, _ = evaluator_and_loader(
+        make_config, "SASRec", metrics=names, eval_mode="uni29", topk=[20]
+    )
+    kept = {}
+    evaluator.metrics.evaluate = lambda struct: kept.update(items=struct.get("rec.items"))
+    with torch.no_grad():
+        evaluator.evaluate(net, loader)
+    assert 0 < len(kept["items"]) < loader.n_queries
+    assert (kept["items"] > 0).all()
+
+
+def test_popularity_metrics_count_the_same_clicks_for_every_model(make_config):
+    counts = []
+    for model in ("SASRec", "BPR"):
+        evaluator, loader, net, _ = evaluator_and_loader(
+            make_config, model, metrics=["AveragePopularity", "NDCG"]
+        )
+        evaluator.metrics.evaluate = lambda struct: counts.append(struct.get("data.count_items"))
+        with torch.no_grad():
+            evaluator.evaluate(net, loader)
+    assert counts[0] == counts[1]
+
+
 def test_nan_scores_are_an_error(make_config):
     evaluator, loader, net, _ = evaluator_and_loader(make_config, "SASRec")
     net.item_embedding.weight.data[3] = math.nan

@@ -40,6 +40,16 @@ def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_pe
         torch.testing.assert_close(a, b)
 
 
+def test_own_columns_can_be_left_out():
+    torch.manual_seed(0)
+    rows, columns = torch.randn(6, 4).double(), torch.randn(3, 4).double()
+    found = logsumexp_of_products(rows, columns, 1.0, 2, None, torch.arange(3), 7, own=False)
+    for sample in range(3):
+        others = columns[[c for c in range(3) if c != sample]]
+        expected = (rows[2 * sample : 2 * sample + 2] @ others.T).flatten().logsumexp(0)
+        torch.testing.assert_close(found[sample], expected)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_drops_its_share_and_keeps_the_mean(p):
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,8 +37,8 @@ BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "NARM", "CORE", "
 
 def words(hostile, *more):
     """Command line for the data set ``hostile``; later words replace earlier ones."""
-    usual = ["--dataset=hostile", f"--data_path={hostile}", "--epochs=2", "--topk=[1,5,10]",
-             "--MAX_ITEM_LIST_LENGTH=7", "--show_progress=False"]  # fmt: skip
+    usual = ["--model=DisentS2S", "--dataset=hostile", f"--data_path={hostile}", "--epochs=2",
+             "--topk=[1,5,10]", "--MAX_ITEM_LIST_LENGTH=7", "--show_progress=False"]  # fmt: skip
     return ["run", *{word.partition("=")[0]: word for word in [*usual, *more]}.values()]
 
 
@@ -81,23 +82,29 @@ def test_every_baseline_runs_under_both_protocols(hostile, model):
         (["--model=S3Rec"], "model 'S3Rec' is not run by this package"),
         (["--topk=500"], "topk: got 500, expected at most"),
         (["--history_fields=['colour']"], "history_fields: got 'colour'"),
+        (["--result_dir=/proc/none"], "output folders: "),
+        (["--weight_decay=-1"], "weight_decay: got -1"),
+        (["--field_separator=,"], "line 1: got"),
+        (["--model=SASRecF"], "model 'SASRecF': "),
+        (["--model=GRU4Rec", "--learning_rate=1e30"], "training diverged: the loss is not a number"),
         (["--config_files=no.yaml"], "config file 'no.yaml'"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_code_2(hostile, capsys, extra, message):
     assert cli.main(words(hostile, *extra)) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("recbole-disent: error: ")
+    lines = [x for x in capsys.readouterr().err.splitlines() if not re.search("INFO|WARNING", x)]
+    (error,) = [x for x in lines if x.startswith("recbole-disent: error: ")]
+    assert lines[-1] == error  # one sentence, and nothing behind it
     assert message in error
 
 
 def test_missing_data_set_says_where_and_how(capsys, tmp_path):
-    assert cli.main(["run", "--dataset=nowhere", f"--data_path={tmp_path}"]) == 2
+    assert cli.main(["run", "--model=Pop", "--dataset=nowhere", f"--data_path={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert f"no folder {tmp_path}/nowhere" in error
     assert "--data_path=FOLDER" in error
     (tmp_path / "nowhere").mkdir()
-    assert cli.main(["run", "--dataset=nowhere", f"--data_path={tmp_path}"]) == 2
+    assert cli.main(["run", "--model=Pop", "--dataset=nowhere", f"--data_path={tmp_path}"]) == 2
     assert "the file nowhere.inter is missing" in capsys.readouterr().err
 
 
@@ -162,7 +169,9 @@ def test_resume_goes_on_as_the_first_run_would_have(make_config):
     path = half["checkpoint"]
     start = checkpoint.load(path)["epoch"] + 1
     resumed = run(config_dict=_given(make_config, epochs=6, resume_file=path))
-    assert resumed["epochs_run"] == 6 - start
+    assert resumed["resumed_from"] == start
+    assert resumed["epochs_run"] == whole["epochs_run"] == 6
+    assert resumed["seconds"]["train"] > 0
     assert resumed["best_valid_result"] == whole["best_valid_result"]
     assert resumed["test_result"] == whole["test_result"]
     a, b = checkpoint.load(whole["checkpoint"]), checkpoint.load(resumed["checkpoint"])
@@ -196,6 +205,55 @@ def test_load_checkpoint_gives_the_scores_back(make_config, model):
     trainer = build_trainer(data, net)
     assert {k: float(v) for k, v in trainer.evaluate(data.loaders[2], load_best_model=False).items()} \
         == first["test_result"]  # fmt: skip
+
+
+def test_resuming_with_another_shape_or_learner_is_one_sentence(make_config):
+    path = run(config_dict=_given(make_config))["checkpoint"]
+    for keys in ({"hidden_size": 8}, {"learner": "sgd"}):
+        with pytest.raises(UserError, match="checkpoint"):
+            run(config_dict=_given(make_config, resume_file=path, epochs=4, **keys))
+
+
+def test_runs_of_one_second_do_not_share_files(make_config):
+    paths = {
+        run(config_dict=_given(make_config, "Pop"))[key]
+        for key in ("checkpoint", "result_file")
+        for _ in "ab"
+    }
+    assert len(paths) == 4
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "ItemKNN", "EASE", "MultiVAE"])
+def test_other_general_models(make_config, model):
+    assert run(config_dict=_given(make_config, model, epochs=1))["test_result"]
+
+
+def test_models_with_item_features(make_config, hostile):
+    items = "".join(f"i{n}\tc{n % 3} d{n % 2}\n" for n in range(30))
+    (hostile / "hostile" / "hostile.item").write_text("item_id:token\tclass:token_seq\n" + items)
+    load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    for model in ("SASRecF", "GRU4RecF"):
+        keys = _given(make_config, model, epochs=1, load_col=load, selected_features=["class"])
+        found = run(config_dict=keys)
+        assert found["test_result"] == {k: float(v) for k, v in _again(found["checkpoint"]).items()}
+
+
+def _again(path):
+    net, data = load_checkpoint(path)
+    return build_trainer(data, net).evaluate(data.loaders[2], load_best_model=False)
+
+
+def test_bucketing_is_ignored_where_it_cannot_be(make_config):
+    for model in ("BPR", "Caser"):
+        assert run(config_dict=_given(make_config, model, bucket_batches=True, epochs=1))["test_result"]
+
+
+def test_default_cut_offs_fit_small_data_sets(make_config):
+    keys = _given(make_config)
+    del keys["topk"]
+    assert set(run(config_dict=keys)["config"]["topk"]) == {1, 5, 10, 20}
+    with pytest.raises(UserError, match="topk: got 40, expected at most 30"):
+        run(config_dict={**keys, "topk": [10, 40]})
 
 
 def test_checkpoints_of_others_are_refused(make_config, hostile):
@@ -260,7 +318,9 @@ def test_sigkill_in_training_leaves_a_checkpoint_that_resumes(hostile, tmp_path)
     done = subprocess.run([*script, *resume], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (result,) = (tmp_path / "saved").glob("*.json")
-    assert json.loads(result.read_text())["epochs_run"] == 2
+    found = json.loads(result.read_text())
+    assert found["resumed_from"] == epoch + 1
+    assert found["epochs_run"] == epoch + 3
 
 
 # -- for tuning ------------------------------------------------------------------------

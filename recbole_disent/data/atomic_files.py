@@ -59,7 +59,7 @@ def check_header(path: str, separator: str, encoding: str | None) -> list[tuple[
     columns = []
     for cell in head.split(separator):
         field, _, kind = cell.rpartition(":")
-        if not field or kind not in types:
+        if not field or ":" in field or kind not in types:
             raise UserError(
                 f"{path}, line 1: got {cell!r}, expected a header 'name:type' with a type of "
                 f"{', '.join(types)} in each of the columns, which are separated by {separator!r}"

@@ -14,12 +14,16 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_disent.compat import release_memory
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.rows import SequenceRows
+from recbole_disent.errors import UserError
 
 # A batch of windows is encoded in groups whose longest window is at most this many times
 # the shortest, so that less than half of what the encoder computes is padding.
 _GROUP_RATIO = 2
+# Batches after which freed memory is given back: well under one percent of their time.
+_RELEASE_EVERY = 50
 # A bucket holds this many batches' worth of rows, drawn at random, then sorted by length.
 _BUCKET_BATCHES = 50
 
@@ -29,6 +33,7 @@ class BucketedTrainDataLoader(TrainDataLoader):
 
     Each epoch shuffles all rows, cuts them into buckets of 50 batches, sorts a bucket by
     length and shuffles the batches: every row is seen once an epoch, in other company.
+    Batches are made in this process; RecBole's ``worker`` is not used.
     """
 
     def __iter__(self) -> Iterator[Interaction]:
@@ -71,7 +76,8 @@ class WindowLoader(TrainDataLoader):
     A sequence of up to L + 1 items (L inputs and the last target) is one window. A longer
     one is cut into windows that share one item, at an offset drawn anew in each epoch; the
     positions of a window start at 0, a past does not reach beyond its window's first item
-    and a future ends with its window's last.
+    and a future ends with its window's last. Windows are always shuffled, and batches made
+    in this process (they are a few gathers): RecBole's ``shuffle`` and ``worker`` are not used.
     """
 
     def _init_batch_size_and_step(self) -> None:
@@ -93,7 +99,9 @@ class WindowLoader(TrainDataLoader):
         batch = (pairs - 1) // self.step  # of the window's last pair
         cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
         bounds = [0, *cuts.tolist(), len(users)]
-        for begin, end in pairwise(bounds):
+        for number, (begin, end) in enumerate(pairwise(bounds), start=1):
+            if number % _RELEASE_EVERY == 0:
+                release_memory()
             yield self._collate(users[begin:end], firsts[begin:end], lasts[begin:end])
 
     def _windows(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,13 +137,19 @@ class WindowLoader(TrainDataLoader):
 
 def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
     """Return the loader for one of RecBole's models that it trains with its TrainDataLoader."""
-    bucket = config["bucket_batches"] and dataset.trim
+    lazy = isinstance(dataset.inter_feat, SequenceRows)
+    bucket = config["bucket_batches"] and dataset.trim and lazy
     loader = BucketedTrainDataLoader if bucket else TrainDataLoader
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
 def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
     """Return the loader for ``train_mode``."""
+    if not isinstance(dataset.inter_feat, SequenceRows):
+        raise UserError(
+            "benchmark_filename: DisentS2S learns from whole sequences, and these files hold cut "
+            "histories; give files with one interaction a line"
+        )
     loader = WindowLoader if config["train_mode"] == "sequences" else PairLoader
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
@@ -183,8 +197,9 @@ class HeldOutLoader:
             transform,
         )
         self.full = full
-        # Scores, a comparison with them and a copy for the top k live at the same time.
-        limit = config["eval_memory_mb"] * 2**20 // (12 * dataset.item_num)
+        # Scores and a copy for the top k live at the same time, or scores and two sorts of them.
+        bytes_each = 12 if dataset.row_is_query or not full else 28
+        limit = config["eval_memory_mb"] * 2**20 // (bytes_each * dataset.item_num)
         self.step = int(max(1, min(config["eval_batch_size"], limit)))
         feat = dataset.inter_feat
         if dataset.row_is_query:

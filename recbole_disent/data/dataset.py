@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ class LeanDataset(Dataset):
     seen_in_training: np.ndarray
 
     part = "all"
+    # Whether histories are cut to the longest of a batch.
+    trim = False
     # Whether a held-out row is ranked by itself, or together with the others of its user.
     row_is_query = True
     # Rows of a user that leave-one-out never holds out.
@@ -107,12 +110,16 @@ class LeanDataset(Dataset):
         self.logger.info(f"Prepare to download dataset [{self.dataset_name}] from [{url}].")
         if not decide_download(url):
             raise UserError(f"dataset '{self.dataset_name}': the download was declined")
-        makedirs(self.dataset_path)
-        path = download_url(url, self.dataset_path)
-        extract_zip(path, self.dataset_path)
+        # A folder that exists is a complete one: an interrupted download can be repeated.
+        partial = f"{self.dataset_path}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        makedirs(partial)
+        path = download_url(url, partial)
+        extract_zip(path, partial)
         os.unlink(path)
         base = os.path.splitext(os.path.basename(path))[0]
-        rename_atomic_files(self.dataset_path, base, self.dataset_name)
+        rename_atomic_files(partial, base, self.dataset_name)
+        os.replace(partial, self.dataset_path)
 
     def _change_feat_format(self) -> None:
         self._exact_times = None
@@ -169,7 +176,6 @@ class SequenceDataset(LeanDataset, SequentialDataset):
     grows with the interactions and not with interactions x maximum length.
     """
 
-    trim = False
     # Per user the position behind the last training event: int64 (n_users,).
     train_stops: Tensor
 
@@ -240,7 +246,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
         if not isinstance(parts[0].inter_feat, SequenceRows):
             return self._describe_padded(parts)
         train = parts[0].inter_feat.rows
-        stops = self.store.offsets[:-1] + 1
+        stops = self.store.offsets[:-1] + self._keeps_first_events()
         stops = stops.scatter_reduce(0, self.store.users[train].long(), train + 1, "amax")
         history = self.store.users.numpy(), self.store.items.numpy()
         seen = np.arange(len(self.store)) < stops[self.store.users.long()].numpy()
@@ -261,6 +267,14 @@ class SequenceDataset(LeanDataset, SequentialDataset):
         for name, dataset in zip(("train", "valid", "test"), parts, strict=True):
             dataset.part = name
         return parts
+
+    def _keeps_first_events(self) -> int:
+        """1 where a user's first event is in training by the split itself, without a row.
+
+        A split at one time for all users may put a user's only events behind it.
+        """
+        split, group = self.config["eval_args"]["split"], self.config["eval_args"]["group_by"]
+        return int("LS" in split or ("RS" in split and group == "user"))
 
     def training_items(self) -> np.ndarray:
         """Item of each training click."""
@@ -330,6 +344,8 @@ class InteractionDataset(LeanDataset):
 
     rows_kept = 2
     row_is_query = False
+    # Begin and end of each user's events of the earlier parts, and these events' items.
+    _earlier: tuple[Tensor, Tensor, Tensor] | None = None
 
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
@@ -357,13 +373,15 @@ class InteractionDataset(LeanDataset):
 
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Events of the user in earlier parts: (place in *index*, item), both int64 (E,)."""
-        users = torch.cat([part.inter_feat[self.uid_field] for part in self._earlier_parts])
-        items = torch.cat([part.inter_feat[self.iid_field] for part in self._earlier_parts])
-        by_user = users.argsort(stable=True)
-        ends = users.bincount(minlength=self.user_num).cumsum(0)
-        begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+        if self._earlier is None:
+            users = torch.cat([part.inter_feat[self.uid_field] for part in self._earlier_parts])
+            items = torch.cat([part.inter_feat[self.iid_field] for part in self._earlier_parts])
+            ends = users.bincount(minlength=self.user_num).cumsum(0)
+            begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+            self._earlier = begins, ends, items[users.argsort(stable=True)]
+        begins, ends, items = self._earlier
         wanted = self.inter_feat[self.uid_field][torch.from_numpy(index)]
-        return _flatten(begins[wanted], ends[wanted], items[by_user])
+        return _flatten(begins[wanted], ends[wanted], items)
 
     def _corrupt(self, train: Interaction) -> None:
         """Replace the same clicks as in :class:`SequenceDataset`: users ascending, then time."""

@@ -24,7 +24,7 @@ _KINDS = {
     ModelType.TRADITIONAL: InteractionDataset,
 }
 # RecBole gives these a data set class of its own, or trains them in two stages.
-_OWN_WAY = {"DIEN", "GRU4RecKG", "KSR", "S3Rec"}
+_OWN_WAY = {"DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec"}
 
 
 def create_dataset(config: Any) -> LeanDataset:
@@ -79,6 +79,7 @@ def prepare(config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = N
     Returns:
         training, validation and test loader.
     """
+    _check_cut_offs(config, dataset)
     parts = dataset.build()
     for part in parts:
         if isinstance(part, SequenceDataset):
@@ -100,6 +101,17 @@ def prepare(config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = N
         else:
             loaders.append(HeldOutLoader(config, part, transform, full=mode == "full"))
     return tuple(loaders)
+
+
+def _check_cut_offs(config: Any, dataset: LeanDataset) -> None:
+    """Cut-offs above the number of items: dropped from the default, an error otherwise."""
+    limit = dataset.item_num - 1
+    if config["eval_type"] == EvaluatorType.VALUE or max(config["topk"]) <= limit:
+        return
+    cut = config["valid_metric"].partition("@")[2]
+    if "topk" in config.external_config_dict or int(cut) > limit:
+        raise UserError(f"topk: got {max(config['topk'])}, expected at most {limit}, the number of items")
+    config["topk"] = [k for k in config["topk"] if k <= limit]
 
 
 def _train_sampler(config: Any, train: LeanDataset) -> Any:

@@ -92,14 +92,13 @@ class SequenceRows(Interaction):
             return self.store.histories(self.list_fields[name], rows, lengths, width)
         return widen(self.store.fields[name][rows])
 
-    def gather(self, index: Any, trim: bool = False, only: set[str] | None = None) -> Interaction:
+    def gather(self, index: Any, trim: bool = False) -> Interaction:
         """Make a batch as RecBole's loaders and models expect it.
 
         Args:
             index: rows wanted: numbers, slice or mask.
             trim: cut histories to the longest one of the batch instead of padding them to
                 the maximum length.
-            only: history columns to make; None: all.
         """
         rows = self.rows[_row_index(index)]
         if rows.dim() == 0:
@@ -107,12 +106,10 @@ class SequenceRows(Interaction):
         width = self.max_length
         if trim and len(rows):
             width = max(int(self.store.history_lengths(rows, width).max()), 1)
-        skipped = set() if only is None else set(self.list_fields) - only
-        names = [name for name in self._columns if name not in skipped]
-        return Interaction({name: self._column(name, rows, width) for name in names})
+        return Interaction({name: self._column(name, rows, width) for name in self._columns})
 
     def sort(self, by: Any, ascending: Any = True) -> None:
-        """Reorder the rows by one or more scalar columns; equal ones keep their order."""
+        """Reorder the rows by scalar columns, as RecBole: ascending sorts are stable."""
         fields = [by] if isinstance(by, str) else list(by)
         order = [ascending] if isinstance(ascending, bool) else list(ascending)
         if len(order) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ class RankingEvaluator:
     def candidate_hashes(self) -> dict[str, str]:
         """Return part -> digest of the candidates used so far."""
         return {part: drawn.hash for part, drawn in self._drawn.items()}
+
+    def short_rows(self) -> dict[str, int]:
+        """Return part -> rows with fewer candidates than asked for."""
+        return {part: drawn.short_rows for part, drawn in self._drawn.items()}
 
     def _weights(self, dataset: Any) -> np.ndarray:
         if self.config[f"{dataset.part}_neg_sample_args"]["distribution"] == "uniform":
@@ -125,6 +130,8 @@ class RankingEvaluator:
             joined = torch.cat(values)
             struct.set(name, joined[order] if len(joined) == len(order) else joined)
         self.last_ranks = struct.get("ranks").numpy()
+        if "rec.items" in struct and not len(struct.get("rec.items")):
+            raise UserError(f"topk: got {k}, but no list of {dataset.part} has as many items to rank")
         self._describe_data(struct)
         return self.metrics.evaluate(struct)
 
@@ -171,11 +178,13 @@ class RankingEvaluator:
             ranked = (scores > float("-inf")).sum(1).cpu()
             found["rec.meanrank"] = torch.stack([sums, ranked, owner.bincount(minlength=n)], 1)
         if self.needs.need("rec.items") or self.needs.need("rec.repeats"):
-            best = top_columns(scores, k, permutation.to(device)).cpu()
-            best = best if items is None else items.gather(1, best)
-            found["rec.items"] = best
+            best = top_columns(scores, k, permutation.to(device))
+            # A list that cannot be filled with k items is no list to describe.
+            full = (scores.gather(1, best) > float("-inf")).all(1).cpu()
+            best = best.cpu() if items is None else items.gather(1, best.cpu())
+            found["rec.items"] = best[full]
             if self.needs.need("rec.repeats"):
-                found["rec.repeats"] = _repeats(dataset, queries.rows, best)
+                found["rec.repeats"] = _repeats(dataset, queries.rows, best)[full]
         return found
 
     def _filters_history(self, dataset: Any) -> bool:
@@ -186,10 +195,11 @@ class RankingEvaluator:
         train = self.train
         struct.set("data.num_items", train.item_num)
         struct.set("data.num_users", train.user_num)
-        if self.needs.need("data.count_items"):
-            struct.set("data.count_items", train.item_counter)
-        if self.needs.need("data.count_users"):
-            struct.set("data.count_users", train.user_counter)
+        # RecBole's counters leave out the first click of each user for sequential models only.
+        for name, side in (("data.count_users", 0), ("data.count_items", 1)):
+            if self.needs.need(name):
+                counts = np.bincount(train.history[side][train.seen_in_training])
+                struct.set(name, Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
         if self.needs.need("data.item_vectors"):
             if self._vectors is None:
                 users, items = (side[train.seen_in_training] for side in train.history)

@@ -8,6 +8,8 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_disent.errors import UserError
+
 # Pairs (user, item) that a model without full_sort_predict scores at once.
 _PAIRS = 2**18
 
@@ -72,5 +74,5 @@ class Scorer:
 
 def _checked(scores: Tensor) -> Tensor:
     if torch.isnan(scores).any():
-        raise ValueError("the model gave scores that are not numbers (NaN): its training diverged")
+        raise UserError("the model gave scores that are not numbers (NaN): its training diverged")
     return scores

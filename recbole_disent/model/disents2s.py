@@ -68,6 +68,9 @@ class DisentS2S(SequentialRecommender):
         counts = dataset.training_counts().clip(min=1)
         share = torch.from_numpy(counts / counts.sum()).log().float()
         self.register_buffer("log_share", share, persistent=False)
+        self.warmup: int = config["seq2seq_warmup"]
+        # Part of the checkpoint, so that a resumed run does not warm up again.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.encoder = CausalEncoder(
             self.n_items,
             length,
@@ -91,8 +94,11 @@ class DisentS2S(SequentialRecommender):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
         if isinstance(module, Disentanglement):
-            for parameter in (module.prototypes, module.position, module.bias, module.query_bias):
-                nn.init.normal_(parameter, std=std)
+            nn.init.normal_(module.prototypes, std=std)
+            nn.init.normal_(module.position, std=std)
+            nn.init.zeros_(module.query_bias)
+            # The sum over positions is 1/K of a state: random biases would drown it at first.
+            nn.init.zeros_(module.bias)
 
     # -- encoding ----------------------------------------------------------------------
 
@@ -198,16 +204,26 @@ class DisentS2S(SequentialRecommender):
             pairs = self.pairs_one_by_one(interaction)
         targets = self.encoder.item_embedding(pairs.targets)
         groups = pairs.users if self.mask_same_user else None
+        weight = self._future_weight()
         share = self.log_share[pairs.targets] if self.corrects_popularity else None
         item_loss = losses.seq2item(pairs.past, targets, groups, share, self.score_limit).mean()
         if self.future_cut is not None:
             items = self.encoder.item_embedding(pairs.items)
             shares = None if share is None else (share, self.log_share[pairs.items])
-            rest = losses.future_items(pairs.past, targets, items, pairs.owner, shares).sum()
-            return item_loss, self.seq2seq_weight * rest / len(targets)
+            rest = losses.future_items(
+                pairs.past, targets, items, pairs.owner, groups, shares, self.score_limit
+            ).sum()
+            return item_loss, weight * rest / len(targets)
         if pairs.future is None:
             return (item_loss,)
-        return item_loss, self.seq2seq_weight * self._latent_loss(pairs.past, pairs.future, groups)
+        return item_loss, weight * self._latent_loss(pairs.past, pairs.future, groups)
+
+    def _future_weight(self) -> float:
+        """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""
+        if not self.training or not self.warmup:
+            return self.seq2seq_weight
+        self.steps += 1
+        return self.seq2seq_weight * min(1.0, int(self.steps) / self.warmup)
 
     def _latent_loss(self, past: Tensor, future: Tensor, groups: Tensor | None) -> Tensor:
         if len(past) > self.seq2seq_samples:

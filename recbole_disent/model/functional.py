@@ -62,7 +62,7 @@ class _LogSumExp(torch.autograd.Function):
         scale: float,
         fold: int,
         offset: Tensor | None,
-        groups: tuple[Tensor, Tensor] | None,
+        groups: tuple[Tensor, bool] | None,
         limit: int,
     ) -> Tensor:
         step = max(1, limit // max(1, len(columns) * fold)) * fold
@@ -105,7 +105,7 @@ def _scores(
     scale: float,
     fold: int,
     offset: Tensor | None,
-    groups: tuple[Tensor, Tensor] | None,
+    groups: tuple[Tensor, bool] | None,
     begin: int,
     end: int,
 ) -> Tensor:
@@ -114,10 +114,12 @@ def _scores(
     if offset is not None:
         scores -= offset
     if groups is not None:
-        group, sample = groups
-        per_row, per_column = len(rows) // len(sample), len(columns) // len(sample)
+        group, own = groups
+        per_row, per_column = len(rows) // len(group), len(columns) // len(group)
         place = torch.arange(begin, end, device=rows.device) // per_row
-        blocked = (group[place][:, None] == group) & (sample[place][:, None] != sample)
+        blocked = group[place][:, None] == group
+        if own:
+            blocked &= place[:, None] != torch.arange(len(group), device=rows.device)
         scores.masked_fill_(blocked.repeat_interleave(per_column, 1), float("-inf"))
     return scores.view((end - begin) // fold, -1)
 
@@ -130,6 +132,7 @@ def logsumexp_of_products(
     offset: Tensor | None = None,
     groups: Tensor | None = None,
     limit: int = 2**26,
+    own: bool = True,
 ) -> Tensor:
     """ln of the sum of exp(scale * row . column - offset) over all columns and *fold* rows.
 
@@ -142,13 +145,12 @@ def logsumexp_of_products(
         groups: int64 (P,) or None; R and C are multiples of P. Columns of another sample of
             a row's group take no part.
         limit: scores that may exist at a time.
+        own: whether the columns of a row's own sample take part; False needs *groups*.
 
     Returns:
         float (R / fold,).
     """
-    parts = None
-    if groups is not None:
-        parts = groups, torch.arange(len(groups), device=groups.device)
+    parts = None if groups is None else (groups, own)
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
     with torch.autocast(rows.device.type, enabled=False):

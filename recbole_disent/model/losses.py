@@ -40,16 +40,12 @@ def seq2item(
     """
     _, intentions, width = phi.shape
     scale = width**-0.5
-    total = logsumexp_of_products(
-        phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit
-    )
+    total = logsumexp_of_products(phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit)
     own = torch.einsum("pkd,pd->pk", phi, targets).amax(-1) * scale
     return total - (own if log_share is None else own - log_share)
 
 
-def seq2seq(
-    past: Tensor, future: Tensor, groups: Tensor | None = None, limit: int = 2**26
-) -> Tensor:
+def seq2seq(past: Tensor, future: Tensor, groups: Tensor | None = None, limit: int = 2**26) -> Tensor:
     """-ln of the share of the own future among the futures of the batch, for each intention.
 
     loss_pk = logsumexp over q, k' of phi_q^(k')(future) . phi_p^(k)(past) / sqrt(D)
@@ -65,9 +61,7 @@ def seq2seq(
         float (P, K).
     """
     scale = past.shape[-1] ** -0.5
-    total = logsumexp_of_products(
-        past.flatten(0, 1), future.flatten(0, 1), scale, groups=groups, limit=limit
-    )
+    total = logsumexp_of_products(past.flatten(0, 1), future.flatten(0, 1), scale, groups=groups, limit=limit)
     own = (past * future).sum(-1) * scale
     return total.view_as(own) - own
 
@@ -97,7 +91,9 @@ def future_items(
     targets: Tensor,
     items: Tensor,
     owner: Tensor,
+    groups: Tensor | None = None,
     log_share: tuple[Tensor, Tensor] | None = None,
+    limit: int = 2**26,
 ) -> Tensor:
     """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
 
@@ -113,18 +109,28 @@ def future_items(
         targets: float (P, D), next items.
         items: float (F, D), embeddings of the future items.
         owner: int64 (F,), pair of each future item.
+        groups: int64 (P,) or None; samples of one group are not each other's negatives.
         log_share: of *targets* and of *items*, as in :func:`seq2item`.
+        limit: scores that may exist at a time.
 
     Returns:
         float (F,).
     """
     pairs, intentions, width = phi.shape
-    scores = (phi.flatten(0, 1) @ targets.T * width**-0.5).view(pairs, intentions, pairs)
-    if log_share is not None:
-        scores = scores - log_share[0]
-    own = torch.eye(pairs, dtype=torch.bool, device=phi.device)[:, None]
-    others = scores.masked_fill(own, float("-inf")).flatten(1).logsumexp(-1)
-    mine = torch.einsum("fkd,fd->fk", phi[owner], items) * width**-0.5
+    scale = width**-0.5
+    if groups is None:
+        groups = torch.arange(pairs, device=phi.device)
+    others = logsumexp_of_products(
+        phi.flatten(0, 1),
+        targets,
+        scale,
+        intentions,
+        None if log_share is None else log_share[0],
+        groups,
+        limit,
+        own=False,
+    )
+    mine = torch.einsum("fkd,fd->fk", phi[owner], items) * scale
     if log_share is not None:
         mine = mine - log_share[1][:, None]
     return torch.logaddexp(others[owner], mine.logsumexp(-1)) - mine.amax(-1)
