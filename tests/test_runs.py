@@ -61,6 +61,20 @@ def test_run_writes_a_complete_result_file(hostile):
     assert not list(Path("saved").rglob("*.tmp"))
 
 
+def test_two_processes_meet_the_same_candidates_and_get_the_same_result(hostile, tmp_path):
+    extra = ["--eval_mode=pop8", "--topk=[1,9]", "--epochs=1"]
+    assert cli.main(words(hostile, *extra)) == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    script = [sys.executable, str(ROOT / "run_recbole_disent.py")]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
+    command = [*script, *words(hostile, *extra)[1:]]
+    subprocess.run(command, cwd=other, env=environment, check=True, capture_output=True)
+    here, there = (json.loads(next(p.glob("*.json")).read_text()) for p in (Path("saved"), other / "saved"))
+    for key in ("candidate_hashes", "data_hash", "test_result", "best_valid_result"):
+        assert here[key] == there[key]
+
+
 @pytest.mark.parametrize("model", BASELINES)
 def test_every_baseline_runs_under_both_protocols(hostile, model):
     for mode in ("full", "uni8"):
