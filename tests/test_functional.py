@@ -40,6 +40,17 @@ def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_pe
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("limit", [1, 100])
+def test_a_sum_without_terms_is_minus_infinity_and_harmless(limit):
+    rows = torch.randn(2, 4, requires_grad=True)
+    columns = torch.randn(1, 4, requires_grad=True)
+    total = logsumexp_of_products(rows, columns, 1.0, 1, None, torch.tensor([1]), limit, own=False)
+    assert (total == -torch.inf).all()
+    torch.logaddexp(total, rows.sum(1)).sum().backward()
+    assert torch.equal(rows.grad, torch.ones(2, 4))
+    assert torch.equal(columns.grad, torch.zeros(1, 4))
+
+
 def test_own_columns_can_be_left_out():
     torch.manual_seed(0)
     rows, columns = torch.randn(6, 4).double(), torch.randn(3, 4).double()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,34 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+# Stands for -inf where all terms of a sum are excluded, so that nothing is inf - inf.
+_LOWEST = -1e30
+
+
+class _Terms(NamedTuple):
+    """Which exponentials are summed; see :func:`logsumexp_of_products`."""
+
+    scale: float
+    fold: int
+    offset: Tensor | None
+    groups: Tensor | None
+    own: bool
+
+    def scores(self, rows: Tensor, columns: Tensor, begin: int, end: int) -> Tensor:
+        """Scores of the rows begin .. end - 1: ((end - begin) / fold, fold * C)."""
+        scores = rows[begin:end] @ (columns * self.scale).T
+        if self.offset is not None:
+            scores -= self.offset
+        if self.groups is not None:
+            samples = len(self.groups)
+            place = torch.arange(begin, end, device=rows.device) // (len(rows) // samples)
+            blocked = self.groups[place][:, None] == self.groups
+            if self.own:
+                blocked &= place[:, None] != torch.arange(samples, device=rows.device)
+            scores.masked_fill_(blocked.repeat_interleave(len(columns) // samples, 1), float("-inf"))
+        return scores.view((end - begin) // self.fold, -1)
+
+
 class _LogSumExp(torch.autograd.Function):
     """See :func:`logsumexp_of_products`. Scores exist in slices of *limit* elements only.
 
@@ -55,73 +83,40 @@ class _LogSumExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        rows: Tensor,
-        columns: Tensor,
-        scale: float,
-        fold: int,
-        offset: Tensor | None,
-        groups: tuple[Tensor, bool] | None,
-        limit: int,
-    ) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, terms: _Terms, limit: int) -> Tensor:
+        fold = terms.fold
         step = max(1, limit // max(1, len(columns) * fold)) * fold
         result = rows.new_empty(len(rows) // fold)
         kept = None
         for begin in range(0, len(rows), step):
             end = min(begin + step, len(rows))
-            scores = _scores(rows, columns, scale, fold, offset, groups, begin, end)
-            top = scores.amax(1, keepdim=True)
+            scores = terms.scores(rows, columns, begin, end)
+            top = scores.amax(1, keepdim=True).clamp_(min=_LOWEST)
             total = scores.sub_(top).exp_().sum(1, keepdim=True)
             result[begin // fold : end // fold] = (total.log() + top)[:, 0]
             if end - begin == len(rows):
-                kept = scores.div_(total)
+                kept = scores.div_(total.clamp_(min=-1 / _LOWEST))
         ctx.save_for_backward(rows, columns, result, *([] if kept is None else [kept]))
-        ctx.arguments = scale, fold, offset, groups, step
+        ctx.terms, ctx.step = terms, step
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         rows, columns, result, *kept = ctx.saved_tensors
-        scale, fold, offset, groups, step = ctx.arguments
-        weight = (gradient * scale).repeat_interleave(fold)[:, None]
+        terms, fold = ctx.terms, ctx.terms.fold
+        weight = (gradient * terms.scale).repeat_interleave(fold)[:, None]
         for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
-        for begin in range(0, len(rows), step):
-            end = min(begin + step, len(rows))
+        for begin in range(0, len(rows), ctx.step):
+            end = min(begin + ctx.step, len(rows))
             if kept:
                 share = kept[0]
             else:
-                share = _scores(rows, columns, scale, fold, offset, groups, begin, end)
-                share.sub_(result[begin // fold : end // fold, None]).exp_()
+                share = terms.scores(rows, columns, begin, end)
+                share.sub_(result[begin // fold : end // fold, None].clamp(min=_LOWEST)).exp_()
             share = share.view(end - begin, len(columns))
             for_rows[begin:end] = (share @ columns) * weight[begin:end]
             for_columns += share.T @ (rows[begin:end] * weight[begin:end])
-        return for_rows, for_columns, None, None, None, None, None
-
-
-def _scores(
-    rows: Tensor,
-    columns: Tensor,
-    scale: float,
-    fold: int,
-    offset: Tensor | None,
-    groups: tuple[Tensor, bool] | None,
-    begin: int,
-    end: int,
-) -> Tensor:
-    """Scores of the rows begin .. end - 1: ((end - begin) / fold, fold * n columns)."""
-    scores = rows[begin:end] @ (columns * scale).T
-    if offset is not None:
-        scores -= offset
-    if groups is not None:
-        group, own = groups
-        per_row, per_column = len(rows) // len(group), len(columns) // len(group)
-        place = torch.arange(begin, end, device=rows.device) // per_row
-        blocked = group[place][:, None] == group
-        if own:
-            blocked &= place[:, None] != torch.arange(len(group), device=rows.device)
-        scores.masked_fill_(blocked.repeat_interleave(per_column, 1), float("-inf"))
-    return scores.view((end - begin) // fold, -1)
+        return for_rows, for_columns, None, None
 
 
 def logsumexp_of_products(
@@ -148,10 +143,10 @@ def logsumexp_of_products(
         own: whether the columns of a row's own sample take part; False needs *groups*.
 
     Returns:
-        float (R / fold,).
+        float (R / fold,); -inf, without a gradient, where no term is left.
     """
-    parts = None if groups is None else (groups, own)
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
+    terms = _Terms(scale, fold, offset, groups, own)
     with torch.autocast(rows.device.type, enabled=False):
-        return _LogSumExp.apply(rows.to(wide), columns.to(wide), scale, fold, offset, parts, limit)
+        return _LogSumExp.apply(rows.to(wide), columns.to(wide), terms, limit)
