@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../benchmarks"
 python=${PYTHON:-python}
 show() {
     printf '\n## `python benchmarks/%s`\n\n' "$*"
-    "$python" "$1" "${@:2}" --data_path "$data" 2>/dev/null | grep -v '^\[' | sed 's/^\([a-z_]*=\)/\n**\1/; s/^\*\*.*$/&**/'
+    "$python" "$1" "${@:2}" --data_path "$data" 2>/dev/null | grep -v '^\[' | sed 's/^\([a-z_]*=.*\)$/\n**\1**/'
 }
 echo '# Benchmarks'
 echo
