@@ -7,11 +7,12 @@ RecBole, numpy or ray shows up as a failing test and not as a wrong result.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recbole
 from scipy.sparse import dok_matrix
 
 RECBOLE_VERSION = "1.2.1"
@@ -71,10 +72,6 @@ def _glibc() -> Any:
 _LIBC = _glibc()
 
 
-def ray_installed() -> bool:
-    """Tell whether ray can be found, without importing it.
-
-    RecBole's ``quick_start`` imports ray at its top; this package never imports that
-    module. Only tuning needs ray.
-    """
-    return importlib.util.find_spec("ray") is not None
+def recbole_folder() -> Path:
+    """Return the folder of the installed RecBole: its properties and sources."""
+    return Path(recbole.__file__).parent

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import recbole
+from recbole_disent.compat import recbole_folder
 
 _READ = re.compile(
     r"""config(?:_dict)?(?:\[|\.get\()\s*["'](\w+)["']|["'](\w+)["']\s+in\s+(?:self\.)?config"""
@@ -28,7 +27,7 @@ def _keys_in(text: str) -> set[str]:
 @lru_cache(maxsize=1)
 def of_framework() -> frozenset[str]:
     """Return the keys that RecBole's framework reads, found in its source."""
-    root = Path(recbole.__file__).parent
+    root = recbole_folder()
     files = [f for part in _FRAMEWORK for f in sorted((root / part).rglob("*.py"))]
     files += [root / "model" / "abstract_recommender.py", root / "model" / "layers.py"]
     keys = set(_EXTRA)
@@ -41,7 +40,7 @@ def of_framework() -> frozenset[str]:
 
 def of_transforms() -> set[str]:
     """Return the keys that RecBole's batch transforms read, for a run that has one."""
-    file = Path(recbole.__file__).parent / "data" / "transform.py"
+    file = recbole_folder() / "data" / "transform.py"
     return _keys_in(file.read_text(encoding="utf-8"))
 
 

@@ -123,7 +123,7 @@ def run(
     report = _report(data, trainer, net, score, best, tested)
     if saved:
         report["checkpoint"] = trainer.saved_model_file
-        report["result_file"] = result.stem(trainer.saved_model_file, config["result_dir"])
+        report["result_file"] = result.path_for(trainer.saved_model_file, config["result_dir"])
         result.write(report["result_file"], report)
         logger.info(f"result file: {report['result_file']}")
     return report

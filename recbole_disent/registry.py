@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-import recbole
-
+from recbole_disent.compat import recbole_folder
 from recbole_disent.errors import UserError, nearest
 
 
@@ -42,7 +40,7 @@ def load(path: str) -> Any:
 
 def recbole_models() -> list[str]:
     """Return the names of RecBole's models: those with default values in its properties."""
-    folder = Path(recbole.__file__).parent / "properties" / "model"
+    folder = recbole_folder() / "properties" / "model"
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 

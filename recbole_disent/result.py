@@ -72,7 +72,7 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def stem(checkpoint_path: str, folder: str) -> str:
+def path_for(checkpoint_path: str, folder: str) -> str:
     """Return the path of the result file that belongs to a checkpoint."""
     name = os.path.basename(checkpoint_path).removesuffix(".pth")
     return os.path.join(folder, f"{name}.json")

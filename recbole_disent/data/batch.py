@@ -27,11 +27,8 @@ class WindowBatch:
 
     def to(self, device: torch.device) -> WindowBatch:
         """Return the batch on *device*."""
-        move = [[t.to(device, non_blocking=True) for t in part] for part in self._parts()]
-        return WindowBatch(*move)
-
-    def _parts(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        return self.items, self.lengths, self.users
+        parts = (self.items, self.lengths, self.users)
+        return WindowBatch(*([t.to(device, non_blocking=True) for t in part] for part in parts))
 
     @property
     def n_pairs(self) -> int:

@@ -50,7 +50,7 @@ class LeanDataset(Dataset):
     rows_kept = 1
 
     def training_counts(self) -> np.ndarray:
-        """Training clicks of each item, corrupted ones as the model sees them: int64 (n_items,)."""
+        """Number of training clicks of each item: int64 (n_items,)."""
         return np.bincount(self.training_items(), minlength=self.item_num)
 
     def training_items(self) -> np.ndarray:
@@ -277,7 +277,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
         return int("LS" in split or ("RS" in split and group == "user"))
 
     def training_items(self) -> np.ndarray:
-        """Item of each training click."""
+        """Item of each training click, corrupted ones as the model sees them."""
         if isinstance(self.inter_feat, SequenceRows):
             return self.store.items.numpy()[self.seen_in_training]
         return super().training_items()

@@ -11,6 +11,7 @@ from recbole.data.transform import construct_transform
 from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_disent.compat import recbole_folder
 from recbole_disent.data.atomic_files import require_dataset
 from recbole_disent.data.candidates import digest
 from recbole_disent.data.dataloader import HeldOutLoader, build_train_loader
@@ -46,11 +47,7 @@ def create_dataset(config: Any) -> LeanDataset:
 
 
 def _downloadable(config: Any) -> bool:
-    from pathlib import Path
-
-    import recbole
-
-    file = Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml"
+    file = recbole_folder() / "properties" / "dataset" / "url.yaml"
     return config["dataset"] in load_yaml(file.read_text(encoding="utf-8"))
 
 
@@ -82,8 +79,7 @@ def prepare(config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = N
     _check_cut_offs(config, dataset)
     parts = dataset.build()
     for part in parts:
-        if isinstance(part, SequenceDataset):
-            part.trim = trim and (config["trim_batches"] or config["bucket_batches"])
+        part.trim = trim and (config["trim_batches"] or config["bucket_batches"])
     train, valid, test = parts
     sampler = _train_sampler(config, train)
     if train_loader is None:
