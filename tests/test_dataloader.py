@@ -79,17 +79,16 @@ def test_windows_hold_each_target_once_an_epoch(make_config, length):
         targets, sizes, layout = [], [], []
         for batch in loader:
             sizes.append(batch.n_pairs)
-            for items, lengths, users in zip(batch.items, batch.lengths, batch.users, strict=True):
-                assert items.shape[1] == lengths.max() <= length + 1
-                assert lengths.max() <= 2 * lengths.min()
-                for row, n, user in zip(items, lengths, users, strict=True):
-                    window = (row[:n] - 1).tolist()
-                    assert window == list(range(window[0], window[0] + n))  # consecutive events
-                    assert (row[n:] == 0).all()
-                    assert window[0] >= train.store.offsets[user]
-                    assert window[-1] < train.train_stops[user]
-                    targets += window[1:]
-                    layout.append((window[0], int(n)))
+            lengths = batch.lengths.tolist()
+            assert lengths == sorted(lengths)
+            assert 2 <= lengths[0] <= lengths[-1] <= length + 1
+            for row, user in zip(batch.items.split(lengths), batch.users, strict=True):
+                window = (row - 1).tolist()
+                assert window == list(range(window[0], window[0] + len(window)))  # consecutive events
+                assert window[0] >= train.store.offsets[user]
+                assert window[-1] < train.train_stops[user]
+                targets += window[1:]
+                layout.append((window[0], len(window)))
         assert sorted(targets) == sorted(train.inter_feat.rows.tolist())
         assert len(sizes) <= len(loader) + 1
         assert max(sizes) < 20 + length + 1

@@ -199,7 +199,7 @@ def training_tensors(config):
             if isinstance(batch, Interaction):
                 seen += [batch[name].numpy() for name in sorted(batch.columns)]
             else:
-                seen += [t.numpy() for t in (*batch.items, *batch.lengths, *batch.users)]
+                seen += [t.numpy() for t in (batch.items, batch.lengths, batch.users)]
     return seen
 
 

@@ -10,27 +10,30 @@ from torch import Tensor
 
 @dataclass
 class WindowBatch:
-    """Windows of users' training sequences, in groups of like length so that little is padding.
+    """Windows of users' training sequences, one after another, without padding.
 
     A window of n items stands for the n - 1 pairs (first t items, reversed rest, item t + 1).
 
     Attributes:
-        items: per group int64 (B_g, N_g), left-aligned, 0 is padding; N_g is the group's
-            longest window.
-        lengths: per group int64 (B_g,), n >= 2.
-        users: per group int64 (B_g,), internal user id.
+        items: int64 (N,), items of all W windows.
+        lengths: int64 (W,), n >= 2 of each window, ascending; always on the CPU, for shapes
+            are made from it.
+        users: int64 (W,), internal user id.
     """
 
-    items: list[Tensor]
-    lengths: list[Tensor]
-    users: list[Tensor]
+    items: Tensor
+    lengths: Tensor
+    users: Tensor
 
     def to(self, device: torch.device) -> WindowBatch:
-        """Return the batch on *device*."""
-        parts = (self.items, self.lengths, self.users)
-        return WindowBatch(*([t.to(device, non_blocking=True) for t in part] for part in parts))
+        """Return the batch on *device*, but for its lengths."""
+        return WindowBatch(
+            self.items.to(device, non_blocking=True),
+            self.lengths,
+            self.users.to(device, non_blocking=True),
+        )
 
     @property
     def n_pairs(self) -> int:
         """Number of (past, future) pairs."""
-        return int(sum(int(lengths.sum()) - len(lengths) for lengths in self.lengths))
+        return len(self.items) - len(self.lengths)

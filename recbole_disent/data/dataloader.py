@@ -19,9 +19,6 @@ from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.errors import UserError
 
-# A batch of windows is encoded in groups whose longest window is at most this many times
-# the shortest, so that less than half of what the encoder computes is padding.
-_GROUP_RATIO = 2
 # Batches after which freed memory is given back: well under one percent of their time.
 _RELEASE_EVERY = 50
 # A bucket holds this many batches' worth of rows, drawn at random, then sorted by length.
@@ -120,19 +117,11 @@ class WindowLoader(TrainDataLoader):
 
     def _collate(self, users: Tensor, firsts: Tensor, lasts: Tensor) -> WindowBatch:
         lengths, order = (lasts - firsts + 1).sort()
-        users, lasts = users[order], lasts[order]
-        store, field = self._dataset.store, self._dataset.iid_field
-        items, counts, owners = [], [], []
-        begin = 0
-        while begin < len(lengths):
-            limit = lengths[begin] * _GROUP_RATIO
-            end = int(torch.searchsorted(lengths, limit, right=True))
-            part = lengths[begin:end]
-            items.append(store.histories(field, lasts[begin:end] + 1, part, int(part[-1])))
-            counts.append(part)
-            owners.append(users[begin:end])
-            begin = end
-        return WindowBatch(items, counts, owners)
+        ends = lengths.cumsum(0)
+        # Position of the first item of each window, less the number of items before it.
+        shift = torch.repeat_interleave(firsts[order] - (ends - lengths), lengths)
+        items = self._dataset.store.items[shift + torch.arange(len(shift))]
+        return WindowBatch(items.long(), lengths, users[order])
 
 
 def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_disent.model.packing import Packing
 
 PAST, FUTURE = 0, 1
 
@@ -33,12 +36,12 @@ class Disentanglement(nn.Module):
         self.output_norm = nn.LayerNorm(width, eps=eps)  # LN_5
 
     def cluster(self, z: Tensor) -> Tensor:
-        """p(k|i) = softmax_k of LN_1(z_i) . LN_2(c_k) / sqrt(D): (B, L, D) -> (B, L, K)."""
+        """p(k|i) = softmax_k of LN_1(z_i) . LN_2(c_k) / sqrt(D): (..., D) -> (..., K)."""
         prototypes = self.prototype_norm(self.prototypes)
         return (self.state_norm(z) @ prototypes.T * self.scale).softmax(-1)
 
-    def _keys(self, z: Tensor) -> Tensor:
-        keys = self.key_norm(self.position[: z.shape[1]] + z)
+    def _keys(self, placed: Tensor) -> Tensor:
+        keys = self.key_norm(placed)
         return keys + torch.relu(self.key_layer(keys))
 
     def forward(self, z: Tensor, lengths: Tensor, side: int) -> Tensor:
@@ -53,32 +56,38 @@ class Disentanglement(nn.Module):
             phi, float (B, K, D).
         """
         last = (lengths - 1).clamp(min=0)
-        state = z[torch.arange(len(z), device=z.device), last]
-        query = self.query_norm(self.position[last] + state + self.query_bias)
-        scores = torch.einsum("bld,bd->bl", self._keys(z), query) * self.scale
+        placed = self.position[: z.shape[1]] + z
+        query = self.query_norm(placed[torch.arange(len(z), device=z.device), last] + self.query_bias)
+        scores = torch.einsum("bld,bd->bl", self._keys(placed), query) * self.scale
         padding = torch.arange(z.shape[1], device=z.device) > last[:, None]
         weights = scores.masked_fill(padding, float("-inf")).softmax(-1)
         pooled = torch.einsum("blk,bl,bld->bkd", self.cluster(z), weights, z)
         return self.output_norm(self.bias[side] + pooled)
 
-    def prefixes(self, z: Tensor, side: int) -> Tensor:
-        """Intention vectors of every prefix at once: the same as :meth:`forward` for t = 1..L.
+    def prefix_sums(self, z: Tensor, packing: Packing) -> Tensor:
+        """The sums over p(k|i) p(i) z_i of every prefix of packed sequences at once.
 
         p(k|i) does not depend on the prefix and p(i) is a causal attention with the query
         at t, so all prefixes are one masked product with values p(k|i) z_i of width K D.
 
         Args:
-            z: float (B, L, D).
-            side: PAST or FUTURE.
+            z: float (N, D).
 
         Returns:
-            phi, float (B, L, K, D); phi[:, t - 1] belongs to the prefix of t items.
+            float (N, K D); the row of a sequence's token t belongs to its first t items.
         """
-        batch, length, width = z.shape
-        query = self.query_norm(self.position[:length] + z + self.query_bias)
-        scores = query @ self._keys(z).transpose(1, 2) * self.scale
-        later = torch.ones(length, length, dtype=torch.bool, device=z.device).triu(1)
-        weights = scores.masked_fill(later, float("-inf")).softmax(-1)
-        values = torch.einsum("blk,bld->blkd", self.cluster(z), z).flatten(2)
-        pooled = (weights @ values).view(batch, length, -1, width)
-        return self.output_norm(self.bias[side] + pooled)
+        placed = F.embedding(packing.place, self.position) + z
+        query = self.query_norm(placed + self.query_bias)
+        values = torch.einsum("nk,nd->nkd", self.cluster(z), z).flatten(1)
+        return packing.map(self._causal_sums, query * self.scale, self._keys(placed), values)
+
+    @staticmethod
+    def _causal_sums(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        length = query.shape[1]
+        later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+        scores = query @ keys.transpose(1, 2)
+        return scores.masked_fill(later, float("-inf")).softmax(-1) @ values
+
+    def from_sums(self, sums: Tensor, side: int) -> Tensor:
+        """phi of :meth:`prefix_sums`: (S, K D) -> (S, K, D); together they equal :meth:`forward`."""
+        return self.output_norm(self.bias[side] + sums.unflatten(1, self.prototypes.shape))

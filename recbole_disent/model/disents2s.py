@@ -14,26 +14,33 @@ from recbole_disent.data.batch import WindowBatch
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder
+from recbole_disent.model.packing import Packing
 
 
 @dataclass
 class Pairs:
-    """The encoded pairs (u, t) of a batch; P pairs, F future items.
+    """The encoded pairs (u, t) of a batch; P pairs, S of them with a future, F future items.
 
     Attributes:
-        past, future: float (P, K, D), intention vectors; ``future`` is None where no
-            latent loss asks for it.
+        past: float (P, K, D), intention vectors.
+        future: float (S, K, D), or None where no latent loss asks for it.
+        sample: int64 (S,), the pairs of *future*, or None.
         targets: int64 (P,), next items.
+        target_vectors: float (P, D), their embeddings.
         users: int64 (P,).
-        items, owner: int64 (F,), items of the futures and the pair of each; empty unless a
-            variant reconstructs them.
+        items: int64 (F,), items of the futures; none unless a variant reconstructs them.
+        item_vectors: float (F, D), their embeddings.
+        owner: int64 (F,), the pair of each.
     """
 
     past: Tensor
     future: Tensor | None
+    sample: Tensor | None
     targets: Tensor
+    target_vectors: Tensor
     users: Tensor
     items: Tensor
+    item_vectors: Tensor
     owner: Tensor
 
 
@@ -139,55 +146,75 @@ class DisentS2S(SequentialRecommender):
         past = self.intentions(batch[self.ITEM_SEQ], batch[self.ITEM_SEQ_LEN], PAST)
         reversed_future = batch["future_" + self.ITEM_SEQ]
         future_length = batch["future_" + self.ITEM_SEQ_LEN]
-        future = None
-        if self.latent:
-            future = self.intentions(reversed_future, future_length, FUTURE)
+        sample, future = self._sample(len(past), past.device), None
+        if sample is not None:
+            future = self.intentions(reversed_future[sample], future_length[sample], FUTURE)
         rank = (
             future_length[:, None] - 1 - torch.arange(reversed_future.shape[1], device=future_length.device)
         )  # 0 for the item right after the past
         owner, place = ((rank >= 0) & (rank < (self.future_cut or 0))).nonzero(as_tuple=True)
-        items = reversed_future[owner, place]
+        items = self.encoder.item_embedding(reversed_future[owner, place])
+        targets = batch[self.POS_ITEM_ID]
+        embedded = self.encoder.item_embedding(targets)
         users = batch[self.USER_ID]
-        return Pairs(past, future, batch[self.POS_ITEM_ID], users, items, owner)
+        return Pairs(
+            past, future, sample, targets, embedded, users, reversed_future[owner, place], items, owner
+        )
 
     def pairs_of_windows(self, batch: WindowBatch) -> Pairs:
         """Encode all pairs of each window: one pass over it and one over its reverse."""
-        groups = [
-            self._pairs_of_group(*part) for part in zip(batch.items, batch.lengths, batch.users, strict=True)
-        ]
-        first = 0
-        for group in groups:
-            group.owner += first
-            first += len(group.targets)
-        futures = [group.future for group in groups if group.future is not None]
+        device = batch.items.device
+        counts = batch.lengths - 1  # pairs of each window
+        window = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        place = torch.arange(len(window)) - (counts.cumsum(0) - counts)[window]
+        # Pair (w, t) has the items 0..t as its past and t+1.. as its future.
+        last = (batch.lengths.cumsum(0) - batch.lengths)[window] + place
+        table = self.encoder.item_embedding(batch.items)
+        sample, future = self._sample(len(last), device), None
+        if sample is None:
+            packing = Packing(counts, device)
+            sums = self._prefix_sums(table, last, packing)
+        else:
+            # Each window twice: forward, and backward from its last item to its second.
+            packing = Packing(counts.repeat_interleave(2), device)
+            forward = packing.starts[2 * window] + place
+            backward = packing.starts[2 * window + 1] + counts[window] - 1 - place
+            token = torch.empty(2 * len(last), dtype=torch.long)
+            token[forward], token[backward] = last, last + 1
+            sums = self._prefix_sums(table, token, packing)
+            chosen = backward.to(device, non_blocking=True)[sample]
+            future = self.disentanglement.from_sums(sums.index_select(0, chosen), FUTURE)
+            sums = sums.index_select(0, forward.to(device, non_blocking=True))
+        past = self.disentanglement.from_sums(sums, PAST)
+        cut = torch.clamp(counts[window] - place, max=self.future_cut or 0)
+        owner = torch.repeat_interleave(torch.arange(len(last)), cut)
+        ahead = torch.arange(len(owner)) - (cut.cumsum(0) - cut)[owner] + 1
+        following, rest, owner, window = (
+            t.to(device, non_blocking=True) for t in (last + 1, last[owner] + ahead, owner, window)
+        )
         return Pairs(
-            torch.cat([group.past for group in groups]),
-            torch.cat(futures) if futures else None,
-            torch.cat([group.targets for group in groups]),
-            torch.cat([group.users for group in groups]),
-            torch.cat([group.items for group in groups]),
-            torch.cat([group.owner for group in groups]),
+            past,
+            future,
+            sample,
+            batch.items[following],
+            table.index_select(0, following),
+            batch.users[window],
+            batch.items[rest],
+            table.index_select(0, rest),
+            owner,
         )
 
-    def _pairs_of_group(self, items: Tensor, lengths: Tensor, users: Tensor) -> Pairs:
-        width = items.shape[1]
-        place = torch.arange(width, device=items.device)
-        # Pair (b, t) has the items 0..t as its past and t+1.. as its future.
-        owner, last = (place[:-1] < lengths[:, None] - 1).nonzero(as_tuple=True)
-        past = self.disentanglement.prefixes(self.encoder(items[:, :-1]), PAST)[owner, last]
-        future = None
-        if self.latent:
-            mirror = (lengths[:, None] - 1 - place).clamp(min=0)
-            backward = items.gather(1, mirror)[:, :-1]
-            phi = self.disentanglement.prefixes(self.encoder(backward), FUTURE)
-            future = phi[owner, lengths[owner] - 2 - last]
-        cut = self.future_cut or 0
-        ahead = place[None] - last[:, None]  # 1 for the next item
-        pair, column = ((ahead >= 1) & (ahead <= cut) & (place[None] < lengths[owner, None])).nonzero(
-            as_tuple=True
-        )
-        rest = items[owner[pair], column]
-        return Pairs(past, future, items[owner, last + 1], users[owner], rest, pair)
+    def _prefix_sums(self, table: Tensor, token: Tensor, packing: Packing) -> Tensor:
+        embedded = table.index_select(0, token.to(table.device, non_blocking=True))
+        return self.disentanglement.prefix_sums(self.encoder.packed(embedded, packing), packing)
+
+    def _sample(self, pairs: int, device: torch.device) -> Tensor | None:
+        """The pairs that enter the seq2seq contrast: int64 (S,), drawn at random where there are more."""
+        if not self.latent:
+            return None
+        if pairs <= self.seq2seq_samples:
+            return torch.arange(pairs, device=device)
+        return torch.randperm(pairs, device=device)[: self.seq2seq_samples]
 
     # -- RecBole's interface -----------------------------------------------------------
 
@@ -202,21 +229,24 @@ class DisentS2S(SequentialRecommender):
             pairs = self.pairs_of_windows(interaction)
         else:
             pairs = self.pairs_one_by_one(interaction)
-        targets = self.encoder.item_embedding(pairs.targets)
+        targets = pairs.target_vectors
         groups = pairs.users if self.mask_same_user else None
         weight = self._future_weight()
         share = self.log_share[pairs.targets] if self.corrects_popularity else None
         item_loss = losses.seq2item(pairs.past, targets, groups, share, self.score_limit).mean()
         if self.future_cut is not None:
-            items = self.encoder.item_embedding(pairs.items)
             shares = None if share is None else (share, self.log_share[pairs.items])
             rest = losses.future_items(
-                pairs.past, targets, items, pairs.owner, groups, shares, self.score_limit
+                pairs.past, targets, pairs.item_vectors, pairs.owner, groups, shares, self.score_limit
             ).sum()
             return item_loss, weight * rest / len(targets)
-        if pairs.future is None:
+        if pairs.sample is None or pairs.future is None:
             return (item_loss,)
-        return item_loss, weight * self._latent_loss(pairs.past, pairs.future, groups)
+        past = pairs.past.index_select(0, pairs.sample)
+        groups = None if groups is None else groups[pairs.sample]
+        values = losses.seq2seq(past, pairs.future, groups, self.score_limit)
+        trusted = losses.confident(values, self.trusted_share)
+        return item_loss, weight * (values * trusted).sum() / len(past)
 
     def _future_weight(self) -> float:
         """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""
@@ -224,15 +254,6 @@ class DisentS2S(SequentialRecommender):
             return self.seq2seq_weight
         self.steps += 1
         return self.seq2seq_weight * min(1.0, int(self.steps) / self.warmup)
-
-    def _latent_loss(self, past: Tensor, future: Tensor, groups: Tensor | None) -> Tensor:
-        if len(past) > self.seq2seq_samples:
-            chosen = torch.randperm(len(past), device=past.device)[: self.seq2seq_samples]
-            past, future = past[chosen], future[chosen]
-            groups = None if groups is None else groups[chosen]
-        values = losses.seq2seq(past, future, groups, self.score_limit)
-        trusted = losses.confident(values, self.trusted_share)
-        return (values * trusted).sum() / len(past)
 
     def score_items(self, phi: Tensor, items: Tensor) -> Tensor:
         """max over k of h . phi^(k) / sqrt(D).

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_disent.model.functional import Dropout
+from recbole_disent.model.packing import Packing
 
 
 class CausalBlock(nn.Module):
@@ -32,12 +33,16 @@ class CausalBlock(nn.Module):
         self.dropout = Dropout(hidden_dropout)
         self.attn_dropout = attn_dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D); position i sees positions 0..i."""
-        query, key, value = self.qkv(x).unsqueeze(1).chunk(3, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=self.attn_dropout if self.training else 0.0
-        ).squeeze(1)
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """(B, L, 3 D) -> (B, L, D); position i sees positions 0..i."""
+        query, key, value = qkv.unsqueeze(1).chunk(3, dim=-1)
+        rate = self.attn_dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate).squeeze(1)
+
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D), or (N, D) -> (N, D) of packed sequences."""
+        qkv = self.qkv(x)
+        attended = self._attend(qkv) if packing is None else packing.map(self._attend, qkv)
         x = self.attn_norm(x + self.dropout(self.out(attended)))
         return self.ffn_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
 
@@ -85,7 +90,21 @@ class CausalEncoder(nn.Module):
             z, float (B, L, D); z[:, i] is the state after the items 0..i.
         """
         positions = self.position_embedding.weight[: items.shape[1]]
-        x = self.dropout(self.input_norm(self.item_embedding(items) + positions))
+        return self._encode(self.item_embedding(items) + positions, None)
+
+    def packed(self, embedded: Tensor, packing: Packing) -> Tensor:
+        """Encode packed sequences: the same as :meth:`forward`, without padding.
+
+        Args:
+            embedded: float (N, D), item embedding of each token.
+
+        Returns:
+            z, float (N, D).
+        """
+        return self._encode(embedded + self.position_embedding(packing.place), packing)
+
+    def _encode(self, x: Tensor, packing: Packing | None) -> Tensor:
+        x = self.dropout(self.input_norm(x))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, packing)
         return x
