@@ -21,4 +21,8 @@ show evaluation.py --dataset toys --max_length 50 --mode full --recbole_users 40
 show training.py --dataset toys --max_length 50 --ours SASRec --seconds 15
 show training.py --dataset toys --max_length 50 --seconds 15
 show training.py --dataset beauty --max_length 50 --seconds 15
-show profile_step.py --dataset toys --max_length 50
+show training.py --dataset ml-1m --max_length 200 --seconds 15
+show training.py --dataset beauty --max_length 50 --model pairs --seconds 15
+show training.py --dataset ml-1m --max_length 200 --model pairs --seconds 15
+show linearity.py --dataset ml-1m --max_length 200
+show profile_step.py --dataset beauty --max_length 50
