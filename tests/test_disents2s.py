@@ -11,6 +11,7 @@ from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST
 from recbole_disent.model.disents2s import DisentS2S
+from recbole_disent.model.packing import Packing
 from tests import reference
 
 SEQUENCES = [[3, 1, 4, 1, 5, 9], [2, 6], [5, 3, 5], [8, 9, 7, 9]]
@@ -196,3 +197,17 @@ def test_score_is_the_best_intention(make_config):
         for item in (1, 5, 9):
             expected = max(float(table[item] @ v) for v in phi[row]) / 6**0.5
             assert everything[row, item].item() == pytest.approx(expected)
+
+
+def test_a_hidden_item_is_an_unknown_one(make_config):
+    encoder = build(make_config, item_dropout_prob=0.5).encoder
+    items = torch.tensor([[3, 1, 4, 1]])
+    encoder.item_dropout = 1.0
+    torch.testing.assert_close(encoder.train()(items), encoder(torch.zeros_like(items)))
+    torch.testing.assert_close(
+        encoder.packed(encoder.item_embedding(items[0]), Packing(torch.tensor([4]))), encoder(items * 0)[0]
+    )
+    encoder.item_dropout = 0.5
+    torch.manual_seed(0)
+    assert not torch.allclose(encoder(items), encoder(items))
+    torch.testing.assert_close(encoder.eval()(items), encoder(items))

@@ -86,6 +86,7 @@ class DisentS2S(SequentialRecommender):
             config["n_layers"],
             config["hidden_dropout_prob"],
             config["attn_dropout_prob"],
+            config["item_dropout_prob"],
             eps,
         )
         self.disentanglement = Disentanglement(width, self.n_intentions, length, eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,7 +58,8 @@ class CausalEncoder(nn.Module):
     Args:
         n_items: rows of the item table, row 0 (padding) included.
         max_length: longest sequence.
-        width, inner, n_layers, hidden_dropout, attn_dropout, eps: as in the properties file.
+        width, inner, n_layers, hidden_dropout, attn_dropout, item_dropout, eps: as in the
+            properties file.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class CausalEncoder(nn.Module):
         n_layers: int,
         hidden_dropout: float,
         attn_dropout: float,
+        item_dropout: float,
         eps: float,
     ) -> None:
         super().__init__()
+        self.item_dropout = item_dropout
         self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
         self.position_embedding = nn.Embedding(max_length, width)
         self.input_norm = nn.LayerNorm(width, eps=eps)
@@ -90,7 +94,7 @@ class CausalEncoder(nn.Module):
             z, float (B, L, D); z[:, i] is the state after the items 0..i.
         """
         positions = self.position_embedding.weight[: items.shape[1]]
-        return self._encode(self.item_embedding(items) + positions, None)
+        return self._encode(self._hide(self.item_embedding(items)) + positions, None)
 
     def packed(self, embedded: Tensor, packing: Packing) -> Tensor:
         """Encode packed sequences: the same as :meth:`forward`, without padding.
@@ -101,7 +105,14 @@ class CausalEncoder(nn.Module):
         Returns:
             z, float (N, D).
         """
-        return self._encode(embedded + self.position_embedding(packing.place), packing)
+        return self._encode(self._hide(embedded) + self.position_embedding(packing.place), packing)
+
+    def _hide(self, embedded: Tensor) -> Tensor:
+        """Zero the embeddings of some items, as if they were unknown; without rescaling of the others."""
+        if not self.training or self.item_dropout == 0:
+            return embedded
+        shown = torch.rand(*embedded.shape[:-1], 1, device=embedded.device) >= self.item_dropout
+        return embedded * shown
 
     def _encode(self, x: Tensor, packing: Packing | None) -> Tensor:
         x = self.dropout(self.input_norm(x))
