@@ -1,0 +1,138 @@
+"""Which rows of a table differ: paired tests over users, joined with tests over seeds."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from recbole_disent import registry
+from recbole_disent.leaderboard import statistics
+from recbole_disent.leaderboard.collect import Row, Setting
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A reference against another row at one metric.
+
+    Attributes:
+        difference: mean over users of reference - other, each averaged over its seeds.
+        low, high: bootstrap interval over users.
+        p_users: randomisation test over users.
+        p_seeds: Welch's t-test over seeds; None with one seed.
+        p_holm: the larger of both, with Holm's correction.
+    """
+
+    reference: str
+    other: str
+    metric: str
+    difference: float
+    other_mean: float
+    low: float
+    high: float
+    p_users: float
+    p_seeds: float | None
+    p_holm: float = 1.0
+
+
+def has_users(row: Row) -> bool:
+    """Whether the ranks of all users are known for every seed."""
+    return bool(row.users) and len(row.users) == len(row.results)
+
+
+def user_values(row: Row, metric: str) -> np.ndarray:
+    """Return each user's value, averaged over seeds: float64 (users,)."""
+    return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users])).mean(0)
+
+
+def _seed_values(row: Row, metric: str) -> np.ndarray:
+    """Unrounded metric of each seed."""
+    return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users])).mean(1)
+
+
+def _seed(options: dict[str, Any], *names: str) -> list[int]:
+    return [options["statistics_seed"], *(zlib.crc32(name.encode()) for name in names)]
+
+
+def title(row: Row) -> str:
+    """Name of a row in a sentence."""
+    return row.label if row.sweep is None else f"{row.label} at {row.sweep}"
+
+
+def _is_rank_metric(metric: str) -> bool:
+    return metric.partition("@")[0] in ("recall", "hit", "ndcg", "mrr", "map", "precision")
+
+
+def reference_of(rows: list[Row], label: str | None) -> Row | None:
+    """Return the row that the others are tested against: see the key ``reference``.
+
+    It is never chosen by the test part.
+    """
+    if label is not None:
+        rows = [row for row in rows if row.label == label]
+    else:
+        rows = [row for row in rows if row.results[0]["model"] in registry.MODELS] or rows
+    return max(rows, key=lambda row: row.valid_score, default=None)
+
+
+def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> list[Comparison]:
+    """Test the reference against every other row; with a sweep, among the rows of each value.
+
+    A sweep of a single model is tested between its values.
+
+    Returns:
+        comparisons with p-values corrected over all of them.
+    """
+    rows = [row for row in setting.filled if has_users(row)]
+    groups = [rows]
+    if setting.sweep is not None and len({row.label for row in rows}) > 1:
+        values = list(dict.fromkeys(str(row.sweep) for row in rows))
+        groups = [[row for row in rows if str(row.sweep) == value] for value in values]
+    found = []
+    for group in groups:
+        reference = reference_of(group, options["reference"])
+        if reference is None:
+            continue
+        others = [row for row in group if row is not reference]
+        for metric in filter(_is_rank_metric, metrics):
+            found += [_one(reference, row, metric, options) for row in others]
+    adjusted = statistics.holm([max(c.p_users, c.p_seeds or 0.0) for c in found])
+    return [replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True)]
+
+
+def _one(first: Row, second: Row, metric: str, options: dict[str, Any]) -> Comparison:
+    a, b = user_values(first, metric), user_values(second, metric)
+    names = (title(first), title(second), metric)
+    low, high = statistics.bootstrap_interval(
+        a - b, 1 - options["alpha"], options["resamples"], _seed(options, "interval", *names)
+    )
+    p = statistics.sign_flip_p(a - b, options["resamples"], _seed(options, "test", *names))
+    p_seeds = statistics.seeds_p(_seed_values(first, metric), _seed_values(second, metric))
+    return Comparison(*names, float((a - b).mean()), float(b.mean()), low, high, p, p_seeds)
+
+
+def significantly_best(setting: Setting, metric: str, options: dict[str, Any]) -> list[Row]:
+    """Return the best row of a column if it is significantly better than every other one, else nothing.
+
+    The best is found on the very data that it is tested on; so the correction is over all
+    pairs of rows and not over its own only.
+    """
+    rows = [row for row in setting.filled if has_users(row)]
+    if not _is_rank_metric(metric) or len(rows) < 2 or len(rows) < len(setting.filled):
+        return []
+    best = max(rows, key=lambda row: user_values(row, metric).mean())
+    pairs = len(rows) * (len(rows) - 1) // 2
+    for row in rows:
+        if row is best:
+            continue
+        p_seeds = statistics.seeds_p(_seed_values(best, metric), _seed_values(row, metric))
+        if p_seeds is None or p_seeds * pairs >= options["alpha"]:
+            return []
+        seed = _seed(options, "best", title(best), title(row), metric)
+        difference = user_values(best, metric) - user_values(row, metric)
+        resamples = max(options["resamples"], 10 * pairs * round(1 / options["alpha"]))
+        if statistics.sign_flip_p(difference, resamples, seed) * pairs >= options["alpha"]:
+            return []
+    return [best]
