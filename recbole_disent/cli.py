@@ -35,6 +35,17 @@ def _parser() -> argparse.ArgumentParser:
     _plan_arguments(compare)
     compare.set_defaults(do=_compare)
 
+    paper = commands.add_parser(
+        "paper",
+        allow_abbrev=False,
+        help="run an experiment of a paper",
+        epilog="Without a name the experiments are listed. Further --KEY=VALUE are as for compare.",
+    )
+    paper.add_argument("name", nargs="?", help="of the experiment")
+    paper.add_argument("--scale", default="quick", help="quick (to see that it works) or full")
+    _plan_arguments(paper)
+    paper.set_defaults(do=_paper)
+
     report = commands.add_parser("report", allow_abbrev=False, help="make a report from result files again")
     report.add_argument("folder", type=Path, help="of a plan, or any folder with result files")
     report.add_argument("--metrics", nargs="+", help="columns of the tables, such as recall@10 ndcg@10")
@@ -102,6 +113,17 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.plan import read_plan
 
     given = _of_plan(known, rest, read_plan(known.plan) if known.plan else {})
+    return compare(given, _command(), known.retry, known.redo, known.dry_run)
+
+
+def _paper(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.leaderboard.compare import compare
+    from recbole_disent.leaderboard.presets import names, preset
+
+    if known.name is None:
+        print("\n".join(f"{name:16} {about}" for name, about in names().items()))
+        return 0
+    given = _of_plan(known, rest, preset(known.name, known.scale))
     return compare(given, _command(), known.retry, known.redo, known.dry_run)
 
 

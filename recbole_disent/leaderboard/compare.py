@@ -94,7 +94,7 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
         told = searches.setdefault(key, {
             "label": key[0], "dataset": key[1], "protocol": key[2], "trials": len(draws[entry.label]),
             "broken": 0, "epochs": run.given.get("epochs"), "chosen": None,
-            "space": _describe(search_space.read_space(entry.space)),
+            "space": _describe(plan.space(entry)),
         })  # fmt: skip
         if state_of(runner.folder(run))["state"] != "done":
             told["broken"] += 1

@@ -83,7 +83,7 @@ def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> li
     A sweep of a single model is tested between its values.
 
     Returns:
-        comparisons with p-values corrected over all of them.
+        comparisons; at each metric they are one family for Holm's correction.
     """
     rows = [row for row in setting.filled if has_users(row)]
     groups = [rows]
@@ -98,8 +98,12 @@ def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> li
         others = [row for row in group if row is not reference]
         for metric in filter(_is_rank_metric, metrics):
             found += [_one(reference, row, metric, options) for row in others]
-    adjusted = statistics.holm([max(c.p_users, c.p_seeds or 0.0) for c in found])
-    return [replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True)]
+    adjusted = {}
+    for metric in metrics:
+        family = [i for i, c in enumerate(found) if c.metric == metric]
+        p = statistics.holm([max(found[i].p_users, found[i].p_seeds or 0.0) for i in family])
+        adjusted.update(zip(family, p, strict=True))
+    return [replace(c, p_holm=adjusted[i]) for i, c in enumerate(found)]
 
 
 def _one(first: Row, second: Row, metric: str, options: dict[str, Any]) -> Comparison:
@@ -116,23 +120,23 @@ def _one(first: Row, second: Row, metric: str, options: dict[str, Any]) -> Compa
 def significantly_best(setting: Setting, metric: str, options: dict[str, Any]) -> list[Row]:
     """Return the best row of a column if it is significantly better than every other one, else nothing.
 
-    The best is found on the very data that it is tested on; so the correction is over all
-    pairs of rows and not over its own only.
+    The best is found on the very data that it is tested on. A row is shown as the best by
+    mistake only if it beats the true best one, which one of the n - 1 others may do: each test
+    is at the level alpha / (n - 1).
     """
     rows = [row for row in setting.filled if has_users(row)]
     if not _is_rank_metric(metric) or len(rows) < 2 or len(rows) < len(setting.filled):
         return []
     best = max(rows, key=lambda row: user_values(row, metric).mean())
-    pairs = len(rows) * (len(rows) - 1) // 2
+    level = options["alpha"] / (len(rows) - 1)
     for row in rows:
         if row is best:
             continue
         p_seeds = statistics.seeds_p(_seed_values(best, metric), _seed_values(row, metric))
-        if p_seeds is None or p_seeds * pairs >= options["alpha"]:
+        if p_seeds is None or p_seeds >= level:
             return []
         seed = _seed(options, "best", title(best), title(row), metric)
         difference = user_values(best, metric) - user_values(row, metric)
-        resamples = max(options["resamples"], 10 * pairs * round(1 / options["alpha"]))
-        if statistics.sign_flip_p(difference, resamples, seed) * pairs >= options["alpha"]:
+        if statistics.sign_flip_p(difference, options["resamples"], seed) >= level:
             return []
     return [best]

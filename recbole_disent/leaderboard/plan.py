@@ -155,10 +155,7 @@ class Plan:
 
         More trials begin with the same draws as fewer.
         """
-        space = search_space.read_space(entry.space)
-        swept = self.sweep[0]
-        if swept in space:
-            del space[swept]
+        space = self.space(entry)
         rng = np.random.default_rng(np.random.SeedSequence(self.options["search_seed"]))
         found: list[dict[str, Any]] = [{}]
         for _ in range(100 * entry.trials):
@@ -168,6 +165,11 @@ class Plan:
             if drawn not in found:
                 found.append(drawn)
         return found
+
+    def space(self, entry: Entry) -> dict[str, search_space.Distribution]:
+        """Return what is searched: the model's space without the keys that the plan itself gives."""
+        given = {*self.options["config"], *entry.config, self.sweep[0]}
+        return {k: v for k, v in search_space.read_space(entry.space).items() if k not in given}
 
     def _given(self, entry: Entry, dataset: str, protocol: str) -> dict[str, Any]:
         parts = (self.options["config"], self.datasets[dataset], self.protocols[protocol], entry.config)

@@ -1,4 +1,4 @@
-"""Makes a report from result files: Markdown, CSV, LaTeX and one HTML page."""
+"""Makes a report from result files: Markdown, CSV, LaTeX, one HTML page, plots."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from recbole_disent import settings
+from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
-from recbole_disent.leaderboard import formats
+from recbole_disent.leaderboard import formats, plots
+from recbole_disent.leaderboard.breakdown import FIELDS, break_down
 from recbole_disent.leaderboard.collect import Collection, Setting, collect
 from recbole_disent.leaderboard.comparisons import compare, has_users
+from recbole_disent.leaderboard.page import page
 from recbole_disent.leaderboard.tables import (
     Table,
     beyond_table,
+    breakdown_table,
     care_table,
     comparison_table,
+    drawn_metric,
     kept_table,
     main_table,
     table_metrics,
@@ -39,7 +44,7 @@ def write(
         say: prints a line.
 
     Returns:
-        the files.
+        the files: report.md, .csv, .tex, .html and plots/*.svg.
 
     Raises:
         UserError: nothing to report, or results that cannot be compared.
@@ -48,17 +53,35 @@ def write(
     options = {**settings.defaults(settings.leaderboard()), **collection.options}
     if metrics:
         options["metrics"] = metrics
+    if not any(setting.filled for setting in collection.settings):
+        raise UserError(f"report: '{folder}' has no result yet; run the plan (again, with --retry)")
     tables = make_tables(collection, options)
     notes = provenance(collection)
+    pictures = _pictures(collection, options, notes)
     out = out or folder
-    written = []
-    for name, make in formats.FORMATS.items():
-        path = out / f"report.{name}"
-        with write_atomically(str(path)) as file:
-            file.write(make(tables, notes).encode())
-        written.append(path)
-    say(f"report: {', '.join(map(str, written))}")
-    return written
+    texts = {f"report.{name}": make(tables, notes) for name, make in formats.FORMATS.items()}
+    texts["report.html"] = page(options["title"] or folder.resolve().name, tables, pictures, notes)
+    texts |= {f"plots/{plot.name}.svg": plot.svg for plot in pictures}
+    for name, text in texts.items():
+        with write_atomically(str(out / name)) as file:
+            file.write(text.encode())
+    say(f"report: {out / 'report.html'} (also .md, .csv, .tex; {len(pictures)} plots)")
+    return [out / name for name in texts]
+
+
+def _pictures(collection: Collection, options: dict[str, Any], notes: list[str]) -> list[plots.Plot]:
+    """Return all plots; without matplotlib none, and a note."""
+    try:
+        plots.require()
+    except UserError as error:
+        notes.insert(0, str(error))
+        return []
+    filled = [setting for setting in collection.settings if setting.filled]
+    found = []
+    for setting in filled:
+        metrics = table_metrics(setting, options["metrics"])
+        found += plots.make_plots(setting, metrics, source_of(setting))
+    return found
 
 
 def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
@@ -76,6 +99,7 @@ def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
             comparison_table(setting, compare(setting, metrics, options), options),
             kept_table(setting, metrics),
             beyond_table(setting),
+            *(breakdown_table(setting, break_down(setting, drawn_metric(metrics), f)) for f in FIELDS),
         ]
         for table in made:
             if table is not None:
@@ -89,9 +113,14 @@ def source_of(setting: Setting) -> str:
     results = [result for row in setting.filled for result in row.results]
     first = results[0]
     candidates = ", ".join(f"{k} {v}" for k, v in sorted(first["candidate_hashes"].items())) or "all items"
-    commits = sorted({str(result["git_commit"]) for result in results})
+    commits = sorted({_short(result["git_commit"]) for result in results})
     return (f"Data {first['data_hash']}; candidates: {candidates}; recbole_disent "
             f"{first['versions']['recbole_disent']}, commit {', '.join(commits)}.")  # fmt: skip
+
+
+def _short(commit: str | None) -> str:
+    """First letters of a commit; + marks a changed work tree."""
+    return "unknown" if commit is None else commit[:10] + "+" * commit.endswith("+")
 
 
 def provenance(collection: Collection) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown
 from recbole_disent.leaderboard.collect import Collection, Row, Setting
 from recbole_disent.leaderboard.comparisons import Comparison, significantly_best, title
 
@@ -116,7 +117,7 @@ def main_table(setting: Setting, metrics: list[str], options: dict[str, Any]) ->
             "parameters", "memory, MiB"]  # fmt: skip
     notes = [
         "Test part; mean ± standard deviation over seeds. Bold: better than every other row of the column, "
-        "over users and over seeds (Bonferroni over all pairs of rows); a row with one seed is never bold.",
+        "over users and over seeds (each test at {options['alpha']:g} / (rows - 1)); a row with one seed is never bold.",
     ]
     notes += [f"Not in the table: {title(row)}, seed {seed}: {error}."
               for row in setting.rows for seed, error in row.errors.items()]  # fmt: skip
@@ -162,7 +163,7 @@ def comparison_table(setting: Setting, found: list[Comparison], options: dict[st
         "paired bootstrap over users, percentiles. p, users: paired randomisation test (signs of users' "
         "differences). p, seeds: Welch's t-test between the seeds' means ('-' where a model has one seed: "
         "nothing is known of other seeds then). p, Holm: the larger of the two, with Holm's correction over "
-        f"this table. Bold: p, Holm < {options['alpha']:g} with two seeds of both at least.",
+        f"the comparisons at that metric. Bold: p, Holm < {options['alpha']:g} with two seeds of both at least.",
     ]
     return Table(f"{setting.name}: comparisons", head, rows, notes)
 
@@ -191,6 +192,30 @@ def kept_table(setting: Setting, metrics: list[str]) -> Table | None:
     note = (f"Value divided by that at {setting.sweep} = {setting.rows[0].sweep} with the same seed; mean ± "
             "standard deviation over seeds.")  # fmt: skip
     return Table(f"{setting.name}: share kept", [*name_head(setting), *metrics], rows, [note])
+
+
+def drawn_metric(metrics: list[str]) -> str:
+    """Return the metric of plots and of tables by group: NDCG@10, another NDCG, or the first of all."""
+    return next((m for m in ("ndcg@10", *metrics) if m in metrics and m.startswith("ndcg")), metrics[0])
+
+
+def breakdown_table(setting: Setting, found: Breakdown | None) -> Table | None:
+    """A metric for groups of users."""
+    if found is None:
+        return None
+    rows = [
+        [*name_cells(setting, row), *(mean_and_spread(values[:, g]) for g in range(len(found.groups)))]
+        for row, values in zip(found.rows, found.values, strict=True)
+    ]
+    head = [f"{name} ({users})" for name, users in zip(found.names, found.users, strict=True)]
+    what = {
+        "history": "events of a user before the test item",
+        "popularity": "training clicks of the test item",
+    }
+    note = f"Columns: {what[found.field]} (number of users). Mean ± standard deviation over seeds."
+    return Table(
+        f"{setting.name}: {found.metric} by {FIELDS[found.field]}", [*name_head(setting), *head], rows, [note]
+    )
 
 
 def care_table(collection: Collection) -> Table:
