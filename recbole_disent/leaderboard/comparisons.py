@@ -80,7 +80,8 @@ def reference_of(rows: list[Row], label: str | None) -> Row | None:
 def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> list[Comparison]:
     """Test the reference against every other row; with a sweep, among the rows of each value.
 
-    A sweep of a single model is tested between its values.
+    A sweep of a single model is tested between its values. The reference of a sweep is the
+    one of its first value.
 
     Returns:
         comparisons; at each metric they are one family for Holm's correction.
@@ -90,15 +91,19 @@ def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> li
     if setting.sweep is not None and len({row.label for row in rows}) > 1:
         values = list(dict.fromkeys(str(row.sweep) for row in rows))
         groups = [[row for row in rows if str(row.sweep) == value] for value in values]
+    label = options["reference"]
+    if len(groups) > 1 and label is None:
+        first = reference_of(groups[0], None)
+        label = first.label if first else None
     found = []
     for group in groups:
-        reference = reference_of(group, options["reference"])
+        reference = reference_of(group, label)
         if reference is None:
             continue
         others = [row for row in group if row is not reference]
         for metric in filter(_is_rank_metric, metrics):
             found += [_one(reference, row, metric, options) for row in others]
-    adjusted = {}
+    adjusted: dict[int, float] = {}
     for metric in metrics:
         family = [i for i, c in enumerate(found) if c.metric == metric]
         p = statistics.holm([max(found[i].p_users, found[i].p_seeds or 0.0) for i in family])

@@ -252,7 +252,11 @@ class Runner:
             return ""
         now = time.monotonic()
         left = sum(map(expected, queue))
-        left += sum(max(0.0, expected(c.run) - (now - c.began)) for c in self._children)
+        for child in self._children:
+            elapsed = now - child.began
+            # One that takes longer than expected is believed to be two thirds through.
+            usual = expected(child.run)
+            left += usual - elapsed if elapsed < usual else elapsed / 2
         left += self._later * sum(self._times[None]) / len(self._times[None])
         return f"; about {duration(left / self.parallel)} left"
 

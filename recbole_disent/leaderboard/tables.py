@@ -117,7 +117,8 @@ def main_table(setting: Setting, metrics: list[str], options: dict[str, Any]) ->
             "parameters", "memory, MiB"]  # fmt: skip
     notes = [
         "Test part; mean ± standard deviation over seeds. Bold: better than every other row of the column, "
-        "over users and over seeds (each test at {options['alpha']:g} / (rows - 1)); a row with one seed is never bold.",
+        f"over users and over seeds, each test at {options['alpha']:g} / (rows - 1); a row with one seed is "
+        "never bold.",
     ]
     notes += [f"Not in the table: {title(row)}, seed {seed}: {error}."
               for row in setting.rows for seed, error in row.errors.items()]  # fmt: skip
@@ -163,7 +164,7 @@ def comparison_table(setting: Setting, found: list[Comparison], options: dict[st
         "paired bootstrap over users, percentiles. p, users: paired randomisation test (signs of users' "
         "differences). p, seeds: Welch's t-test between the seeds' means ('-' where a model has one seed: "
         "nothing is known of other seeds then). p, Holm: the larger of the two, with Holm's correction over "
-        f"the comparisons at that metric. Bold: p, Holm < {options['alpha']:g} with two seeds of both at least.",
+        f"the comparisons at that metric. Bold: below {options['alpha']:g}, with two seeds of both at least.",
     ]
     return Table(f"{setting.name}: comparisons", head, rows, notes)
 
