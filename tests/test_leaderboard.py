@@ -62,7 +62,7 @@ def test_ranks_of_users_give_the_metrics_and_belong_to_the_users(hostile, model,
     rows = [line.split("\t") for line in (hostile / "hostile/hostile.inter").read_text().splitlines()[1:]]
     ids = {token: i for i, token in enumerate(dict.fromkeys(r[0] for r in rows), start=1)}
     histories: dict[int, list] = {}
-    for user, item, _, stamp in sorted(rows, key=lambda r: float(r[3])):
+    for user, item, *_ in sorted(rows, key=lambda r: float(r[3])):
         histories.setdefault(ids[user], []).append(item)
     # Of three events one is held out; of more, two.
     long = {u: h for u, h in histories.items() if len(h) >= 3}
@@ -133,9 +133,8 @@ def finished(tmp_path_factory):
 
 def test_the_search_looks_at_the_validation_part_only(finished):
     plan = json.loads((finished / "out/plan.json").read_text())
-    trials = [
-        json.loads((finished / "out/runs" / t["id"] / "result.json").read_text()) for t in plan["trials"]
-    ]
+    stored = results(str(finished / "out"))
+    trials = [stored[t["id"]] for t in plan["trials"]]
     assert len(trials) == 2
     assert all(t["test_result"] is None for t in trials)
     assert not any((finished / "out/runs" / t["id"] / "per_user.npz").exists() for t in plan["trials"])
@@ -329,12 +328,11 @@ def chromium(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_page_sorts_in_a_browser(finished):
     page = (finished / "out/report.html").read_text()
     script = (
-        "<script>var h = document.querySelectorAll('h2')[%d].nextElementSibling;"
-        "var t = document.querySelector('table'); var n = [...t.tHead.rows[0].cells].map(c => c.textContent)"
-        ".indexOf('ndcg@5'); t.tHead.rows[0].cells[n].querySelector('button').click();"
+        "<script>var t = document.querySelector('table');"
+        "var n = [...t.tHead.rows[0].cells].map(c => c.textContent).indexOf('ndcg@5'); t.tHead.rows[0].cells[n].querySelector('button').click();"
         "document.title = 'sorted ' + [...t.tBodies[0].rows].map(r => r.cells[n].dataset.value).join(' ');"
         "</script></body>"
-    ) % 0
+    )
     Path("sorted.html").write_text(page.replace("</body>", script))
     done = chromium("--dump-dom", Path("sorted.html").absolute().as_uri())
     assert done.returncode == 0, done.stderr

@@ -183,7 +183,11 @@ class Runner:
         }
         write_json(folder / "status.json", {"state": "running", "began": _now()})
         threads = str(self.plan.options["threads"])
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        # The very package that runs here, whatever stands in the working directory.
+        ours = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+                       "PYTHONPATH": path}  # fmt: skip
         log = (folder / "log.txt").open("ab")
         process = subprocess.Popen(
             [*self.program, str(folder.resolve()), json.dumps(options)],
@@ -191,6 +195,7 @@ class Runner:
             stdout=log,
             stderr=log,
             env=environment,
+            cwd=folder,
             start_new_session=True,  # Ctrl-C is for this process, which ends its children
         )
         self._children.append(_Child(run, process, log, time.monotonic(), slot))
