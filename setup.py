@@ -43,11 +43,15 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["recbole_disent", "recbole_disent.*"]) + list(DATA_PACKAGES),
     package_dir={"recbole_disent": "recbole_disent", **DATA_PACKAGES},
-    package_data={name: ["*.yaml", "*/*.yaml"] for name in DATA_PACKAGES},
+    package_data={
+        **{name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
+        "recbole_disent.leaderboard": ["page.html"],
+    },
     install_requires=REQUIRES,
     extras_require={
         "test": ["pytest>=7"],
-        "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
+        "plots": ["matplotlib>=3.7"],
+        "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.7"],
     },
     entry_points={"console_scripts": ["recbole-disent = recbole_disent.cli:main"]},
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
 _USAGE = """\
 recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--KEY=VALUE ...]
@@ -13,13 +15,130 @@ Any configuration key of RecBole, of this package or of the model is a KEY; READ
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="recbole-disent", usage=_USAGE, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="recbole-disent", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", usage=_USAGE, allow_abbrev=False, help="train and test a model")
     run.add_argument("--model", "-m", help="name of the model; a config file may give it")
     run.add_argument("--dataset", "-d", help="name of the data set; a config file may give it")
     run.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    run.set_defaults(do=_run)
+
+    compare = commands.add_parser(
+        "compare",
+        allow_abbrev=False,
+        help="run a plan of models, data sets and seeds, and report it",
+        epilog="Further --KEY=VALUE are configuration keys of every run. README lists the keys of a plan.",
+    )
+    compare.add_argument("plan", nargs="?", help="YAML file; what is given here replaces what it says")
+    compare.add_argument("--models", help="names, separated by commas")
+    compare.add_argument("--protocols", help="full, uniN, popN, separated by commas")
+    _plan_arguments(compare)
+    compare.set_defaults(do=_compare)
+
+    paper = commands.add_parser(
+        "paper",
+        allow_abbrev=False,
+        help="run an experiment of a paper",
+        epilog="Without a name the experiments are listed. Further --KEY=VALUE are as for compare.",
+    )
+    paper.add_argument("name", nargs="?", help="of the experiment")
+    paper.add_argument("--scale", default="quick", help="quick (to see that it works) or full")
+    _plan_arguments(paper)
+    paper.set_defaults(do=_paper)
+
+    report = commands.add_parser("report", allow_abbrev=False, help="make a report from result files again")
+    report.add_argument("folder", type=Path, help="of a plan, or any folder with result files")
+    report.add_argument("--metrics", nargs="+", help="columns of the tables, such as recall@10 ndcg@10")
+    report.add_argument("--by", nargs="+", default=[], help="configuration keys that tell rows apart")
+    report.add_argument("--out", type=Path, help="folder of the report; the one of the results by default")
+    report.set_defaults(do=_report)
     return parser
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--datasets", "--dataset", help="names, separated by commas")
+    parser.add_argument("--seeds", help="numbers, separated by commas")
+    parser.add_argument("--epochs", type=int, help="most epochs of a run")
+    parser.add_argument("--data_path", help="folder of the data sets")
+    parser.add_argument("--out", help="folder of runs and report")
+    parser.add_argument("--trials", type=int, help="settings tried for each model on the validation part")
+    parser.add_argument("--search_epochs", type=int, help="most epochs of a trial")
+    parser.add_argument("--parallel", type=int, help="runs at a time")
+    parser.add_argument("--threads", type=int, help="threads of a run")
+    parser.add_argument("--time_limit", type=float, help="most minutes of a run")
+    parser.add_argument("--keep_checkpoints", action="store_true", default=None)
+    parser.add_argument("--metrics", help="columns of the tables, separated by commas")
+    parser.add_argument("--reference", help="label that the others are tested against")
+    parser.add_argument("--retry", action="store_true", help="try broken runs again")
+    parser.add_argument("--redo", action="store_true", help="make results anew that other code has made")
+    parser.add_argument("--dry-run", action="store_true", help="only list the runs")
+
+
+_LISTS = ("models", "datasets", "protocols", "metrics")
+_VALUES = ("data_path", "out", "trials", "search_epochs", "parallel", "threads", "time_limit",
+           "keep_checkpoints", "reference")  # fmt: skip
+
+
+def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Put the arguments of a command line over the keys of a plan."""
+    from recbole_disent.config import key_values
+    from recbole_disent.errors import UserError
+
+    for name in _LISTS:
+        if getattr(known, name, None) is not None:
+            given[name] = [part.strip() for part in getattr(known, name).split(",") if part.strip()]
+    if known.seeds is not None:
+        try:
+            given["seeds"] = [int(seed) for seed in known.seeds.split(",")]
+        except ValueError:
+            raise UserError(f"--seeds: got '{known.seeds}', expected numbers such as 1,2,3") from None
+    given.update({name: value for name in _VALUES if (value := getattr(known, name)) is not None})
+    own = key_values(rest)
+    if known.epochs is not None:
+        own["epochs"] = known.epochs
+    if own:
+        given["config"] = {**(given.get("config") or {}), **own}
+    return given
+
+
+def _run(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.quick_start import run
+
+    run(known.model, known.dataset, known.config_files.split(), cmd_args=rest)
+    return 0
+
+
+def _compare(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.leaderboard.compare import compare
+    from recbole_disent.leaderboard.plan import read_plan
+
+    given = _of_plan(known, rest, read_plan(known.plan) if known.plan else {})
+    return compare(given, _command(), known.retry, known.redo, known.dry_run)
+
+
+def _paper(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.leaderboard.compare import compare
+    from recbole_disent.leaderboard.presets import names, preset
+
+    if known.name is None:
+        print("\n".join(f"{name:16} {about}" for name, about in names().items()))
+        return 0
+    given = _of_plan(known, rest, preset(known.name, known.scale))
+    return compare(given, _command(), known.retry, known.redo, known.dry_run)
+
+
+def _report(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+    from recbole_disent.leaderboard import report
+
+    if rest:
+        raise UserError(f"command line: got '{rest[0]}', which report does not know")
+    report.write(known.folder, known.metrics, known.by, known.out)
+    return 0
+
+
+def _command() -> list[str]:
+    return ["recbole-disent", *sys.argv[1:]]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,11 +146,13 @@ def main(argv: list[str] | None = None) -> int:
     known, rest = _parser().parse_known_args(argv)
     # RecBole, torch and pandas take seconds to import: --help must not wait for them.
     from recbole_disent.errors import UserError
-    from recbole_disent.quick_start import run
 
     try:
-        run(known.model, known.dataset, known.config_files.split(), cmd_args=rest)
+        return known.do(known, rest)
     except UserError as error:
         print(f"recbole-disent: error: {error}", file=sys.stderr)
         return 2
-    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

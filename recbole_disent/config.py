@@ -88,16 +88,9 @@ class Config(RecBoleConfig):
         return self._convert_config_dict(config_dict)
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for word in self._cmd_args:
-            key, equals, value = word.removeprefix("--").partition("=")
-            if not word.startswith("--") or not equals or not key:
-                raise UserError(f"command line: got '{word}', expected --key=value")
-            if found.get(key, value) != value:
-                raise UserError(f"command line: --{key} is given twice, as {found[key]} and {value}")
-            found[key] = value
+        found = key_values(self._cmd_args)
         self._sources.update(dict.fromkeys(found, "command line"))
-        return self._convert_config_dict(found)
+        return found
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         """Turn text into Python values. RecBole's ``eval`` is replaced by literals only."""
@@ -191,6 +184,23 @@ _LEAST = {
     "epochs": 1, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 1, "seed": 0, "weight_decay": 0,
     "stopping_step": 0, "worker": 0, "learning_rate": 0, "metric_decimal_place": 0,
 }  # fmt: skip
+
+
+def key_values(words: list[str]) -> dict[str, Any]:
+    """Return the keys and values of command-line words ``--key=value``.
+
+    Raises:
+        UserError: another word, or a key with two values.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals or not key:
+            raise UserError(f"command line: got '{word}', expected --key=value")
+        if found.get(key, value) != value:
+            raise UserError(f"command line: --{key} is given twice, as {found[key]} and {value}")
+        found[key] = value
+    return {key: _literal(value) for key, value in found.items()}
 
 
 def _literal(text: str) -> Any:

@@ -17,6 +17,7 @@ from recbole_disent.data.preparation import create_dataset, data_hash, prepare
 from recbole_disent.errors import UserError, as_user_error
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import register_metrics
+from recbole_disent.evaluation.per_user import check_one_each, write_per_user
 from recbole_disent.trainer import check_belongs, make_trainer, plain_config
 
 
@@ -112,12 +113,16 @@ def run(
     logger.info(config)
     data = prepare_data(config)
     logger.info(data.dataset)
+    if config["per_user_file"]:
+        check_one_each(data.loaders[2])
     net = build_model(data)
     logger.info(net)
     trainer = build_trainer(data, net)
     train, valid, test = data.loaders
     score, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     tested = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+    if config["per_user_file"]:
+        write_per_user(config["per_user_file"], trainer.ranking, test)
     logger.info(f"best valid: {best}")
     logger.info(f"test result: {tested}")
     report = _report(data, trainer, net, score, best, tested)

@@ -136,6 +136,12 @@ def overall() -> dict[str, Setting]:
 
 
 @cache
+def leaderboard() -> dict[str, Setting]:
+    """Return the keys of a plan: ``properties/leaderboard.yaml``."""
+    return read_settings(folder("properties") / "leaderboard.yaml")
+
+
+@cache
 def of_model(name: str) -> dict[str, Setting]:
     """Return the settings of ``properties/model/<name>.yaml``; empty for RecBole's models."""
     path = folder("properties") / "model" / f"{name}.yaml"
@@ -157,5 +163,6 @@ def markdown(settings: dict[str, Setting]) -> str:
 
 
 if __name__ == "__main__":  # the tables of README
-    for title, table in (("every model", overall()), ("DisentS2S", of_model("DisentS2S"))):
+    tables = {"every model": overall(), "DisentS2S": of_model("DisentS2S"), "a plan": leaderboard()}
+    for title, table in tables.items():
         print(f"<!-- keys: {title} -->\n{markdown(table)}\n<!-- end -->\n")

@@ -21,7 +21,8 @@ from recbole_disent.registry import MODELS
 # Keys that may differ between a checkpoint and the run that goes on from it.
 _FREE_KEYS = {
     "epochs", "stopping_step", "resume_file", "result_dir", "checkpoint_dir", "data_path",
-    "show_progress", "state", "gpu_id", "worker", "log_wandb", "wandb_project", "device",
+    "candidate_dir", "per_user_file", "show_progress", "state", "gpu_id", "worker", "log_wandb",
+    "wandb_project", "device",
 }  # fmt: skip
 
 

@@ -40,10 +40,19 @@ def create_dataset(config: Any) -> LeanDataset:
             f"model '{config['model']}' is not run by this package: it runs RecBole's general and "
             "sequential models that need interactions only; use RecBole itself for this one"
         )
+    require_data(config)
+    return _KINDS[kind](config)
+
+
+def require_data(config: Any) -> None:
+    """Check that the data set of a configuration is on disk or can be downloaded.
+
+    Raises:
+        UserError: it is not.
+    """
     require_dataset(
         config["dataset"], config["data_path"], config["benchmark_filename"], _downloadable(config)
     )
-    return _KINDS[kind](config)
 
 
 def _downloadable(config: Any) -> bool:

@@ -95,7 +95,7 @@ class RankingEvaluator:
             feat[dataset.iid_field].numpy(),
             self._weights(dataset),
         )
-        folder = os.path.join(self.config["checkpoint_dir"], "candidates")
+        folder = self.config["candidate_dir"] or os.path.join(self.config["checkpoint_dir"], "candidates")
         return os.path.join(folder, f"{self.config['dataset']}-{dataset.part}-{mode}-{key}.npz")
 
     # -- evaluation --------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""The rank of each user's test item, from which every rank metric of every user follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recbole_disent.data.dataloader import HeldOutLoader
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+
+
+def check_one_each(loader: Any) -> None:
+    """Check that each user has one test item at most, before any time is spent on training.
+
+    Raises:
+        UserError: users with several, or metrics that rank nothing.
+    """
+    if isinstance(loader, HeldOutLoader):
+        users = loader.dataset.inter_feat[loader.dataset.uid_field].numpy()
+        if len(np.unique(users)) == len(users):
+            return
+    raise UserError(
+        "per_user_file: got a test part without one ranked item a user; leave the key out, or hold out "
+        "with eval_args split {'LS': 'valid_and_test'} and ranking metrics"
+    )
+
+
+def write_per_user(path: str, ranking: Any, loader: HeldOutLoader) -> None:
+    """Write the ranks of the last evaluation of *loader*, users ascending.
+
+    The file (npz) has four int32 arrays (n,): ``user``, RecBole's internal id, the same for
+    every model on the same data (the result file's data hash); ``rank`` of the test item, 1 is
+    best; ``history``, events of the user before it; ``popularity``, its training clicks (before
+    any corruption).
+    """
+    dataset, train = loader.dataset, ranking.train
+    feat = dataset.inter_feat
+    users = feat[dataset.uid_field].numpy()
+    order = np.argsort(users, kind="stable")
+    # Queries of sequential models are numbered by row, those of general models by user.
+    ranks = ranking.last_ranks[order] if dataset.row_is_query else ranking.last_ranks
+    place = dataset.earlier(order)[0].numpy()
+    clicks = np.bincount(train.history[1][train.seen_in_training], minlength=dataset.item_num)
+    with write_atomically(path) as file:
+        np.savez_compressed(
+            file,
+            user=users[order].astype(np.int32),
+            rank=ranks.astype(np.int32),
+            history=np.bincount(place, minlength=len(order)).astype(np.int32),
+            popularity=clicks[feat[dataset.iid_field].numpy()[order]].astype(np.int32),
+        )

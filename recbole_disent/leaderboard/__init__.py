@@ -1,0 +1,1 @@
+"""Comparisons: plan -> runs -> statistics -> report."""

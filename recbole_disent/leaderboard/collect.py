@@ -1,0 +1,196 @@
+"""Reads result files into rows of tables; checks that they can stand in one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.runner import read_json, state_of
+from recbole_disent.leaderboard.worker import PER_USER, RESULT
+
+
+@dataclass
+class Row:
+    """A model (or variant, or value of the swept key) of a table: one result a seed.
+
+    Attributes:
+        label: name of the model or variant.
+        sweep: value of the swept key, or None.
+        results: contents of result files, seeds ascending.
+        users: per seed the arrays of ``per_user.npz``, where there are any.
+        search: what is told of the search, or None where there was none.
+        errors: seed -> why a run is broken or missing.
+    """
+
+    label: str
+    sweep: Any = None
+    results: list[dict[str, Any]] = field(default_factory=list)
+    users: list[dict[str, np.ndarray]] = field(default_factory=list)
+    search: dict[str, Any] | None = None
+    errors: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds with a result."""
+        return [r["seed"] for r in self.results]
+
+    def values(self, metric: str) -> np.ndarray:
+        """Test value of each seed: float64 (seeds,); NaN where a run lacks the metric."""
+        return np.array([float(r["test_result"].get(metric, math.nan)) for r in self.results])
+
+    @property
+    def valid_score(self) -> float:
+        """Mean validation score; larger is better."""
+        scores = [r["best_valid_score"] * (1 if r["valid_score_bigger"] else -1) for r in self.results
+                  if r["best_valid_score"] is not None]  # fmt: skip
+        return sum(scores) / len(scores) if scores else -math.inf
+
+
+@dataclass
+class Setting:
+    """One data set under one protocol: the rows that can be compared.
+
+    Attributes:
+        sweep: the swept key, or None.
+    """
+
+    dataset: str
+    protocol: str
+    sweep: str | None
+    rows: list[Row]
+
+    @property
+    def name(self) -> str:
+        """Title of its tables."""
+        return f"{self.dataset}, {self.protocol}"
+
+    @property
+    def filled(self) -> list[Row]:
+        """Rows with a result."""
+        return [row for row in self.rows if row.results]
+
+
+@dataclass
+class Collection:
+    """All that a report is made from."""
+
+    settings: list[Setting]
+    options: dict[str, Any]
+    command: list[str] | None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def collect(folder: Path, by: list[str] | None = None) -> Collection:
+    """Read the result files of a plan's folder, or all result files of any folder.
+
+    Args:
+        folder: with ``plan.json``, or with result files ``*.json``.
+        by: configuration keys that name a row together with the model, for a folder without plan.
+
+    Raises:
+        UserError: nothing to report, or results that cannot be compared.
+    """
+    if (folder / "plan.json").is_file():
+        found = _of_plan(folder, read_json(folder / "plan.json"))
+    elif folder.is_dir():
+        found = _of_files(folder, by or [])
+    else:
+        raise UserError(f"report: '{folder}' is no folder; give one with a plan's runs or with result files")
+    for setting in found.settings:
+        _check_alike(folder, setting)
+    return found
+
+
+def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
+    settings: dict[Any, Setting] = {}
+    rows: dict[Any, Row] = {}
+    searches = {(s["label"], s["dataset"], s["protocol"]): s for s in plan["searches"]}
+    for entry in plan["runs"]:
+        key = entry["dataset"], entry["protocol"]
+        setting = settings.setdefault(key, Setting(*key, plan["sweep"], []))
+        row_key = (*key, entry["label"], json.dumps(entry["sweep"]))
+        if row_key not in rows:
+            rows[row_key] = Row(entry["label"], entry["sweep"], search=searches.get((entry["label"], *key)))
+            setting.rows.append(rows[row_key])
+        row, place = rows[row_key], folder / "runs" / entry["id"]
+        if (place / RESULT).is_file():
+            row.results.append(read_json(place / RESULT))
+            if (place / PER_USER).is_file():
+                row.users.append(_read_users(place / PER_USER))
+        else:
+            row.errors[entry["seed"]] = state_of(place).get("error", "not run yet")
+    trials = [read_json(file) for entry in plan["trials"]
+              if (file := folder / "runs" / entry["id"] / RESULT).is_file()]  # fmt: skip
+    return Collection(list(settings.values()), plan["options"], plan["command"], trials)
+
+
+def _of_files(folder: Path, by: list[str]) -> Collection:
+    settings: dict[Any, Setting] = {}
+    rows: dict[Any, Row] = {}
+    for file in sorted(folder.glob("*.json")):
+        result = read_json(file)
+        if not isinstance(result, dict) or "test_result" not in result:
+            continue
+        config = result["config"]
+        mode = config["eval_args"]["mode"]
+        key = result["dataset"], mode["test"] if isinstance(mode, dict) else mode
+        setting = settings.setdefault(key, Setting(*key, None, []))
+        marks = [f"{k}={config[k]}" for k in by if config.get(k) is not None]
+        label = " ".join([result["model"], *marks])
+        if (*key, label) not in rows:
+            rows[(*key, label)] = Row(label)
+            setting.rows.append(rows[(*key, label)])
+        row = rows[(*key, label)]
+        if result["seed"] in row.seeds:
+            raise UserError(
+                f"report: {file}: a second result of {label}, seed {result['seed']}; name the configuration "
+                "keys that tell them apart with --by"
+            )
+        row.results.append(result)
+        users = file.with_suffix(".npz")
+        if users.is_file():
+            row.users.append(_read_users(users))
+    if not settings:
+        raise UserError(f"report: no result file (*.json) and no plan.json in '{folder}'")
+    for row in rows.values():
+        order = np.argsort(row.seeds, kind="stable")
+        row.results = [row.results[i] for i in order]
+        if len(row.users) == len(order):
+            row.users = [row.users[i] for i in order]
+    return Collection(list(settings.values()), {}, None)
+
+
+def _read_users(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in ("user", "rank", "history", "popularity")}
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"report: {path} is no file of ranks ({error}); delete it and run again") from error
+
+
+def _check_alike(folder: Path, setting: Setting) -> None:
+    """Rows of one table were measured on the same data with the same candidates."""
+    results = [result for row in setting.rows for result in row.results]
+    for what in ("data_hash", "candidate_hashes"):
+        found = defaultdict(list)
+        for row in setting.rows:
+            for result in row.results:
+                found[json.dumps(result[what], sort_keys=True)].append(row.label)
+        if len(found) > 1:
+            told = "; ".join(f"{key}: {', '.join(sorted(set(labels)))}" for key, labels in found.items())
+            raise UserError(
+                f"report: {folder}, {setting.name}: the runs differ in {what} and cannot be compared ({told})"
+            )
+    filters = {str(r["config"].get("filter_history")) for r in results}
+    if len(filters) > 1:
+        raise UserError(
+            f"report: {folder}, {setting.name}: the runs differ in filter_history "
+            f"({', '.join(sorted(filters))}) and cannot be compared"
+        )

@@ -1,0 +1,146 @@
+"""`recbole-disent compare`: searches, runs, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from recbole_disent import search_space
+from recbole_disent.leaderboard import report
+from recbole_disent.leaderboard.plan import Plan, Run, make_plan
+from recbole_disent.leaderboard.runner import Runner, Stopped, locked, read_json, state_of, write_json
+from recbole_disent.leaderboard.worker import RESULT
+
+PLAN_FILE = "plan.json"
+
+
+def compare(
+    given: dict[str, Any],
+    command: list[str],
+    retry: bool = False,
+    redo: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Do what is left of a plan and write its report.
+
+    Args:
+        given: keys of ``properties/leaderboard.yaml``.
+        command: the command line, for the result files.
+        retry: whether broken runs are tried again.
+        redo: whether results that other code has made are made anew.
+        dry_run: whether the runs are only listed.
+        say: prints a line.
+
+    Returns:
+        0; 1 if a run is broken; 130 if it was stopped.
+
+    Raises:
+        UserError: a wrong plan.
+    """
+    plan = make_plan(given)
+    runner = Runner(plan, command, say)
+    trials, runs = plan.trials(), plan.runs()
+    if dry_run:
+        for run in [*trials, *runs]:
+            searched = run.trial is None and _entry_trials(plan, run) > 1
+            say("to be searched first  " * searched or f"{run.id}  {state_of(runner.folder(run))['state']:8}"
+                + f"  {run.name}")  # fmt: skip
+        return 0
+    with locked(runner.out):
+        try:
+            later = len({run.id for run in runs})
+            if trials:
+                say(f"search: {len(trials)} trials, then {later} runs")
+                runner.execute(trials, later, retry, redo)
+            chosen, searches = _choose(plan, runner, trials)
+            runs = [run for run in plan.runs(chosen) if _key(run) not in searches or _key(run) in chosen]
+            write_json(runner.out / PLAN_FILE, _described(plan, command, trials, runs, searches))
+            runner.execute(runs, retry=retry, redo=redo)
+        except Stopped as error:
+            say(f"stopped by {error}; the same command goes on from here")
+            return 130
+        broken = [(run, state) for run in [*trials, *runs]
+                  if (state := state_of(runner.folder(run)))["state"] == "broken"]  # fmt: skip
+        for run, state in broken:
+            say(f"broken: {run.name}: {state['error']} (log: {runner.folder(run) / 'log.txt'})")
+        if broken:
+            say(f"{len(broken)} broken; --retry tries them again")
+        report.write(runner.out, say=say)
+    return 1 if broken else 0
+
+
+def _key(run: Run) -> tuple[str, str, str]:
+    return run.cell.label, run.cell.dataset, run.cell.protocol
+
+
+def _entry_trials(plan: Plan, run: Run) -> int:
+    return next(entry.trials for entry in plan.entries if entry.label == run.cell.label)
+
+
+def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Pick the best trial of each search by its validation score.
+
+    Returns:
+        (label, data set, protocol) -> keys of the best, and -> what is told of the search.
+    """
+    chosen: dict[Any, dict[str, Any]] = {}
+    searches: dict[Any, dict[str, Any]] = {}
+    entries = {entry.label: entry for entry in plan.entries}
+    draws = {entry.label: plan.draws(entry) for entry in plan.entries if entry.trials > 1}
+    best: dict[Any, float] = {}
+    for run in trials:
+        key, entry = _key(run), entries[run.cell.label]
+        told = searches.setdefault(key, {
+            "label": key[0], "dataset": key[1], "protocol": key[2], "trials": len(draws[entry.label]),
+            "broken": 0, "epochs": run.given.get("epochs"), "chosen": None,
+            "space": _describe(plan.space(entry)),
+        })  # fmt: skip
+        if state_of(runner.folder(run))["state"] != "done":
+            told["broken"] += 1
+            continue
+        found = read_json(runner.folder(run) / RESULT)
+        told["epochs"] = found["config"]["epochs"]
+        score = found["best_valid_score"] * (1 if found["valid_score_bigger"] else -1)
+        if key not in best or score > best[key]:
+            best[key] = score
+            chosen[key] = draws[entry.label][run.trial or 0]
+            told["chosen"] = {"trial": run.trial, "keys": chosen[key], "valid": found["best_valid_score"]}
+    return chosen, searches
+
+
+def _describe(space: dict[str, search_space.Distribution]) -> dict[str, str]:
+    """Return key -> its values in words."""
+    found = {}
+    for key, d in space.items():
+        if isinstance(d, search_space.Choice):
+            found[key] = " | ".join(map(str, d.values))
+        elif isinstance(d, search_space.LogUniform):
+            found[key] = f"e^{d.low:g} to e^{d.high:g}, uniform in the logarithm"
+        elif isinstance(d, search_space.QUniform):
+            found[key] = f"{d.low:g} to {d.high:g} in steps of {d.step:g}"
+        elif isinstance(d, search_space.Uniform):
+            found[key] = f"{d.low:g} to {d.high:g}"
+    return found
+
+
+def _described(
+    plan: Plan, command: list[str], trials: list[Run], runs: list[Run], searches: dict[Any, Any]
+) -> dict[str, Any]:
+    """What a report has to know beside the result files."""
+
+    def row(run: Run) -> dict[str, Any]:
+        return {"label": run.cell.label, "dataset": run.cell.dataset, "protocol": run.cell.protocol,
+                "sweep": run.cell.sweep, "model": run.model, "seed": run.seed, "id": run.id,
+                "trial": run.trial}  # fmt: skip
+
+    return {
+        "schema": 1,
+        "command": command,
+        "options": plan.options,
+        "labels": [entry.label for entry in plan.entries],
+        "sweep": plan.sweep[0],
+        "searches": list(searches.values()),
+        "runs": [row(run) for run in runs],
+        "trials": [row(run) for run in trials],
+    }

@@ -1,0 +1,349 @@
+"""A plan: models x data sets x protocols x values of one key x seeds, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from recbole_disent import __version__, registry, search_space, settings
+from recbole_disent.config import Config
+from recbole_disent.data.preparation import require_data
+from recbole_disent.errors import UserError, nearest
+from recbole_disent.evaluation.metrics import register_metrics
+from recbole_disent.trainer import plain_config
+
+# Keys that say where and how a run works and not what comes out.
+_NOT_HASHED = {
+    "data_path", "checkpoint_dir", "result_dir", "candidate_dir", "per_user_file", "resume_file",
+    "show_progress", "state", "worker", "gpu_id", "use_gpu", "device", "local_rank", "single_spec",
+    "eval_memory_mb", "log_wandb", "wandb_project", "seed", "model", "dataset",
+}  # fmt: skip
+_SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of a plan, or a variant of one.
+
+    Attributes:
+        label: its name in the tables.
+        model: name of the model.
+        config: its configuration keys.
+        trials: settings tried on the validation part; 1 is no search.
+        space: file of the search space, or a model that has a shipped one.
+    """
+
+    label: str
+    model: str
+    config: dict[str, Any]
+    trials: int
+    space: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one row of a table stands for, but for the seeds.
+
+    Attributes:
+        sweep: value of the swept key; None where none is swept.
+    """
+
+    label: str
+    dataset: str
+    protocol: str
+    sweep: Any = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        cell: where its result belongs.
+        model, seed: what is run.
+        given: its configuration keys.
+        trial: number of the trial of a search; None for a run that is reported.
+        id: digest of all that determines its result; the name of its folder.
+    """
+
+    cell: Cell
+    model: str
+    seed: int
+    given: dict[str, Any]
+    trial: int | None = None
+    id: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        value = "" if self.cell.sweep is None else f" at {self.cell.sweep}"
+        trial = "" if self.trial is None else f", trial {self.trial}"
+        return f"{self.cell.label}{value}, {self.cell.dataset}, {self.cell.protocol}, seed {self.seed}{trial}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked plan; ``options`` holds every key of ``properties/leaderboard.yaml``."""
+
+    options: dict[str, Any]
+    entries: tuple[Entry, ...]
+    datasets: dict[str, dict[str, Any]]
+    protocols: dict[str, dict[str, Any]]
+
+    @property
+    def sweep(self) -> tuple[str | None, list[Any]]:
+        """The swept key and its values."""
+        for key, values in (self.options["sweep"] or {}).items():
+            return key, values
+        return None, [None]
+
+    def runs(self, chosen: dict[tuple[str, str, str], dict[str, Any]] | None = None) -> list[Run]:
+        """Return the runs that are reported, the first seeds of all models first.
+
+        Args:
+            chosen: (label, data set, protocol) -> keys that the search has found.
+        """
+        key, values = self.sweep
+        found = []
+        for dataset, protocol, seed, value, entry in (
+            (d, p, s, v, e)
+            for d in self.datasets
+            for p in self.protocols
+            for s in self.options["seeds"]
+            for v in values
+            for e in self.entries
+        ):
+            best = (chosen or {}).get((entry.label, dataset, protocol), {})
+            given = {**self._given(entry, dataset, protocol), **best}
+            if key is not None:
+                given[key] = value
+            found.append(self._run(entry, Cell(entry.label, dataset, protocol, value), seed, given))
+        return found
+
+    def trials(self) -> list[Run]:
+        """Return the runs of all searches; with a sweep they are made at its first value."""
+        key, values = self.sweep
+        found = []
+        for dataset in self.datasets:
+            for protocol in self.protocols:
+                for entry in self.entries:
+                    if entry.trials == 1:
+                        continue
+                    base = self._given(entry, dataset, protocol)
+                    if key is not None:
+                        base[key] = values[0]
+                    if self.options["search_epochs"] is not None:
+                        base["epochs"] = self.options["search_epochs"]
+                    cell = Cell(entry.label, dataset, protocol, values[0])
+                    for number, drawn in enumerate(self.draws(entry)):
+                        given = {**base, **drawn}
+                        run = self._run(entry, cell, self.options["search_seed"], given)
+                        found.append(replace(run, trial=number))
+        return found
+
+    def draws(self, entry: Entry) -> list[dict[str, Any]]:
+        """Return the settings that are tried: the given one, then distinct random ones.
+
+        More trials begin with the same draws as fewer.
+        """
+        space = self.space(entry)
+        rng = np.random.default_rng(np.random.SeedSequence(self.options["search_seed"]))
+        found: list[dict[str, Any]] = [{}]
+        for _ in range(100 * entry.trials):
+            if len(found) == entry.trials:
+                break
+            drawn = search_space.sample(space, rng)
+            if drawn not in found:
+                found.append(drawn)
+        return found
+
+    def space(self, entry: Entry) -> dict[str, search_space.Distribution]:
+        """Return what is searched: the model's space without the keys that the plan itself gives."""
+        given = {*self.options["config"], *entry.config, self.sweep[0]}
+        return {k: v for k, v in search_space.read_space(entry.space).items() if k not in given}
+
+    def _given(self, entry: Entry, dataset: str, protocol: str) -> dict[str, Any]:
+        parts = (self.options["config"], self.datasets[dataset], self.protocols[protocol], entry.config)
+        return {key: value for part in parts for key, value in part.items()}
+
+    def _run(self, entry: Entry, cell: Cell, seed: int, given: dict[str, Any]) -> Run:
+        if self.options["data_path"] is not None:
+            given = {"data_path": self.options["data_path"], **given}
+        text = json.dumps(given, sort_keys=True, default=str)
+        try:
+            digest = _resolved_digest(entry.model, cell.dataset, text)
+        except UserError as error:
+            raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
+        run_id = hashlib.sha256(f"{digest} {seed}".encode()).hexdigest()[:16]
+        return Run(cell, entry.model, seed, given, id=run_id)
+
+
+@cache
+def _resolved_digest(model: str, dataset: str, given: str) -> str:
+    """Digest of every key that a run would have, defaults included, and of the code's version."""
+    config = config_of(model, dataset, json.loads(given))
+    require_data(config)
+    keys = {k: v for k, v in plain_config(config).items() if k not in _NOT_HASHED}
+    text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
+    """Return the configuration of a run. RecBole's choice of a GPU is not left in the environment."""
+    register_metrics()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        return Config(model, dataset, config_dict=dict(given))
+    finally:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def read_plan(path: str) -> dict[str, Any]:
+    """Read a plan file.
+
+    Raises:
+        UserError: no such file, or no YAML with lines ``key: value``.
+    """
+    try:
+        found = settings.load_yaml(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"plan '{path}': {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"plan '{path}': no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"plan '{path}': expected lines 'key: value', got {found!r}")
+    return found
+
+
+def make_plan(given: dict[str, Any]) -> Plan:
+    """Check the keys of a plan and fill in the defaults.
+
+    Args:
+        given: keys of ``properties/leaderboard.yaml``.
+
+    Raises:
+        UserError: an unknown key or a wrong value.
+    """
+    rules = settings.leaderboard()
+    options = settings.defaults(rules)
+    for key, value in given.items():
+        if key not in rules:
+            raise UserError(f"plan: the key '{key}' is unknown{nearest(key, set(rules))}")
+        try:
+            options[key] = rules[key].check(value)
+        except UserError as error:
+            raise UserError(f"plan: {error}") from None
+    options["config"] = {**rules["config"].default, **options["config"]}
+    for key in ("models", "datasets", "seeds", "protocols"):
+        if not options[key]:
+            raise UserError(f"plan: {key}: nothing given; name at least one, such as {_EXAMPLES[key]}")
+    seeds = options["seeds"]
+    if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
+        raise UserError(f"plan: seeds: got {seeds!r}, expected whole numbers from 0 on such as [1, 2, 3]")
+    options["seeds"] = list(dict.fromkeys(seeds))
+    _check_sweep(options["sweep"])
+    entries = tuple(_entry(value, options) for value in options["models"])
+    labels = [entry.label for entry in entries]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"plan: models: two are called '{label}'; give each a label of its own")
+    if options["reference"] not in (None, *labels):
+        raise UserError(f"plan: reference: got '{options['reference']}', expected one of {', '.join(labels)}")
+    datasets = _named("datasets", options["datasets"], lambda name: {})
+    return Plan(options, entries, datasets, _named("protocols", options["protocols"], protocol))
+
+
+_EXAMPLES = {"models": "[DisentS2S, SASRec]", "datasets": "[ml-100k]", "seeds": "[1, 2]",
+             "protocols": "[full]"}  # fmt: skip
+
+
+def protocol(name: str) -> dict[str, Any]:
+    """Return the configuration keys of a protocol that has a name.
+
+    Raises:
+        UserError: it has none.
+    """
+    if name == "full":
+        # RecBole filters for general models only: a comparison needs one rule.
+        return {"eval_mode": "full", "filter_history": True}
+    if isinstance(name, str) and _SAMPLED.fullmatch(name):
+        return {"eval_mode": name}
+    raise UserError(
+        f"plan: protocols: got {name!r}, expected full, uniN, popN (N >= 1) or a dictionary name: keys"
+    )
+
+
+def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
+    found = dict.fromkeys(value) if isinstance(value, list) else value
+    result = {}
+    for name, keys in found.items():
+        keys = make(name) if keys is None else keys
+        if not isinstance(name, str) or not isinstance(keys, dict):
+            raise UserError(f"plan: {key}: got {name!r}: {keys!r}, expected name: {{key: value, ...}}")
+        result[name] = keys
+    return result
+
+
+def _check_sweep(sweep: Any) -> None:
+    if sweep is None:
+        return
+    if len(sweep) != 1 or not isinstance(next(iter(sweep.values())), list) or not next(iter(sweep.values())):
+        raise UserError(
+            f"plan: sweep: got {sweep!r}, expected one key and a list of its values such as "
+            "{corruption: [0.0, 0.1]}"
+        )
+
+
+_ENTRY_KEYS = {"name", "label", "config", "trials", "space"}
+
+
+def _entry(value: Any, options: dict[str, Any]) -> Entry:
+    given = {"name": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise UserError(f"plan: models: got {value!r}, expected a name or a dictionary with name, label, ...")
+    for key in given:
+        if key not in _ENTRY_KEYS:
+            raise UserError(
+                f"plan: models, {given['name']}: the key '{key}' is unknown"
+                f"{nearest(str(key), _ENTRY_KEYS)}; expected {', '.join(sorted(_ENTRY_KEYS))}"
+            )
+    config = given.get("config") or {}
+    if not isinstance(config, dict):
+        raise UserError(f"plan: models, {given['name']}, config: got {config!r}, expected a dictionary")
+    registry.get_model(given["name"])
+    trials = given.get("trials", options["trials"])
+    settings.leaderboard()["trials"].check(trials)
+    space = given.get("space") or given["name"]
+    if trials > 1 and "space" not in given and given["name"] not in search_space.shipped():
+        if "trials" in given:
+            raise UserError(
+                f"plan: models, {given['name']}: trials is {trials}, but there is no search space for it; "
+                "name the file of one with space, or say trials: 1"
+            )
+        trials = 1  # nothing to search, as with Pop
+    if trials > 1:
+        search_space.read_space(space)
+    return Entry(str(given.get("label") or given["name"]), given["name"], config, trials, space)
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the sources that a result depends on."""
+    root = Path(__file__).resolve().parent.parent
+    found = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        name = file.relative_to(root).as_posix()
+        if not name.startswith("leaderboard/") and name != "cli.py":
+            found.update(name.encode() + file.read_bytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,197 @@
+"""Plots of a report as SVG; they need the extra ``plots``."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown, break_down
+from recbole_disent.leaderboard.collect import Row, Setting
+from recbole_disent.leaderboard.tables import drawn_metric
+
+MISSING = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
+# Okabe and Ito's palette: told apart with every kind of colour vision. Markers tell too.
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00"]
+_MARKERS = "osD^vPX*<>p"
+_WIDTH, _HEIGHT = 6.4, 3.8
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture with its title, a name for its file and where its numbers come from."""
+
+    title: str
+    name: str
+    svg: str
+    source: str
+
+
+def require() -> None:
+    """Check that plots can be made.
+
+    Raises:
+        UserError: matplotlib is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError(MISSING) from error
+
+
+def make_plots(setting: Setting, metrics: list[str], source: str) -> list[Plot]:
+    """Return the plots of a setting: those that its results have the numbers for.
+
+    Args:
+        setting: one data set under one protocol.
+        metrics: columns of its tables.
+        source: what is printed below each.
+    """
+    metric = drawn_metric(metrics)
+    wanted: list[tuple[str, str, Callable[[Any], Any] | None]] = []
+    if setting.sweep is None:
+        wanted += [
+            ("accuracy against training time", "time", _against_time(setting, metric)),
+            ("accuracy against diversity of the lists", "diversity", _against_diversity(setting, metric)),
+        ]
+    else:
+        wanted += [(f"{metric} over {setting.sweep}", "curve", _curve(setting, metric, share=False))]
+        if setting.sweep == "corruption":
+            wanted += [(f"share of the clean {metric} kept", "kept", _curve(setting, metric, share=True))]
+    for field, words in FIELDS.items():
+        found = break_down(setting, metric, field) if setting.sweep is None else None
+        if found is not None:
+            wanted += [(f"{metric} by {words}", field, _by_group(found))]
+    plots = []
+    for what, kind, draw in wanted:
+        if draw is not None:
+            name = re.sub(r"\W+", "-", f"{setting.name}-{kind}").strip("-")
+            plots.append(Plot(f"{setting.name}: {what}", name, _picture(draw, name, source), source))
+    return plots
+
+
+def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
+    """Draw on fresh axes; the same numbers give the same bytes."""
+    import matplotlib
+
+    style = {
+        "svg.hashsalt": name, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "legend.frameon": False, "legend.fontsize": 9, "font.family": "DejaVu Sans",
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        draw(axes)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        figure.supxlabel(fill(source, 150), fontsize=5.5, color="#777777", x=0.01, ha="left")
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Description": source})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _look(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each label."""
+    labels = list(dict.fromkeys(row.label for row in rows))
+    return {
+        label: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, label in enumerate(labels)
+    }
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _points(
+    setting: Setting, metric: str, across: Callable[[Row], np.ndarray], label: str
+) -> Callable[[Any], Any]:
+    look = _look(setting.filled)
+
+    def draw(axes: Any) -> None:
+        for row in setting.filled:
+            x, y = across(row), row.values(metric)
+            axes.errorbar(x.mean(), y.mean(), xerr=_spread(x), yerr=_spread(y), label=row.label, linestyle="",
+                          markersize=7, elinewidth=1, capsize=2, **look[row.label])  # fmt: skip
+        axes.set_xlabel(label)
+        axes.set_ylabel(f"{metric} (test)")
+
+    return draw
+
+
+def _against_time(setting: Setting, metric: str) -> Callable[[Any], Any]:
+    def seconds(row: Row) -> np.ndarray:
+        return np.array([max(r["seconds"]["train"], 0.01) for r in row.results])
+
+    draw = _points(setting, metric, seconds, "training time, s")
+
+    def with_logarithm(axes: Any) -> None:
+        draw(axes)
+        axes.set_xscale("log")
+
+    return with_logarithm
+
+
+def _against_diversity(setting: Setting, metric: str) -> Callable[[Any], Any] | None:
+    have = [set(r["test_result"]) for row in setting.filled for r in row.results]
+    common = set.intersection(*have)
+    for name in ("intralistdiversity@10", "intralistdiversity@5", "itemcoverage@10"):
+        if name in common:
+            return _points(setting, metric, lambda row: row.values(name), name)  # noqa: B023
+    return None
+
+
+def _curve(setting: Setting, metric: str, share: bool) -> Callable[[Any], Any]:
+    look = _look(setting.filled)
+
+    def draw(axes: Any) -> None:
+        for label in look:
+            rows = [row for row in setting.filled if row.label == label]
+            values = [row.values(metric) for row in rows]
+            if share:
+                clean = dict(zip(rows[0].seeds, values[0], strict=True))
+                values = [
+                    np.array([v / clean[s] for s, v in zip(row.seeds, own, strict=True) if clean.get(s)])
+                    for row, own in zip(rows, values, strict=True)
+                ]
+                rows = [row for row, own in zip(rows, values, strict=True) if len(own)]
+                values = [own for own in values if len(own)]
+            number = all(isinstance(row.sweep, (int, float)) for row in rows)
+            x = [row.sweep if number else str(row.sweep) for row in rows]
+            axes.errorbar(x, [v.mean() for v in values], yerr=[_spread(v) for v in values], label=label,
+                          markersize=5, elinewidth=1, capsize=2, **look[label])  # fmt: skip
+        axes.set_xlabel(str(setting.sweep))
+        axes.set_ylabel(f"share of {metric} kept" if share else f"{metric} (test)")
+
+    return draw
+
+
+def _by_group(found: Breakdown) -> Callable[[Any], Any]:
+    look = _look(found.rows)
+    place = np.arange(len(found.groups))
+
+    def draw(axes: Any) -> None:
+        for i, (row, values) in enumerate(zip(found.rows, found.values, strict=True)):
+            spread = values.std(0, ddof=1) if len(values) > 1 else None
+            # Side by side, so that no spread hides another.
+            aside = 0.5 * ((i + 0.5) / len(found.rows) - 0.5)
+            axes.errorbar(place + aside, values.mean(0), yerr=spread, label=row.label, markersize=5,
+                          elinewidth=1, capsize=2, linewidth=1, **look[row.label])  # fmt: skip
+        axes.set_xticks(place, [f"{n}\n{u} users" for n, u in zip(found.names, found.users, strict=True)],
+                        fontsize=8)  # fmt: skip
+        axes.set_xlabel("events of the user before the test item" if found.field == "history"
+                        else "training clicks of the test item")  # fmt: skip
+        axes.set_ylabel(f"{found.metric} (test)")
+
+    return draw

@@ -1,0 +1,48 @@
+"""The papers' experiments as plans: ``properties/paper/NAME.yaml``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole_disent import settings
+from recbole_disent.errors import UserError, nearest
+
+SCALES = ("quick", "full")
+
+
+def names() -> dict[str, str]:
+    """Return name -> what it is, of every preset."""
+    folder = settings.folder("properties") / "paper"
+    return {file.stem: _read(file.stem)["about"] for file in sorted(folder.glob("*.yaml"))}
+
+
+def preset(name: str, scale: str) -> dict[str, Any]:
+    """Return the keys of a plan.
+
+    Args:
+        name: of a file in ``properties/paper``.
+        scale: ``full``, or ``quick`` for a look in minutes that shows nothing but that it works.
+
+    Raises:
+        UserError: no such preset or scale.
+    """
+    known = names()
+    if name not in known:
+        raise UserError(
+            f"paper: the experiment '{name}' is unknown{nearest(name, set(known))} "
+            f"(known: {', '.join(known)})"
+        )
+    if scale not in SCALES:
+        raise UserError(f"paper: scale: got '{scale}', expected one of {', '.join(SCALES)}")
+    found = _read(name)
+    plan = dict(found["plan"])
+    if scale == "quick":
+        quick = found["quick"]
+        config = {**plan.get("config", {}), **quick.get("config", {})}
+        plan = {**plan, **quick, "config": config}
+    return plan
+
+
+def _read(name: str) -> dict[str, Any]:
+    file = settings.folder("properties") / "paper" / f"{name}.yaml"
+    return settings.load_yaml(file.read_text(encoding="utf-8"))

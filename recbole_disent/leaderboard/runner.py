@@ -1,0 +1,347 @@
+"""Does the runs of a plan, each in a process of its own, and can be stopped at any time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from recbole_disent.data.preparation import create_dataset
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+from recbole_disent.leaderboard.plan import Plan, Run, code_digest, config_of
+from recbole_disent.leaderboard.worker import CONFIG, RESULT
+
+_POLL_SECONDS = 0.1
+_HEARTBEAT_SECONDS = 60.0
+_GRACE_SECONDS = 10.0
+
+
+class Stopped(Exception):
+    """The user or the system has asked to stop; what was done is kept."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file: complete or not at all."""
+    with write_atomically(str(path)) as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True, default=str).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error}); delete the file and repeat the command") from error
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Return the state of a run's folder: done, broken, stopped or new, and the error of a broken one."""
+    if (folder / RESULT).is_file():
+        return {"state": "done"}
+    status = folder / "status.json"
+    found = read_json(status) if status.is_file() else {"state": "new"}
+    # "running" was written by a command that was killed.
+    return {**found, "state": "stopped"} if found["state"] == "running" else found
+
+
+def duration(seconds: float) -> str:
+    """Return a time as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@dataclass
+class _Child:
+    run: Run
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    began: float
+    slot: int
+
+
+@dataclass
+class Runner:
+    """Runs what is not done yet.
+
+    Args:
+        plan: what is run.
+        command: command line, for the result files.
+        say: prints a line.
+    """
+
+    plan: Plan
+    command: list[str]
+    say: Callable[[str], None] = print
+    program: list[str] = field(
+        default_factory=lambda: [sys.executable, "-m", "recbole_disent.leaderboard.worker"]
+    )
+
+    def __post_init__(self) -> None:
+        self.out = Path(self.plan.options["out"])
+        self.gpus = _gpus()
+        self.parallel = self.plan.options["parallel"] or len(self.gpus) or os.cpu_count() or 1
+        self._children: list[_Child] = []
+        self._times: dict[Any, list[float]] = defaultdict(list)
+        self._signal: int | None = None
+        self._data: dict[str, str] = {}
+
+    def folder(self, run: Run) -> Path:
+        """Return the folder of a run."""
+        return self.out / "runs" / run.id
+
+    # -- whole plan --------------------------------------------------------------------
+
+    def execute(self, runs: list[Run], later: int = 0, retry: bool = False, redo: bool = False) -> None:
+        """Do the runs that are not done.
+
+        Args:
+            runs: what is wanted; runs of one id are done once.
+            later: runs of the plan that will follow, for the estimate of time.
+            retry: whether broken ones are tried again.
+            redo: whether results of other code are made anew.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM; all children have ended.
+        """
+        todo = []
+        other_code = 0
+        for run in {run.id: run for run in runs}.values():
+            folder = self.folder(run)
+            state = state_of(folder)["state"]
+            if state == "done" and read_json(folder / RESULT).get("code") != code_digest():
+                other_code += 1
+                if redo:
+                    shutil.rmtree(folder)
+                    state = "new"
+            if state in ("new", "stopped") or (state == "broken" and retry):
+                todo.append(run)
+        if other_code:
+            what = "they are made anew" if redo else "--redo makes them anew"
+            self.say(f"{other_code} results were made by other code than this: {what}")
+        for run in todo:
+            self._find_data(run)
+        self._total, self._done, self._later = len(todo), 0, later
+        with self._signals():
+            try:
+                self._loop(list(todo))
+            finally:
+                self._end_children()
+
+    def _loop(self, queue: list[Run]) -> None:
+        heartbeat = time.monotonic()
+        while queue or self._children:
+            while queue and len(self._children) < self.parallel:
+                self._start(queue.pop(0))
+                heartbeat = time.monotonic()
+            time.sleep(_POLL_SECONDS)
+            if self._signal is not None:
+                raise Stopped(signal.Signals(self._signal).name)
+            for child in list(self._children):
+                self._look_at(child, queue)
+            if time.monotonic() - heartbeat > _HEARTBEAT_SECONDS and self._children:
+                heartbeat = time.monotonic()
+                now = [f"{c.run.name} ({duration(heartbeat - c.began)})" for c in self._children]
+                self.say(f"[{self._done}/{self._total}] running: {'; '.join(now)}{self._estimate(queue)}")
+
+    # -- one run -----------------------------------------------------------------------
+
+    def _start(self, run: Run) -> None:
+        folder = self.folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = {"model": run.model, "dataset": run.cell.dataset, "seed": run.seed, "trial": run.trial,
+                "config": run.given}  # fmt: skip
+        with write_atomically(str(folder / CONFIG)) as file:
+            file.write(yaml.safe_dump(spec, sort_keys=True).encode())
+        slot = min(set(range(self.parallel)) - {child.slot for child in self._children})
+        options = {
+            "data_path": self._data[run.cell.dataset],
+            "candidate_dir": os.path.join("..", "..", "candidates"),
+            "threads": self.plan.options["threads"],
+            "gpu": self.gpus[slot % len(self.gpus)] if self.gpus else None,
+            "keep_checkpoints": self.plan.options["keep_checkpoints"],
+            "command": self.command,
+            "parent": os.getpid(),
+        }
+        write_json(folder / "status.json", {"state": "running", "began": _now()})
+        threads = str(self.plan.options["threads"])
+        # The very package that runs here, whatever stands in the working directory.
+        ours = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+                       "PYTHONPATH": path}  # fmt: skip
+        log = (folder / "log.txt").open("ab")
+        process = subprocess.Popen(
+            [*self.program, str(folder.resolve()), json.dumps(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,  # Ctrl-C is for this process, which ends its children
+        )
+        self._children.append(_Child(run, process, log, time.monotonic(), slot))
+
+    def _look_at(self, child: _Child, queue: list[Run]) -> None:
+        seconds = time.monotonic() - child.began
+        limit = self.plan.options["time_limit"]
+        code = child.process.poll()
+        if code is None and limit is not None and seconds > 60 * limit:
+            _end(child)
+            self._broken(child, f"time limit: not done after {limit:g} minutes", queue)
+        elif code is not None:
+            if (self.folder(child.run) / RESULT).is_file():
+                self._finish(child, queue)
+            else:
+                self._broken(child, _last_error(self.folder(child.run), code), queue)
+
+    def _finish(self, child: _Child, queue: list[Run]) -> None:
+        run, seconds = child.run, time.monotonic() - child.began
+        for key in (run.cell, (run.model, run.cell.dataset), run.cell.dataset, None):
+            self._times[key].append(seconds)
+        self._forget(child, {"state": "done", "ended": _now(), "seconds": round(seconds, 1)})
+        found = read_json(self.folder(run) / RESULT)
+        metric = found["config"]["valid_metric"].lower()
+        value = (found["best_valid_result"] or {}).get(metric, float("nan"))
+        self.say(f"[{self._done}/{self._total}] {run.name}: valid {metric} {value:.4f} in "
+                 f"{duration(seconds)}{self._estimate(queue)}")  # fmt: skip
+
+    def _broken(self, child: _Child, error: str, queue: list[Run]) -> None:
+        self._forget(child, {"state": "broken", "ended": _now(), "error": error})
+        self.say(f"[{self._done}/{self._total}] {child.run.name}: broken: {error}{self._estimate(queue)}")
+
+    def _forget(self, child: _Child, status: dict[str, Any]) -> None:
+        child.process.wait()
+        child.log.close()
+        self._children.remove(child)
+        self._done += 1
+        write_json(self.folder(child.run) / "status.json", status)
+
+    # -- helpers -----------------------------------------------------------------------
+
+    def _find_data(self, run: Run) -> None:
+        name = run.cell.dataset
+        if name not in self._data:
+            config = config_of(run.model, name, run.given)
+            if not os.path.isdir(config["data_path"]):
+                create_dataset(config)  # downloads it, once and not in each run
+            self._data[name] = os.path.dirname(os.path.abspath(config["data_path"]))
+
+    def _estimate(self, queue: list[Run]) -> str:
+        """Time left, from runs alike: of the same cell, model, data set, or any."""
+
+        def expected(run: Run) -> float:
+            keys = (run.cell, (run.model, run.cell.dataset), run.cell.dataset, None)
+            times = next(self._times[key] for key in keys if self._times[key])
+            return sum(times) / len(times)
+
+        if not self._times[None] or not (queue or self._children or self._later):
+            return ""
+        now = time.monotonic()
+        left = sum(map(expected, queue))
+        for child in self._children:
+            elapsed = now - child.began
+            # One that takes longer than expected is believed to be two thirds through.
+            usual = expected(child.run)
+            left += usual - elapsed if elapsed < usual else elapsed / 2
+        left += self._later * sum(self._times[None]) / len(self._times[None])
+        return f"; about {duration(left / self.parallel)} left"
+
+    def _end_children(self) -> None:
+        for child in self._children:
+            _send(child, signal.SIGTERM)
+        for child in list(self._children):
+            _end(child)
+            child.log.close()
+            write_json(self.folder(child.run) / "status.json", {"state": "stopped", "ended": _now()})
+        self._children.clear()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def note(number: int, frame: Any) -> None:
+            self._signal = number
+
+        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def _send(child: _Child, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.process.pid, number)
+
+
+def _end(child: _Child) -> None:
+    _send(child, signal.SIGTERM)
+    try:
+        child.process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _send(child, signal.SIGKILL)
+        child.process.wait()
+
+
+def _last_error(folder: Path, code: int) -> str:
+    """Return why a run has ended, from the last line of its log that says something."""
+    text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = lines[-1].removeprefix("error: ") if lines else "no output"
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name} (memory?); last line of its log: {said}"
+    return said
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that runs may use, by the names CUDA_VISIBLE_DEVICES has for them."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second command out of an output folder.
+
+    Raises:
+        UserError: one is at work there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"out: '{folder}': {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"out: another compare is at work in '{folder}'; wait for it or give another --out"
+            ) from error
+        yield

@@ -1,0 +1,115 @@
+"""One run of a plan in a process of its own: ``python -m recbole_disent.leaderboard.worker FOLDER JSON``.
+
+The runner has written ``config.yaml`` into the folder, which is the working directory. This
+leaves ``result.json``, written last, and ``per_user.npz``; where it is killed before, it
+leaves a checkpoint that the next call goes on from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHECKPOINTS, RESULT, PER_USER, CONFIG = "checkpoints", "result.json", "per_user.npz", "config.yaml"
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that died."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _checkpoint() -> str | None:
+    """Return the checkpoint of an earlier call; what cannot be read is deleted."""
+    from recbole_disent import checkpoint
+    from recbole_disent.errors import UserError
+
+    for file in sorted(Path(CHECKPOINTS).glob("*.pth"), key=lambda f: f.stat().st_mtime, reverse=True):
+        try:
+            checkpoint.load(str(file))
+            return str(file)
+        except UserError:
+            file.unlink()
+    return None
+
+
+def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Train, test and write the result of the run in the working directory.
+
+    Args:
+        spec: content of ``config.yaml``: model, dataset, seed, trial, config.
+        options: data_path (absolute), candidate_dir, threads, gpu, keep_checkpoints, command.
+
+    Returns:
+        the content of ``result.json``.
+    """
+    import torch
+
+    from recbole_disent import result
+    from recbole_disent.leaderboard.plan import code_digest
+    from recbole_disent.quick_start import run
+
+    torch.set_num_threads(options["threads"])
+    given = {
+        **spec["config"],
+        "data_path": options["data_path"],
+        "candidate_dir": options["candidate_dir"],
+        "seed": spec["seed"],
+        "checkpoint_dir": CHECKPOINTS,
+        "result_dir": CHECKPOINTS,
+        "per_user_file": PER_USER if spec["trial"] is None else None,
+        "resume_file": _checkpoint(),
+        **({} if options["gpu"] is None else {"gpu_id": options["gpu"]}),
+    }
+    found = run(spec["model"], spec["dataset"], config_dict=given)
+    if spec["trial"] is not None:
+        # Settings are chosen on the validation part: what must not be looked at is not kept.
+        found["test_result"] = None
+    found["config"]["data_path"] = spec["config"].get("data_path")
+    found["command"] = options["command"]
+    found["threads"] = options["threads"]
+    found["code"] = code_digest()
+    kept = options["keep_checkpoints"] and spec["trial"] is None
+    if not kept:
+        found["checkpoint"] = None
+    found["result_file"] = RESULT
+    result.write(RESULT, found)
+    for folder in ("log", "log_tensorboard", *([] if kept else [CHECKPOINTS])):
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Do the run of a folder; return 0, or 2 for an error that is the user's to mend."""
+    os.chdir(argv[0])
+    options = json.loads(argv[1])
+    _end_with(options["parent"])
+    with open(".lock", "w") as lock:
+        # One that was just orphaned may still hold it, for a moment.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        from recbole_disent.errors import UserError
+
+        try:
+            work(yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8")), options)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,411 @@
+"""Comparisons from end to end: real runs, the report, what happens when all of it is killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from recbole_disent import cli
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard import report, statistics
+from recbole_disent.leaderboard.collect import collect
+from recbole_disent.leaderboard.plan import make_plan
+from recbole_disent.quick_start import run
+from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
+
+ROOT = Path(__file__).resolve().parent.parent
+RANKS = ["recall@1", "recall@5", "ndcg@5", "mrr@5"]
+
+
+def compare(plan: dict, *words: str) -> int:
+    Path("plan.yaml").write_text(yaml.safe_dump(plan))
+    return cli.main(["compare", "plan.yaml", "--out=out", *words])
+
+
+def results(folder: str = "out") -> dict[str, dict]:
+    found = {
+        file.parent.name: json.loads(file.read_text()) for file in Path(folder).glob("runs/*/result.json")
+    }
+    assert found
+    return found
+
+
+# -- ranks of users --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["DisentS2S", "BPR", "Pop"])
+@pytest.mark.parametrize("mode", ["full", "uni8"])
+def test_ranks_of_users_give_the_metrics_and_belong_to_the_users(hostile, model, mode):
+    keys = {**TINY, "data_path": str(hostile), "eval_mode": mode, "per_user_file": "u.npz",
+            "filter_history": True, "show_progress": False, "metric_decimal_place": 10}  # fmt: skip
+    found = run(model, "hostile", config_dict=keys)
+    with np.load("u.npz", allow_pickle=False) as stored:
+        users = dict(stored)
+    assert set(users) == {"user", "rank", "history", "popularity"}
+    assert len(users["user"]) == found["rows"]["test"]
+    for metric in RANKS:
+        values = statistics.of_ranks(metric, users["rank"])
+        assert values.mean() == pytest.approx(found["test_result"][metric], abs=1e-9)
+    # By hand, from the file: users in order of appearance, times as RecBole sorts them.
+    rows = [line.split("\t") for line in (hostile / "hostile/hostile.inter").read_text().splitlines()[1:]]
+    ids = {token: i for i, token in enumerate(dict.fromkeys(r[0] for r in rows), start=1)}
+    histories: dict[int, list] = {}
+    for user, item, *_ in sorted(rows, key=lambda r: float(r[3])):
+        histories.setdefault(ids[user], []).append(item)
+    # Of three events one is held out; of more, two.
+    long = {u: h for u, h in histories.items() if len(h) >= 3}
+    assert users["user"].tolist() == sorted(long)
+    held = {u: 2 if len(h) >= 4 else 1 for u, h in long.items()}
+    clicks: dict[str, int] = {}
+    for user, items in histories.items():
+        for item in items[: len(items) - held.get(user, 0)]:
+            clicks[item] = clicks.get(item, 0) + 1
+    assert users["history"].tolist() == [len(long[u]) - 1 for u in sorted(long)]
+    assert users["popularity"].tolist() == [clicks.get(long[u][-1], 0) for u in sorted(long)]
+
+
+def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
+    """Chunks and kinds of models number their queries in other orders."""
+    keys = {**TINY, "data_path": str(hostile), "filter_history": True, "show_progress": False}
+    stored = []
+    for model, size in (("DisentS2S", 512), ("DisentS2S", 3), ("BPR", 2)):
+        run(model, "hostile", config_dict={**keys, "per_user_file": "u.npz", "eval_batch_size": size})
+        with np.load("u.npz", allow_pickle=False) as file:
+            stored.append(dict(file))
+    for name in ("user", "history", "popularity"):
+        assert all(np.array_equal(stored[0][name], other[name]) for other in stored[1:])
+    assert np.array_equal(stored[0]["rank"], stored[1]["rank"])
+    assert not np.array_equal(stored[0]["rank"], stored[2]["rank"])
+
+
+def test_users_with_several_test_items_are_refused_before_training(hostile):
+    keys = {**TINY, "data_path": str(hostile), "per_user_file": "u.npz",
+            "eval_args": {"split": {"RS": [0.4, 0.3, 0.3]}}}  # fmt: skip
+    with pytest.raises(UserError, match="per_user_file: got a test part without one ranked item a user"):
+        run("Pop", "hostile", config_dict=keys)
+    assert not Path("u.npz").exists()
+
+
+def test_candidates_can_be_shared(hostile):
+    keys = {**TINY, "data_path": str(hostile), "eval_mode": "uni5", "candidate_dir": "common"}
+    run("Pop", "hostile", config_dict=keys)
+    assert len(list(Path("common").glob("*.npz"))) == 2
+    assert not Path("saved/candidates").exists()
+
+
+# -- real runs -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Folder with a finished plan: two models, one with a search, two seeds, two values."""
+    from tests.conftest import hostile_rows, write_inter
+
+    folder = tmp_path_factory.mktemp("finished")
+    write_inter(folder / "data", "hostile", hostile_rows())
+    plan = {
+        "models": [{"name": "BPR", "trials": 2}, "Pop"],
+        "datasets": ["hostile"], "seeds": [2, 1], "protocols": ["uni8"], "search_epochs": 2,
+        "sweep": {"corruption": [0.0, 0.5]}, "data_path": "data", "parallel": 2, "resamples": 200,
+        "config": {**TINY, "topk": [1, 5, 9]},
+    }  # fmt: skip
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        assert cli.main(["compare", "plan.yaml", "--out=out"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def test_the_search_looks_at_the_validation_part_only(finished):
+    plan = json.loads((finished / "out/plan.json").read_text())
+    stored = results(str(finished / "out"))
+    trials = [stored[t["id"]] for t in plan["trials"]]
+    assert len(trials) == 2
+    assert all(t["test_result"] is None for t in trials)
+    assert not any((finished / "out/runs" / t["id"] / "per_user.npz").exists() for t in plan["trials"])
+    assert all(t["config"]["epochs"] == 2 and t["seed"] == 2020 for t in trials)
+    (search,) = plan["searches"]
+    best = max(range(2), key=lambda i: trials[i]["best_valid_score"])
+    assert search["chosen"]["trial"] == best
+    assert search["space"] == {"learning_rate": "0.01 | 0.005 | 0.001 | 0.0005 | 0.0001"}
+    for row in plan["runs"]:
+        found = json.loads((finished / "out/runs" / row["id"] / "result.json").read_text())
+        if row["label"] == "BPR":
+            assert found["config"]["learning_rate"] == trials[best]["config"]["learning_rate"]
+        assert found["config"]["corruption"] == row["sweep"]
+        assert found["config"]["epochs"] == 1
+
+
+def test_a_finished_run_leaves_result_ranks_and_log_only(finished):
+    plan = json.loads((finished / "out/plan.json").read_text())
+    for row in plan["runs"]:
+        names = {file.name for file in (finished / "out/runs" / row["id"]).iterdir()}
+        assert names == {".lock", "config.yaml", "log.txt", "per_user.npz", "result.json", "status.json"}
+    assert len(list((finished / "out/candidates").glob("*.npz"))) == 2
+    text = "".join(file.read_text() for file in (finished / "out/runs").glob("*/result.json"))
+    assert str(finished) not in text
+
+
+def test_the_report_says_what_the_results_say(finished):
+    with (finished / "out/report.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    accuracy = [c for c in cells if c["table"] == "hostile, uni8: accuracy"]
+    rows: dict[str, dict[str, str]] = {}
+    for cell in accuracy:
+        rows.setdefault(cell["row"], {})[cell["column"]] = cell["text"]
+    assert [(r["model"], r["corruption"]) for r in rows.values()] == [
+        ("BPR", "0.0"), ("Pop", "0.0"), ("BPR", "0.5"), ("Pop", "0.5")]  # fmt: skip
+    plan = json.loads((finished / "out/plan.json").read_text())
+    for row in rows.values():
+        values = [
+            json.loads((finished / "out/runs" / r["id"] / "result.json").read_text())["test_result"]["ndcg@5"]
+            for r in plan["runs"] if (r["label"], str(r["sweep"])) == (row["model"], row["corruption"])
+        ]  # fmt: skip
+        assert row["ndcg@5"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+        assert row["trials"] == ("2" if row["model"] == "BPR" else "none")
+    assert any(c["table"] == "hostile, uni8: share kept" for c in cells)
+    markdown = (finished / "out/report.md").read_text()
+    digest = results(str(finished / "out")).popitem()[1]
+    tables = markdown.split("## ")[1:]
+    for table in tables[:-1]:  # the last one is about the care, not about results
+        assert f"Data {digest['data_hash']}; candidates: test {digest['candidate_hashes']['test']}" in table
+    assert "Command: recbole-disent" in markdown
+    assert "learning_rate: 0.01 \\| 0.005" in markdown
+
+
+def test_a_report_is_made_again_from_the_files_alone(finished, tmp_path):
+    shutil.copytree(finished / "out", tmp_path / "copy")
+    old = {file.name: file.read_bytes() for file in (tmp_path / "copy").glob("report.*")}
+    for name in old:
+        (tmp_path / "copy" / name).unlink()
+    assert cli.main(["report", str(tmp_path / "copy"), "--out", str(tmp_path / "new")]) == 0
+    for name in ("report.md", "report.csv", "report.tex"):
+        assert (tmp_path / "new" / name).read_bytes() == old[name]
+
+
+def test_latex_and_page_have_every_table(finished):
+    tex, page = (finished / "out/report.tex").read_text(), (finished / "out/report.html").read_text()
+    tables = re.findall(r"^## (.*)$", (finished / "out/report.md").read_text(), re.MULTILINE)
+    assert tex.count(r"\begin{table}") == page.count("<table>") == len(tables)
+    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == len(tables)
+    assert not re.search(r"(?<!\\)[%&_#](?!.*\\\\)", tex.replace("% needs", "").split(r"\toprule")[0])
+    # Nothing is fetched.
+    assert not re.search(r"""(?:src|href)=["'](?!#)""", page)
+    assert "@import" not in page
+
+
+def test_missing_and_broken_runs_are_told(finished, tmp_path):
+    shutil.copytree(finished / "out", tmp_path / "copy")
+    plan = json.loads((tmp_path / "copy/plan.json").read_text())
+    broken, missing = plan["runs"][0], plan["runs"][1]
+    for row in (broken, missing):
+        (tmp_path / "copy/runs" / row["id"] / "result.json").unlink()
+    status = {"state": "broken", "error": "it was too hot"}
+    (tmp_path / "copy/runs" / broken["id"] / "status.json").write_text(json.dumps(status))
+    (tmp_path / "copy/runs" / missing["id"] / "status.json").unlink()
+    report.write(tmp_path / "copy", say=lambda line: None)
+    text = (tmp_path / "copy/report.md").read_text()
+    assert "Not in the table: BPR at 0.0, seed 2: it was too hot." in text
+    assert "Not in the table: Pop at 0.0, seed 2: not run yet." in text
+    assert "| 1 (1 missing) |" in text
+
+
+@pytest.mark.parametrize("what", ["data_hash", "candidate_hashes", "filter_history"])
+def test_results_that_cannot_be_compared_are_refused(finished, tmp_path, what):
+    shutil.copytree(finished / "out", tmp_path / "copy")
+    plan = json.loads((tmp_path / "copy/plan.json").read_text())
+    file = tmp_path / "copy/runs" / plan["runs"][0]["id"] / "result.json"
+    found = json.loads(file.read_text())
+    if what == "filter_history":
+        found["config"][what] = True
+    else:
+        found[what] = "other"
+    file.write_text(json.dumps(found))
+    with pytest.raises(UserError, match=f"hostile, uni8: the runs differ in {what}"):
+        collect(tmp_path / "copy")
+
+
+def test_a_damaged_file_of_ranks_is_one_sentence(finished, tmp_path):
+    shutil.copytree(finished / "out", tmp_path / "copy")
+    next((tmp_path / "copy/runs").glob("*/per_user.npz")).write_bytes(b"no zip")
+    with pytest.raises(UserError, match=r"per_user.npz is no file of ranks .*; delete it and run again"):
+        collect(tmp_path / "copy")
+
+
+# -- folders of plain result files -----------------------------------------------------
+
+
+def test_result_files_without_a_plan(tmp_path, capsys):
+    source = ROOT / "results/ml-100k"
+    assert cli.main(["report", str(source), "--metrics", "recall@10", "ndcg@10", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert "| model | recall@10 | ndcg@10 | seeds |" in text
+    assert "| GRU4Rec | 0.1329 ± 0.0016 | 0.0626 ± 0.0011 | 1, 2, 3 |" in text
+    assert "Ranks of single users are not stored" in text
+    assert "comparisons" not in text
+    shutil.copy(source / "GRU4Rec-1.json", tmp_path / "a.json")
+    other = json.loads((source / "GRU4Rec-1.json").read_text())
+    other["config"]["num_layers"] = 2
+    (tmp_path / "b.json").write_text(json.dumps(other))
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert "a second result of GRU4Rec, seed 1; name the configuration keys" in capsys.readouterr().err
+    assert cli.main(["report", str(tmp_path), "--by", "num_layers"]) == 0
+    assert "| GRU4Rec num_layers=2 |" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["report", "nowhere"], "'nowhere' is no folder"),
+        (["report", "."], r"no result file \(\*.json\) and no plan.json in '.'"),
+        (["report", ".", "--nonsense=1"], "got '--nonsense=1', which report does not know"),
+        (["compare", "--models=Pop", "--seeds=1,x"], "--seeds: got '1,x', expected numbers such as 1,2,3"),
+        (["compare", "--models=Pop", "nonsense=2", "more"], r"plan 'nonsense=2': No such file"),
+        (["compare", "--models=Pop", "--epochs=2", "--topk"], "got '--topk', expected --key=value"),
+        (["paper", "nosie"], "the experiment 'nosie' is unknown"),
+        (["paper", "noise"], "plan: datasets: nothing given"),
+    ],
+)
+def test_wrong_commands_are_one_sentence(words, message, capsys):
+    assert cli.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("recbole-disent: error: ")
+    assert re.search(message, line)
+
+
+# -- plots and the page ----------------------------------------------------------------
+
+
+def test_plots_are_the_same_bytes_each_time(finished, tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra plots is not installed")
+    for name in ("one", "two"):
+        report.write(finished / "out", out=tmp_path / name, say=lambda line: None)
+    first = {file.name: file.read_bytes() for file in (tmp_path / "one/plots").iterdir()}
+    assert {"hostile-uni8-curve.svg", "hostile-uni8-kept.svg"} == set(first)
+    assert first == {file.name: file.read_bytes() for file in (tmp_path / "two/plots").iterdir()}
+    page = (tmp_path / "one/report.html").read_text()
+    assert page.count("<figure>") == 2
+    assert page == (tmp_path / "two/report.html").read_text()
+
+
+def test_without_matplotlib_there_are_all_tables_and_a_sentence(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    report.write(finished / "out", out=tmp_path, say=lambda line: None)
+    sentence = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
+    assert sentence in (tmp_path / "report.md").read_text()
+    assert "recbole_disent[plots]" in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "plots").exists()
+    text = (finished / "out/report.md").read_text()
+    assert text.count("\n## ") == (tmp_path / "report.md").read_text().count("\n## ")
+
+
+def chromium(*words: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    usual = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             f"--user-data-dir={Path('browser').absolute()}"]  # fmt: skip
+    return subprocess.run([program, *usual, *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_the_page_sorts_in_a_browser(finished):
+    page = (finished / "out/report.html").read_text()
+    script = (
+        "<script>var t = document.querySelector('table');"
+        "var n = [...t.tHead.rows[0].cells].map(c => c.textContent).indexOf('ndcg@5'); t.tHead.rows[0].cells[n].querySelector('button').click();"
+        "document.title = 'sorted ' + [...t.tBodies[0].rows].map(r => r.cells[n].dataset.value).join(' ');"
+        "</script></body>"
+    )
+    Path("sorted.html").write_text(page.replace("</body>", script))
+    done = chromium("--dump-dom", Path("sorted.html").absolute().as_uri())
+    assert done.returncode == 0, done.stderr
+    values = [float(v) for v in re.search(r"<title>sorted ([^<]*)</title>", done.stdout)[1].split()]
+    assert len(values) == 4
+    assert values == sorted(values, reverse=True)
+
+
+# -- stopped, killed, repeated ---------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_one_and_two_runs_at_a_time_give_the_same_metrics(given):  # noqa: F811
+    plan = {**given, "models": ["DisentS2S", "BPR"], "config": {**TINY, "epochs": 3}, "seeds": [1]}
+    found = []
+    for parallel in ("1", "2"):
+        shutil.rmtree("out", ignore_errors=True)
+        assert compare(plan, f"--parallel={parallel}") == 0
+        ranks = {f.parent.name: np.load(f)["rank"].tolist() for f in Path("out").glob("runs/*/per_user.npz")}
+        found.append(({k: v["test_result"] for k, v in results().items()}, ranks))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_a_run_killed_half_way_goes_on_and_ends_as_it_would_have(given):  # noqa: F811
+    config = {**TINY, "epochs": 60, "stopping_step": 60, "learning_rate": 0.001}
+    plan = {**given, "models": ["DisentS2S"], "seeds": [3], "config": config}
+    Path("plan.yaml").write_text(yaml.safe_dump(plan))
+    command = [sys.executable, "-m", "recbole_disent.cli", "compare", "plan.yaml", "--out=out"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 240
+    while not list(Path("out").glob("runs/*/checkpoints/*.pth")) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)  # not even the runner can tidy up
+    process.wait()
+    (status,) = Path("out").glob("runs/*/status.json")
+    assert json.loads(status.read_text())["state"] == "running"
+    time.sleep(1.5)
+    assert not list(Path("out").glob("runs/*/result.json"))  # the orphan has ended
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (resumed,) = results().values()
+    assert resumed["resumed_from"] is not None
+    subprocess.run([*command[:-1], "--out=whole"], check=True, stdout=subprocess.DEVNULL)
+    (whole,) = results("whole").values()
+    assert whole["resumed_from"] is None
+    assert resumed["test_result"] == whole["test_result"]
+    assert resumed["best_epoch"] == whole["best_epoch"]
+    second = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert [line for line in second.stdout.splitlines() if "seed" in line] == []  # nothing is run
+
+
+@pytest.mark.slow
+def test_an_unreadable_checkpoint_is_left_behind(given):  # noqa: F811
+    plan = {**given, "models": ["BPR"], "seeds": [1]}
+    (one,) = make_plan(plan).runs()
+    place = Path("out/runs") / one.id / "checkpoints"
+    place.mkdir(parents=True)
+    (place / "half.pth").write_bytes(b"half of it")
+    assert compare(plan) == 0
+    assert results()[one.id]["resumed_from"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["NeuMF", "FPMC", "GRU4Rec", "Caser", "SASRec", "BERT4Rec"])
+def test_a_baseline_of_the_papers_resumes(hostile, model):
+    from recbole_disent.leaderboard.worker import work
+
+    spec = {"model": model, "dataset": "hostile", "seed": 1, "trial": None, "config": dict(TINY)}
+    options = {"data_path": str(hostile), "candidate_dir": "candidates", "threads": 1, "gpu": None,
+               "keep_checkpoints": True, "command": []}  # fmt: skip
+    first = work(spec, options)
+    longer = {**spec, "config": {**TINY, "epochs": 2}}
+    second = work(longer, options)
+    assert first["resumed_from"] is None
+    assert second["resumed_from"] == 1
+    assert second["epochs_run"] == 2

@@ -1,0 +1,238 @@
+"""Plans: what is run, under which name, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_disent import settings
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.plan import make_plan, read_plan
+from recbole_disent.leaderboard.presets import names, preset
+from tests.conftest import write_inter
+
+TINY = {"topk": [1, 5], "MAX_ITEM_LIST_LENGTH": 7, "epochs": 1,
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}  # fmt: skip
+
+
+@pytest.fixture
+def given(hostile):
+    """Keys of a small plan."""
+    return {"models": ["DisentS2S", "Pop"], "datasets": ["hostile"], "seeds": [1, 2], "config": dict(TINY),
+            "data_path": str(hostile)}  # fmt: skip
+
+
+def ids(given, **more):
+    return [run.id for run in make_plan({**given, **more}).runs()]
+
+
+def test_a_plan_is_every_combination_with_first_seeds_first(given):
+    runs = make_plan({**given, "protocols": ["full", "uni8"]}).runs()
+    assert [(r.cell.label, r.cell.protocol, r.seed) for r in runs] == [
+        ("DisentS2S", "full", 1), ("Pop", "full", 1), ("DisentS2S", "full", 2), ("Pop", "full", 2),
+        ("DisentS2S", "uni8", 1), ("Pop", "uni8", 1), ("DisentS2S", "uni8", 2), ("Pop", "uni8", 2),
+    ]  # fmt: skip
+    assert runs[0].given["filter_history"] is True
+    assert runs[4].given["eval_mode"] == "uni8"
+    assert len({r.id for r in runs}) == 8
+
+
+def test_protocol_model_and_sweep_override_the_common_keys(given):
+    models = [{"name": "DisentS2S", "label": "K2", "config": {"n_intentions": 2, "learning_rate": 0.1}}]
+    plan = {**given, "models": models, "seeds": [1], "sweep": {"corruption": [0.0, 0.5]},
+            "datasets": {"hostile": {"learning_rate": 0.3, "epochs": 7}},
+            "protocols": {"mine": {"eval_mode": "uni5", "epochs": 9, "n_intentions": 3}}}  # fmt: skip
+    first, second = make_plan(plan).runs()
+    assert first.cell.label == "K2"
+    assert {k: first.given[k] for k in ("n_intentions", "learning_rate", "epochs", "eval_mode")} == {
+        "n_intentions": 2, "learning_rate": 0.1, "epochs": 9, "eval_mode": "uni5"}  # fmt: skip
+    assert (first.cell.sweep, first.given["corruption"]) == (0.0, 0.0)
+    assert (second.cell.sweep, second.given["corruption"]) == (0.5, 0.5)
+
+
+def test_a_run_is_named_by_what_determines_its_result(given, tmp_path):
+    base = ids(given)
+    assert ids(given) == base
+    assert ids(given, config={**TINY, "show_progress": True, "worker": 0, "eval_memory_mb": 100}) == base
+    assert ids(given, parallel=2, threads=2, out="elsewhere", keep_checkpoints=True) == base
+    labelled = [{"name": "DisentS2S", "label": "other name"}, "Pop"]
+    assert ids(given, models=labelled) == base
+    # A default that is said aloud is the same run.
+    assert ids(given, config={**TINY, "n_intentions": 4}, models=["DisentS2S"]) == ids(
+        given, models=["DisentS2S"]
+    )
+    changes = [{"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
+               {"config": {**TINY, "learning_rate": 0.5}}]  # fmt: skip
+    for change in changes:
+        assert not set(ids(given, **change)) & set(base)
+    # The same files in another place.
+    moved = tmp_path / "moved"
+    (Path(given["data_path"])).rename(moved)
+    assert ids(given, data_path=str(moved)) == base
+
+
+def test_another_version_or_default_is_another_run(given, monkeypatch):
+    from recbole_disent.leaderboard import plan
+
+    base = ids(given, models=["DisentS2S"])
+    monkeypatch.setattr(plan, "__version__", "99")
+    plan._resolved_digest.cache_clear()
+    assert not set(ids(given, models=["DisentS2S"])) & set(base)
+    monkeypatch.undo()
+    plan._resolved_digest.cache_clear()
+    changed = {**settings.defaults(settings.of_model("DisentS2S")), "hidden_size": 8}
+    monkeypatch.setattr(settings, "defaults", lambda s: changed if "n_intentions" in s else
+                        {k: v.default for k, v in s.items()})  # fmt: skip
+    assert not set(ids(given, models=["DisentS2S"])) & set(base)
+    plan._resolved_digest.cache_clear()
+
+
+def test_names_are_the_same_in_another_process(given, tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(given))
+    command = [sys.executable, "-m", "recbole_disent.cli", "compare", str(file), "--dry-run"]
+    environment = {**os.environ, "PYTHONHASHSEED": "5", "CUDA_VISIBLE_DEVICES": "7"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ids(given)
+
+
+def test_making_a_plan_leaves_the_choice_of_gpus_alone(given, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    ids(given)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,4"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    ids(given, seeds=[9])
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+# -- searches --------------------------------------------------------------------------
+
+
+def test_trials_are_the_given_setting_then_distinct_draws(given):
+    models = [{"name": "DisentS2S", "config": {"n_layers": 1}}, {"name": "Pop"}]
+    plan = make_plan({**given, "models": models, "trials": 6, "search_epochs": 3, "search_seed": 5})
+    trials = plan.trials()
+    assert {t.cell.label for t in trials} == {"DisentS2S"}  # Pop has nothing to search
+    assert [t.trial for t in trials] == list(range(6))
+    assert {t.seed for t in trials} == {5}
+    assert {t.given["epochs"] for t in trials} == {3}
+    assert len({t.id for t in trials}) == 6
+    draws = plan.draws(plan.entries[0])
+    assert draws[0] == {}
+    # What the plan gives is not searched.
+    assert all("n_layers" not in drawn and "learning_rate" in drawn for drawn in draws[1:])
+    fewer = make_plan({**given, "models": models, "trials": 3, "search_seed": 5})
+    assert fewer.draws(fewer.entries[0]) == draws[:3]
+    other = make_plan({**given, "models": models, "trials": 3, "search_seed": 6})
+    assert other.draws(other.entries[0])[1:] != draws[1:3]
+
+
+def test_a_small_space_gives_fewer_trials_than_asked_for(given, tmp_path):
+    space = tmp_path / "space.hyper"
+    space.write_text("n_layers choice [1, 2]\nn_intentions choice [1, 2]\n")
+    models = [{"name": "DisentS2S", "trials": 50, "space": str(space)}]
+    plan = make_plan({**given, "models": models})
+    draws = plan.draws(plan.entries[0])
+    assert len(draws) == 5
+    assert len({str(drawn) for drawn in draws}) == 5
+
+
+def test_the_swept_key_is_not_searched(given):
+    plan = make_plan({**given, "models": ["DisentS2S"], "trials": 4, "sweep": {"seq2seq_lambda": [0.1, 0.9]}})
+    assert all(t.given["seq2seq_lambda"] == 0.1 for t in plan.trials())
+
+
+# -- what is refused -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"modles": []}, "plan: the key 'modles' is unknown; did you mean 'models'?"),
+        ({"models": []}, r"plan: models: nothing given; name at least one, such as \[DisentS2S, SASRec\]"),
+        ({"datasets": None}, "plan: datasets: nothing given"),
+        ({"seeds": "1,2"}, r"plan: seeds: got '1,2', expected list"),
+        ({"seeds": [1.5]}, r"plan: seeds: got \[1.5\], expected whole numbers"),
+        ({"seeds": [-1]}, "expected whole numbers from 0 on"),
+        ({"models": ["DisentS2"]}, "model 'DisentS2' is not known; did you mean 'DisentS2S'?"),
+        ({"models": ["Pop", "Pop"]}, "two are called 'Pop'; give each a label of its own"),
+        ({"models": [{"label": "x"}]}, "expected a name or a dictionary with name"),
+        ({"models": [{"name": "Pop", "lable": "x"}]}, "the key 'lable' is unknown; did you mean 'label'?"),
+        ({"models": [{"name": "Pop", "config": 3}]}, "plan: models, Pop, config: got 3"),
+        ({"models": [{"name": "Pop", "trials": 3}]}, "no search space for it; name the file of one"),
+        ({"models": [{"name": "Pop", "trials": 0}]}, "trials: got 0, expected int in"),
+        ({"models": [{"name": "BPR", "trials": 2, "space": "no.hyper"}]}, "search space 'no.hyper': no such"),
+        ({"protocols": ["ful"]}, "plan: protocols: got 'ful', expected full, uniN, popN"),
+        ({"protocols": {"mine": 3}}, "expected name: {key: value, ...}"),
+        ({"sweep": {"a": [1], "b": [2]}}, "plan: sweep: got .* expected one key and a list"),
+        ({"sweep": {"corruption": 0.5}}, "plan: sweep: got"),
+        ({"reference": "GRU"}, "plan: reference: got 'GRU', expected one of DisentS2S, Pop"),
+        ({"parallel": 0}, r"plan: parallel: got 0, expected int or null in \[1, inf\)"),
+        ({"time_limit": -1.0}, "plan: time_limit: got -1.0"),
+        ({"alpha": 1.5}, "plan: alpha: got 1.5"),
+        (
+            {"config": {"n_intention": 3}},
+            "plan, DisentS2S on hostile, full: .*'n_intention' is known neither",
+        ),
+        (
+            {"sweep": {"seq2seq_lambda": [0.5]}},
+            "plan, Pop on hostile, full: .*'seq2seq_lambda' is known neither",
+        ),
+        ({"models": ["DisentS2S"], "sweep": {"seq2seq_lambda": [0.5, 2.0]}}, "seq2seq_lambda: got 2.0"),
+        ({"datasets": ["nowhere"]}, "dataset 'nowhere': no folder"),
+    ],
+)
+def test_wrong_plans_are_one_sentence_before_anything_runs(given, more, message):
+    with pytest.raises(UserError, match=message):
+        make_plan({**given, **more}).runs()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[1, 2]", "expected lines 'key: value'"), ("a: [", "no YAML"), (None, "No such file")],
+)
+def test_a_faulty_plan_file(tmp_path, text, message):
+    file = tmp_path / "plan.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=rf"plan '{file}': .*{message}"):
+        read_plan(str(file))
+
+
+# -- the papers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("scale", ["quick", "full"])
+def test_presets_are_plans(name, scale, tmp_path):
+    rows = [(f"u{u}", f"i{(u * 7 + t) % 150}", 3, t) for u in range(30) for t in range(6)]
+    write_inter(tmp_path / "data", "d", rows)
+    given = {**preset(name, scale), "datasets": ["d"], "data_path": str(tmp_path / "data")}
+    try:
+        runs = make_plan(given).runs()
+    except UserError as error:
+        if "model 'TSSR' is not known" in str(error) or "model 'SASRecContent' is not known" in str(error):
+            pytest.skip("the model of this experiment is not in this version")
+        raise
+    cells = {(r.cell.label, r.cell.sweep) for r in runs}
+    assert len(runs) == len({r.id for r in runs}) == len(cells) * len(given["seeds"])
+    assert scale == "quick" or len(given["seeds"]) == 3
+
+
+def test_presets_say_what_the_papers_say():
+    assert set(names()) == {"baselines", "variants", "noise", "lambda", "intentions", "tssr",
+                            "tssr-ablations", "tssr-batch-size"}  # fmt: skip
+    assert {"Pop", "BPR", "NeuMF", "FPMC", "GRU4Rec", "Caser", "SASRec", "BERT4Rec"} < set(
+        preset("baselines", "full")["models"]
+    )
+    assert preset("noise", "full")["sweep"]["corruption"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert preset("intentions", "full")["sweep"]["n_intentions"] == list(range(1, 9))
+    with pytest.raises(UserError, match=r"the experiment 'nosie' is unknown; did you mean 'noise'\?"):
+        preset("nosie", "full")
+    with pytest.raises(UserError, match="scale: got 'big', expected one of quick, full"):
+        preset("noise", "big")
