@@ -327,12 +327,12 @@ def chromium(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_page_sorts_in_a_browser(finished):
     page = (finished / "out/report.html").read_text()
-    script = (
-        "<script>var t = document.querySelector('table');"
-        "var n = [...t.tHead.rows[0].cells].map(c => c.textContent).indexOf('ndcg@5'); t.tHead.rows[0].cells[n].querySelector('button').click();"
-        "document.title = 'sorted ' + [...t.tBodies[0].rows].map(r => r.cells[n].dataset.value).join(' ');"
-        "</script></body>"
-    )
+    script = """<script>
+        var t = document.querySelector('table');
+        var n = [...t.tHead.rows[0].cells].map(c => c.textContent).indexOf('ndcg@5');
+        t.tHead.rows[0].cells[n].querySelector('button').click();
+        document.title = 'sorted ' + [...t.tBodies[0].rows].map(r => r.cells[n].dataset.value).join(' ');
+        </script></body>"""
     Path("sorted.html").write_text(page.replace("</body>", script))
     done = chromium("--dump-dom", Path("sorted.html").absolute().as_uri())
     assert done.returncode == 0, done.stderr
