@@ -86,7 +86,7 @@ def check(config: Any) -> None:
             raise UserError(f"{key}: not given; content_source={source} needs it")
         if config[key] and source not in found:
             raise UserError(
-                f"{key}: got {config[key]!r}, which content_source={found} does not use; add '{source}'"
+                f"{key}: got {config[key]!r}, but content_source={found} lacks '{source}'; add it"
             )
     if config["content_trainable"] and found != ["encoder"]:
         raise UserError(

@@ -140,4 +140,4 @@ def _itememb(path: str, separator: str, encoding: str | None) -> tuple[list[str]
                 )
             ids.append(cells[tokens[0]])
             rows.append(row)
-    return ids, np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    return ids, np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)

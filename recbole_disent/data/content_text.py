@@ -25,8 +25,8 @@ _NO_BLANKS = (
 # Distinct words at the most; a word of one item only relates it to no other.
 _MAX_WORDS = 2**17
 _LEAST_ITEMS = 2
-# The randomised SVD starts from this; its power iterations make it exact enough.
-_SVD_SEED, _SVD_ITERATIONS = 0, 10
+# The SVD starts from a vector that is drawn with this, and ends when it is exact.
+_SVD_SEED = 0
 
 
 @cache
@@ -75,8 +75,9 @@ def text_vectors(texts: list[str], width: int) -> np.ndarray:
             return np.zeros((len(texts), 0), dtype=np.float32)
         weights = vectoriser.set_params(min_df=1).fit_transform(texts)
     if weights.shape[1] > width:
-        components = min(width, weights.shape[0])
-        svd = TruncatedSVD(components, n_iter=_SVD_ITERATIONS, random_state=_SVD_SEED)
+        # ARPACK wants fewer components than rows.
+        components = max(1, min(width, weights.shape[0] - 1))
+        svd = TruncatedSVD(components, algorithm="arpack", random_state=_SVD_SEED)
         dense = svd.fit_transform(weights)
         # Components that the texts do not have are rounding errors.
         dense[:, svd.singular_values_ <= 1e-9 * svd.singular_values_[0]] = 0
