@@ -25,6 +25,7 @@ TABLES = {
     "every model": "overall.yaml",
     "DisentS2S": "model/DisentS2S.yaml",
     "TSSR": "model/TSSR.yaml",
+    "SASRecContent": "model/SASRecContent.yaml",
     "content": "content.yaml",
 }
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}

@@ -27,6 +27,16 @@ class TestDisentS2SAllItems(ModelContract):
     keys: ClassVar = {"seq2seq_variant": "all_items"}
 
 
+class TestDisentS2SContent(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"content": True}
+
+
+class TestSASRecContent(ModelContract):
+    model = "SASRecContent"
+    keys: ClassVar = {"train_batch_size": 8, "score_by_content": 2}
+
+
 class TestTSSR(ModelContract):
     model = "TSSR"
     keys: ClassVar = {"train_batch_size": 8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -134,6 +135,11 @@ class TrainedContentEmbedding(ContentEmbedding):
     def _features(self) -> int:
         return self._width
 
+    def apply(self, fn: Callable[[nn.Module], None]) -> TrainedContentEmbedding:
+        """As of any module, but for the encoder, which brings its weights with it."""
+        self.linear.apply(fn)
+        return self
+
     def forward(self, items: Tensor) -> Tensor:
         """Content embeddings of item ids, any shape: (..., D). Each distinct item is encoded once."""
         if self._table is None and (self.training or torch.is_grad_enabled()):
@@ -152,6 +158,15 @@ class TrainedContentEmbedding(ContentEmbedding):
             vectors = nn.functional.normalize(self.encoder(features)["sentence_embedding"], dim=-1)
             found.append(vectors.masked_fill(self.empty[part, None], 0.0))
         return self.linear(torch.cat(found))
+
+
+def scored_by_content(config: Any, dataset: Any) -> Tensor | None:
+    """Mask of the items with fewer than ``score_by_content`` training clicks, or None: bool (n_items,)."""
+    if not config["score_by_content"]:
+        return None
+    cold = torch.from_numpy(dataset.training_counts() < config["score_by_content"])
+    cold[0] = False  # padding
+    return cold
 
 
 def content_embedding(content: Content, width: int, config: Any) -> ContentEmbedding:

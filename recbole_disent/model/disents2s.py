@@ -11,7 +11,10 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.content import check as check_content
+from recbole_disent.data.content import item_content
 from recbole_disent.model import losses
+from recbole_disent.model.content import content_embedding
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder
 
@@ -42,6 +45,12 @@ def _corrects_popularity(config: Any) -> bool:
     if wanted == "auto":
         return config["valid_neg_sample_args"]["distribution"] != "popularity"
     return wanted == "always"
+
+
+def check(config: Any) -> None:
+    """Check the content keys of a configuration where content is used."""
+    if config["content"]:
+        check_content(config)
 
 
 class DisentS2S(SequentialRecommender):
@@ -77,9 +86,11 @@ class DisentS2S(SequentialRecommender):
             width,
             config["inner_size"],
             config["n_layers"],
+            1,  # head
             config["hidden_dropout_prob"],
             config["attn_dropout_prob"],
             eps,
+            content_embedding(item_content(config, dataset), width, config) if config["content"] else None,
         )
         self.disentanglement = Disentanglement(width, self.n_intentions, length, eps)
         self.initializer_range: float = config["initializer_range"]
@@ -202,13 +213,13 @@ class DisentS2S(SequentialRecommender):
             pairs = self.pairs_of_windows(interaction)
         else:
             pairs = self.pairs_one_by_one(interaction)
-        targets = self.encoder.item_embedding(pairs.targets)
+        targets = self.encoder.item_vectors(pairs.targets)
         groups = pairs.users if self.mask_same_user else None
         weight = self._future_weight()
         share = self.log_share[pairs.targets] if self.corrects_popularity else None
         item_loss = losses.seq2item(pairs.past, targets, groups, share, self.score_limit).mean()
         if self.future_cut is not None:
-            items = self.encoder.item_embedding(pairs.items)
+            items = self.encoder.item_vectors(pairs.items)
             shares = None if share is None else (share, self.log_share[pairs.items])
             rest = losses.future_items(
                 pairs.past, targets, items, pairs.owner, groups, shares, self.score_limit
@@ -253,12 +264,12 @@ class DisentS2S(SequentialRecommender):
     def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:
         """Scores of the candidates, int64 (B, C), of each sequence: float (B, C)."""
         phi = self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self.score_items(phi, self.encoder.item_embedding(candidates))
+        return self.score_items(phi, self.encoder.item_vectors(candidates))
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, padding included: (B, n_items)."""
         phi = self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        table = self.encoder.item_embedding.weight.T
+        table = self.encoder.item_table().T
         best = phi[:, 0] @ table
         for k in range(1, self.n_intentions):
             best = torch.maximum(best, phi[:, k] @ table)

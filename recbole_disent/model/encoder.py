@@ -1,28 +1,31 @@
-"""Base encoder of DisentS2S: SASRec with one attention head (KDD 2020, section 3.1)."""
+"""SASRec's encoder: that of DisentS2S (KDD 2020, section 3.1: one head), with or without content."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_disent.model.content import ContentEmbedding
 from recbole_disent.model.functional import Dropout
 
 
 class CausalBlock(nn.Module):
-    """Single-head causal self-attention, then a feed-forward net; each with residual and LayerNorm.
+    """Causal self-attention, then a feed-forward net; each with residual and LayerNorm.
 
     Args:
         width: D.
         inner: width inside the feed-forward net.
+        heads: attention heads.
         hidden_dropout: dropout on each sub-layer's output.
         attn_dropout: dropout on attention weights.
         eps: of both LayerNorms.
     """
 
     def __init__(
-        self, width: int, inner: int, hidden_dropout: float, attn_dropout: float, eps: float
+        self, width: int, inner: int, heads: int, hidden_dropout: float, attn_dropout: float, eps: float
     ) -> None:
         super().__init__()
+        self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.attn_norm = nn.LayerNorm(width, eps=eps)
@@ -34,10 +37,13 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D); position i sees positions 0..i."""
-        query, key, value = self.qkv(x).unsqueeze(1).chunk(3, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
+        )
         attended = F.scaled_dot_product_attention(
             query, key, value, is_causal=True, dropout_p=self.attn_dropout if self.training else 0.0
-        ).squeeze(1)
+        )
+        attended = attended.transpose(1, 2).flatten(2)
         x = self.attn_norm(x + self.dropout(self.out(attended)))
         return self.ffn_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
 
@@ -52,7 +58,8 @@ class CausalEncoder(nn.Module):
     Args:
         n_items: rows of the item table, row 0 (padding) included.
         max_length: longest sequence.
-        width, inner, n_layers, hidden_dropout, attn_dropout, eps: as in the properties file.
+        width, inner, n_layers, n_heads, hidden_dropout, attn_dropout, eps: as in the properties file.
+        content: of items; its embedding is added to that of the id.
     """
 
     def __init__(
@@ -62,9 +69,11 @@ class CausalEncoder(nn.Module):
         width: int,
         inner: int,
         n_layers: int,
+        n_heads: int,
         hidden_dropout: float,
         attn_dropout: float,
         eps: float,
+        content: ContentEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
@@ -72,8 +81,19 @@ class CausalEncoder(nn.Module):
         self.input_norm = nn.LayerNorm(width, eps=eps)
         self.dropout = Dropout(hidden_dropout)
         self.blocks = nn.ModuleList(
-            CausalBlock(width, inner, hidden_dropout, attn_dropout, eps) for _ in range(n_layers)
+            CausalBlock(width, inner, n_heads, hidden_dropout, attn_dropout, eps) for _ in range(n_layers)
         )
+        self.content = content
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Embeddings of item ids, any shape: (..., D)."""
+        vectors = self.item_embedding(items)
+        return vectors if self.content is None else vectors + self.content(items)
+
+    def item_table(self) -> Tensor:
+        """Embeddings of all items, padding included: (n_items, D)."""
+        table = self.item_embedding.weight
+        return table if self.content is None else table + self.content.table()
 
     def forward(self, items: Tensor) -> Tensor:
         """Encode item ids.
@@ -85,7 +105,7 @@ class CausalEncoder(nn.Module):
             z, float (B, L, D); z[:, i] is the state after the items 0..i.
         """
         positions = self.position_embedding.weight[: items.shape[1]]
-        x = self.dropout(self.input_norm(self.item_embedding(items) + positions))
+        x = self.dropout(self.input_norm(self.item_vectors(items) + positions))
         for block in self.blocks:
             x = block(x)
         return x

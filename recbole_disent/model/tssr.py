@@ -15,7 +15,7 @@ from recbole_disent.data.content import check as check_content
 from recbole_disent.data.content import item_content
 from recbole_disent.errors import UserError
 from recbole_disent.model import two_stream_losses as losses
-from recbole_disent.model.content import content_embedding
+from recbole_disent.model.content import content_embedding, scored_by_content
 from recbole_disent.model.two_stream import BlockSizes, States, TwoStreamEncoder
 
 
@@ -104,14 +104,8 @@ class TSSR(SequentialRecommender):
         )
         self.prediction = nn.Linear(width, self.n_items) if self.output == "linear" else None
         self.initializer_range: float = config["initializer_range"]
-        for name, child in self.named_children():
-            # A text encoder brings its weights with it.
-            (child.linear if name == "content" else child).apply(self._init_weights)
-        cold = None
-        if config["score_by_content"]:
-            cold = torch.from_numpy(dataset.training_counts() < config["score_by_content"])
-            cold[0] = False
-        self.register_buffer("cold", cold, persistent=False)
+        self.apply(self._init_weights)
+        self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
