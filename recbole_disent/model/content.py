@@ -142,7 +142,7 @@ class TrainedContentEmbedding(ContentEmbedding):
 
     def forward(self, items: Tensor) -> Tensor:
         """Content embeddings of item ids, any shape: (..., D). Each distinct item is encoded once."""
-        if self._table is None and (self.training or torch.is_grad_enabled()):
+        if self.training or torch.is_grad_enabled():
             distinct, place = items.unique(return_inverse=True)
             return self._embed(distinct)[place]
         return self.table()[items]
