@@ -79,8 +79,16 @@ def encode(config: Any, texts: list[str]) -> np.ndarray:
         ).astype(np.float32)
 
 
+def width(encoder: Any) -> int:
+    """Return F, the width of an encoder's vectors."""
+    # sentence-transformers 5 gave this and `tokenize` other names.
+    ask = getattr(encoder, "get_embedding_dimension", None) or encoder.get_sentence_embedding_dimension
+    return int(ask())
+
+
 def tokenized(config: Any, encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Cut texts into the encoder's tokens: ids and attention mask, both int64 (n, T)."""
     cut = config["content_encoder_length"] * _CHARACTERS
-    features = encoder.tokenize([text[:cut] for text in texts])
+    read = getattr(encoder, "preprocess", None) or encoder.tokenize
+    features = read([text[:cut] for text in texts])
     return features["input_ids"], features["attention_mask"]

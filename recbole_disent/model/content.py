@@ -122,7 +122,7 @@ class TrainedContentEmbedding(ContentEmbedding):
 
     def __init__(self, content: Content, width: int, config: Any) -> None:
         encoder = text_encoder.load(config)
-        self._width = int(encoder.get_sentence_embedding_dimension())
+        self._width = text_encoder.width(encoder)
         super().__init__(content, width)
         self.encoder = encoder
         self.batch: int = config["content_encoder_batch_size"]
