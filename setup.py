@@ -49,6 +49,8 @@ setup(
     },
     install_requires=REQUIRES,
     extras_require={
+        # Text encoders as item content; 3 is the first that is trained as a plain module.
+        "content": ["sentence-transformers>=3"],
         "test": ["pytest>=7"],
         "plots": ["matplotlib>=3.7"],
         "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.7"],

@@ -61,6 +61,9 @@ class Config(RecBoleConfig):
         with as_user_error("configuration"):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         _check_fields(self)
+        spec = registry.MODELS.get(self["model"])
+        if spec is not None and spec.check:
+            registry.load(spec.check)(self)
 
     # -- reading -----------------------------------------------------------------------
 

@@ -16,12 +16,25 @@ class ModelSpec:
 
     model: str
     train_loader: str
+    # Function of a configuration for checks of several keys at once.
+    check: str | None = None
 
 
 MODELS = {
     "DisentS2S": ModelSpec(
         model="recbole_disent.model.disents2s:DisentS2S",
         train_loader="recbole_disent.data.dataloader:build_disents2s_loader",
+        check="recbole_disent.model.disents2s:check",
+    ),
+    "TSSR": ModelSpec(
+        model="recbole_disent.model.tssr:TSSR",
+        train_loader="recbole_disent.data.window_loader:build_user_loader",
+        check="recbole_disent.model.tssr:check",
+    ),
+    "SASRecContent": ModelSpec(
+        model="recbole_disent.model.sasrec_content:SASRecContent",
+        train_loader="recbole_disent.data.window_loader:build_user_loader",
+        check="recbole_disent.model.sasrec_content:check",
     ),
 }
 

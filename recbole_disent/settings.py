@@ -20,6 +20,15 @@ from recbole_disent.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 _RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
+# Tables of keys in README -> file of properties/.
+TABLES = {
+    "every model": "overall.yaml",
+    "DisentS2S": "model/DisentS2S.yaml",
+    "TSSR": "model/TSSR.yaml",
+    "SASRecContent": "model/SASRecContent.yaml",
+    "content": "content.yaml",
+    "a plan": "leaderboard.yaml",
+}
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
 
 
@@ -132,20 +141,31 @@ def load_yaml(text: str) -> dict[str, Any]:
 @cache
 def overall() -> dict[str, Setting]:
     """Return the settings of ``properties/overall.yaml``."""
-    return read_settings(folder("properties") / "overall.yaml")
+    return of_file("overall.yaml")
 
 
 @cache
 def leaderboard() -> dict[str, Setting]:
     """Return the keys of a plan: ``properties/leaderboard.yaml``."""
-    return read_settings(folder("properties") / "leaderboard.yaml")
+    return of_file("leaderboard.yaml")
 
 
 @cache
 def of_model(name: str) -> dict[str, Setting]:
-    """Return the settings of ``properties/model/<name>.yaml``; empty for RecBole's models."""
+    """Return the settings of ``properties/model/<name>.yaml``; empty for RecBole's models.
+
+    A line ``# with FILE`` adds those of another file of ``properties``.
+    """
     path = folder("properties") / "model" / f"{name}.yaml"
-    return read_settings(path) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    shared = re.findall(r"^# with (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {k: s for file in (*shared, f"model/{name}.yaml") for k, s in of_file(file).items()}
+
+
+def of_file(name: str) -> dict[str, Setting]:
+    """Return the settings of one file of ``properties``, such as ``model/DisentS2S.yaml``."""
+    return read_settings(folder("properties") / name)
 
 
 def defaults(settings: dict[str, Setting]) -> dict[str, Any]:
@@ -163,6 +183,5 @@ def markdown(settings: dict[str, Setting]) -> str:
 
 
 if __name__ == "__main__":  # the tables of README
-    tables = {"every model": overall(), "DisentS2S": of_model("DisentS2S"), "a plan": leaderboard()}
-    for title, table in tables.items():
-        print(f"<!-- keys: {title} -->\n{markdown(table)}\n<!-- end -->\n")
+    for title, file in TABLES.items():
+        print(f"<!-- keys: {title} -->\n{markdown(of_file(file))}\n<!-- end -->\n")

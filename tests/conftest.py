@@ -43,10 +43,32 @@ def hostile_rows(seed: int = 0, users: int = 40, items: int = 30) -> list[tuple]
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
+def write_items(folder: Path, name: str, rows: list[tuple], header: str) -> None:
+    """Write ``folder/name/name.item``."""
+    lines = [header, *("\t".join(map(str, row)) for row in rows)]
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / f"{name}.item").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def hostile_items(items: int = 30) -> list[tuple]:
+    """Titles and tags; one item has no line, one no title, one quotes and another script."""
+    rng = np.random.default_rng(5)
+    words = np.array(["red", "green", "blue", "round", "flat", "old", "new", "big", "small", "wooden"])
+    rows = []
+    for item in range(1, items):
+        title = " ".join(rng.choice(words, size=3))
+        tags = " ".join(rng.choice(["a", "b", "c", "d"], size=2))
+        rows.append((f"i{item}", title if item != 3 else "", tags))
+    rows[5] = ("i6", 'the "red" 青い椅子', "a")
+    return rows
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Folder with the data set ``hostile``."""
     write_inter(tmp_path / "data", "hostile", hostile_rows())
+    header = "item_id:token\ttitle:token_seq\ttags:token_seq"
+    write_items(tmp_path / "data", "hostile", hostile_items(), header)
     return tmp_path / "data"
 
 

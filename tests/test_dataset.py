@@ -179,7 +179,7 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
     ours, theirs = SequenceDataset(config).build(), SequentialDataset(config).build()
     for a, b in zip(ours, theirs, strict=True):
         assert_same_batches(a, b)
-    with pytest.raises(UserError, match="DisentS2S learns from whole sequences"):
+    with pytest.raises(UserError, match="learns from whole sequences, and these files hold cut histories"):
         build_disents2s_loader(config, ours[0], None)
     row, item = ours[2].earlier(np.array([2, 0]))
     assert row.tolist() == [0, 0, 1, 1]

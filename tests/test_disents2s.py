@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST
 from recbole_disent.model.disents2s import DisentS2S
 from recbole_disent.model.packing import Packing
 from tests import reference
+from tests.windows import windows
 
 SEQUENCES = [[3, 1, 4, 1, 5, 9], [2, 6], [5, 3, 5], [8, 9, 7, 9]]
 
@@ -25,13 +25,6 @@ def build(make_config, **keys):
     train = SequenceDataset(config).build()[0]
     torch.manual_seed(1)
     return DisentS2S(config, train).double()
-
-
-def windows(sequences, users=None):
-    lengths, order = torch.tensor([len(s) for s in sequences]).sort()
-    users = torch.arange(len(sequences)) + 1 if users is None else users
-    items = torch.tensor([item for i in order.tolist() for item in sequences[i]])
-    return WindowBatch(items, lengths, users[order])
 
 
 def one_by_one(sequences):

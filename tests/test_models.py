@@ -27,6 +27,37 @@ class TestDisentS2SAllItems(ModelContract):
     keys: ClassVar = {"seq2seq_variant": "all_items"}
 
 
+class TestDisentS2SContent(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"content": True}
+
+
+class TestSASRecContent(ModelContract):
+    model = "SASRecContent"
+    keys: ClassVar = {"train_batch_size": 8, "score_by_content": 2}
+
+
+class TestTSSR(ModelContract):
+    model = "TSSR"
+    keys: ClassVar = {"train_batch_size": 8}
+
+
+class TestTSSRIdOnly(ModelContract):
+    model = "TSSR"
+    keys: ClassVar = {"streams": "id", "train_batch_size": 8, "train_windows": "last"}
+
+
+class TestTSSRContentOnly(ModelContract):
+    model = "TSSR"
+    keys: ClassVar = {"streams": "content", "train_batch_size": 8}
+
+
+class TestTSSRBothOutputs(ModelContract):
+    model = "TSSR"
+    keys: ClassVar = {"output": "both", "score_by_content": 2, "gate": "concat", "n_cross_layers": 0,
+                      "content_source": ["text", "tokens"], "content_token_fields": "tags"}  # fmt: skip
+
+
 def planted(folder, users=600, length=14, items=10, seed=0):
     """Two intentions with a circle of ten items each; a user walks both.
 

@@ -49,7 +49,7 @@ def test_a_causal_function_gives_what_it_gives_alone(lengths):
 def test_a_block_of_packed_sequences_equals_one_of_each():
     torch.manual_seed(0)
     lengths = [1, 2, 2, 5, 6, 9]
-    block = CausalBlock(8, 12, 0.0, 0.0, 1e-12).double()
+    block = CausalBlock(8, 12, 2, 0.0, 0.0, 1e-12).double()
     for parameter in block.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(sum(lengths), 8, dtype=torch.double)

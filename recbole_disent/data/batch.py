@@ -1,4 +1,4 @@
-"""What a training step of DisentS2S gets besides RecBole's Interaction."""
+"""What a training step on whole sequences gets instead of RecBole's Interaction."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ class WindowBatch:
             self.lengths,
             self.users.to(device, non_blocking=True),
         )
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The P pairs, window by window.
+
+        Returns:
+            int64 (P,) each, on the CPU: window, number of the pair in it (from 0), and index in
+            ``items`` of the last item of its past; the next item has the index after that.
+        """
+        counts = self.lengths - 1
+        window = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        place = torch.arange(len(window)) - (counts.cumsum(0) - counts)[window]
+        return window, place, (self.lengths.cumsum(0) - self.lengths)[window] + place
 
     @property
     def n_pairs(self) -> int:

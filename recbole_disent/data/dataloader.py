@@ -92,14 +92,17 @@ class WindowLoader(TrainDataLoader):
         users, firsts, lasts = self._windows()
         order = torch.randperm(len(users), generator=self.generator)
         users, firsts, lasts = users[order], firsts[order], lasts[order]
-        pairs = (lasts - firsts).cumsum(0)
-        batch = (pairs - 1) // self.step  # of the window's last pair
+        batch = self._batch_of(lasts - firsts)
         cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
         bounds = [0, *cuts.tolist(), len(users)]
         for number, (begin, end) in enumerate(pairwise(bounds), start=1):
             if number % _RELEASE_EVERY == 0:
                 release_memory()
             yield self._collate(users[begin:end], firsts[begin:end], lasts[begin:end])
+
+    def _batch_of(self, pairs: Tensor) -> Tensor:
+        """Number of the batch of each window, int64 (W,), from the windows' numbers of pairs."""
+        return (pairs.cumsum(0) - 1) // self.step  # of the window's last pair
 
     def _windows(self) -> tuple[Tensor, Tensor, Tensor]:
         """User, first and last position of each window of an epoch."""
@@ -132,13 +135,22 @@ def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoad
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
-def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
-    """Return the loader for ``train_mode``."""
+def require_sequences(config: Any, dataset: Any) -> None:
+    """Check that a data set has the sequences of its users.
+
+    Raises:
+        UserError: it is of pre-split files that carry cut histories.
+    """
     if not isinstance(dataset.inter_feat, SequenceRows):
         raise UserError(
-            "benchmark_filename: DisentS2S learns from whole sequences, and these files hold cut "
+            f"benchmark_filename: {config['model']} learns from whole sequences, and these files hold cut "
             "histories; give files with one interaction a line"
         )
+
+
+def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
+    """Return the loader for ``train_mode``."""
+    require_sequences(config, dataset)
     loader = WindowLoader if config["train_mode"] == "sequences" else PairLoader
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 

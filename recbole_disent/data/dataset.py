@@ -59,8 +59,10 @@ class LeanDataset(Dataset):
 
     def _load_feat(self, filepath: str, source: Any) -> Any:
         separator, encoding = self.config["field_separator"], self.config["encoding"]
-        columns = check_header(filepath, separator, encoding)
         load, unload = self._get_load_and_unload_col(source)
+        if load == set():  # a file of which nothing is wanted need not be a sound one
+            return None
+        columns = check_header(filepath, separator, encoding)
         wanted = [
             (field, kind)
             for field, kind in columns

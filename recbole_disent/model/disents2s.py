@@ -11,7 +11,10 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.content import check as check_content
+from recbole_disent.data.content import item_content
 from recbole_disent.model import losses
+from recbole_disent.model.content import content_embedding
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder
 from recbole_disent.model.packing import Packing
@@ -51,6 +54,12 @@ def _corrects_popularity(config: Any) -> bool:
     return wanted == "always"
 
 
+def check(config: Any) -> None:
+    """Check the content keys of a configuration where content is used."""
+    if config["content"]:
+        check_content(config)
+
+
 class DisentS2S(SequentialRecommender):
     """Learns the next item and, in latent space, the whole future of a user, per intention.
 
@@ -84,10 +93,12 @@ class DisentS2S(SequentialRecommender):
             width,
             config["inner_size"],
             config["n_layers"],
+            1,  # head
             config["hidden_dropout_prob"],
             config["attn_dropout_prob"],
             config["item_dropout_prob"],
             eps,
+            content_embedding(item_content(config, dataset), width, config) if config["content"] else None,
         )
         self.disentanglement = Disentanglement(width, self.n_intentions, length, eps)
         self.initializer_range: float = config["initializer_range"]
@@ -154,9 +165,9 @@ class DisentS2S(SequentialRecommender):
             future_length[:, None] - 1 - torch.arange(reversed_future.shape[1], device=future_length.device)
         )  # 0 for the item right after the past
         owner, place = ((rank >= 0) & (rank < (self.future_cut or 0))).nonzero(as_tuple=True)
-        items = self.encoder.item_embedding(reversed_future[owner, place])
+        items = self.encoder.item_vectors(reversed_future[owner, place])
         targets = batch[self.POS_ITEM_ID]
-        embedded = self.encoder.item_embedding(targets)
+        embedded = self.encoder.item_vectors(targets)
         users = batch[self.USER_ID]
         return Pairs(
             past, future, sample, targets, embedded, users, reversed_future[owner, place], items, owner
@@ -166,11 +177,8 @@ class DisentS2S(SequentialRecommender):
         """Encode all pairs of each window: one pass over it and one over its reverse."""
         device = batch.items.device
         counts = batch.lengths - 1  # pairs of each window
-        window = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        place = torch.arange(len(window)) - (counts.cumsum(0) - counts)[window]
-        # Pair (w, t) has the items 0..t as its past and t+1.. as its future.
-        last = (batch.lengths.cumsum(0) - batch.lengths)[window] + place
-        table = self.encoder.item_embedding(batch.items)
+        window, place, last = batch.pairs()
+        table = self.encoder.item_vectors(batch.items)
         sample, future = self._sample(len(last), device), None
         if sample is None:
             packing = Packing(counts, device)
@@ -275,12 +283,12 @@ class DisentS2S(SequentialRecommender):
     def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:
         """Scores of the candidates, int64 (B, C), of each sequence: float (B, C)."""
         phi = self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self.score_items(phi, self.encoder.item_embedding(candidates))
+        return self.score_items(phi, self.encoder.item_vectors(candidates))
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, padding included: (B, n_items)."""
         phi = self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        table = self.encoder.item_embedding.weight.T
+        table = self.encoder.item_table().T
         best = phi[:, 0] @ table
         for k in range(1, self.n_intentions):
             best = torch.maximum(best, phi[:, k] @ table)

@@ -1,4 +1,4 @@
-"""Base encoder of DisentS2S: SASRec with one attention head (KDD 2020, section 3.1)."""
+"""SASRec's encoder: that of DisentS2S (KDD 2020, section 3.1: one head), with or without content."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_disent.model.content import ContentEmbedding
 from recbole_disent.model.functional import Dropout
 from recbole_disent.model.packing import Packing
 
 
 class CausalBlock(nn.Module):
-    """Single-head causal self-attention, then a feed-forward net; each with residual and LayerNorm.
+    """Causal self-attention, then a feed-forward net; each with residual and LayerNorm.
 
     Args:
         width: D.
         inner: width inside the feed-forward net.
+        heads: attention heads.
         hidden_dropout: dropout on each sub-layer's output.
         attn_dropout: dropout on attention weights.
         eps: of both LayerNorms.
     """
 
     def __init__(
-        self, width: int, inner: int, hidden_dropout: float, attn_dropout: float, eps: float
+        self, width: int, inner: int, heads: int, hidden_dropout: float, attn_dropout: float, eps: float
     ) -> None:
         super().__init__()
+        self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.attn_norm = nn.LayerNorm(width, eps=eps)
@@ -36,9 +39,12 @@ class CausalBlock(nn.Module):
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """(B, L, 3 D) -> (B, L, D); position i sees positions 0..i."""
-        query, key, value = qkv.unsqueeze(1).chunk(3, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)
+        )
         rate = self.attn_dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate).squeeze(1)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
+        return attended.transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D), or (N, D) -> (N, D) of packed sequences."""
@@ -58,8 +64,9 @@ class CausalEncoder(nn.Module):
     Args:
         n_items: rows of the item table, row 0 (padding) included.
         max_length: longest sequence.
-        width, inner, n_layers, hidden_dropout, attn_dropout, item_dropout, eps: as in the
+        width, inner, n_layers, n_heads, hidden_dropout, attn_dropout, item_dropout, eps: as in the
             properties file.
+        content: of items; its embedding is added to that of the id.
     """
 
     def __init__(
@@ -69,10 +76,12 @@ class CausalEncoder(nn.Module):
         width: int,
         inner: int,
         n_layers: int,
+        n_heads: int,
         hidden_dropout: float,
         attn_dropout: float,
         item_dropout: float,
         eps: float,
+        content: ContentEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.item_dropout = item_dropout
@@ -81,8 +90,19 @@ class CausalEncoder(nn.Module):
         self.input_norm = nn.LayerNorm(width, eps=eps)
         self.dropout = Dropout(hidden_dropout)
         self.blocks = nn.ModuleList(
-            CausalBlock(width, inner, hidden_dropout, attn_dropout, eps) for _ in range(n_layers)
+            CausalBlock(width, inner, n_heads, hidden_dropout, attn_dropout, eps) for _ in range(n_layers)
         )
+        self.content = content
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Embeddings of item ids, any shape: (..., D)."""
+        vectors = self.item_embedding(items)
+        return vectors if self.content is None else vectors + self.content(items)
+
+    def item_table(self) -> Tensor:
+        """Embeddings of all items, padding included: (n_items, D)."""
+        table = self.item_embedding.weight
+        return table if self.content is None else table + self.content.table()
 
     def forward(self, items: Tensor) -> Tensor:
         """Encode item ids.
@@ -94,13 +114,13 @@ class CausalEncoder(nn.Module):
             z, float (B, L, D); z[:, i] is the state after the items 0..i.
         """
         positions = self.position_embedding.weight[: items.shape[1]]
-        return self._encode(self._hide(self.item_embedding(items)) + positions, None)
+        return self._encode(self._hide(self.item_vectors(items)) + positions, None)
 
     def packed(self, embedded: Tensor, packing: Packing) -> Tensor:
         """Encode packed sequences: the same as :meth:`forward`, without padding.
 
         Args:
-            embedded: float (N, D), item embedding of each token.
+            embedded: float (N, D), item vector of each token.
 
         Returns:
             z, float (N, D).

@@ -1,0 +1,97 @@
+"""What two streams and a contrast cost: time of an epoch, memory and latency against SASRec.
+
+SASRec is RecBole's model on this package's loader (bucketed batches). An epoch is timed for
+about ``--seconds`` after two batches of warm-up and extrapolated by its share of the targets;
+latency is that of scoring all items for 256 held-out rows. Each model has a process of its
+own. Ends with ``epoch_time=``, ``memory=`` and ``latency=<TSSR / SASRec>``.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, config, in_own_process, peak_gb, table
+
+from recbole_disent.data.batch import WindowBatch
+from recbole_disent.quick_start import build_model, build_trainer, prepare_data
+
+_QUERIES, _REPEATS = 256, 5
+# Name of a row -> model and keys.
+_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SASRec (RecBole's model)": ("SASRec", {"bucket_batches": True}),
+    "SASRec on whole sequences": ("SASRecContent", {"content": False}),
+    "SASRecContent": ("SASRecContent", {}),
+    "TSSR, ID stream only": ("TSSR", {"streams": "id"}),
+    "TSSR without contrast": ("TSSR", {"user_weight": 0.0, "item_weight": 0.0}),
+    "TSSR without cross-attention": ("TSSR", {"n_cross_layers": 0}),
+    "TSSR": ("TSSR", {}),
+}
+_BASE, _OURS = next(iter(_ROWS)), "TSSR"
+
+
+def measure(args: Any, name: str) -> tuple[float, float, float]:
+    """Seconds of an epoch, peak memory in GiB, milliseconds to score _QUERIES histories."""
+    torch.set_num_threads(args.threads)
+    model, keys = _ROWS[name]
+    data = prepare_data(config(args, model, **keys))
+    net = build_model(data)
+    optimizer = build_trainer(data, net).optimizer
+    net.train()
+    total = len(data.loaders[0]._dataset.inter_feat)
+    epoch = _epoch_seconds(net, optimizer, data.loaders[0], total, args.seconds)
+    part = data.loaders[2].dataset
+    batch = part[np.arange(min(_QUERIES, len(part.inter_feat)))]
+    net.eval()
+    times = []
+    with torch.no_grad():
+        for _ in range(_REPEATS):
+            start = perf_counter()
+            net.full_sort_predict(batch)
+            times.append(perf_counter() - start)
+    return epoch, peak_gb(), 1000 * float(np.median(times))
+
+
+def _epoch_seconds(net: Any, optimizer: Any, loader: Any, total: int, limit: float) -> float:
+    targets, start, number = 0, 0.0, 0
+    while True:
+        for batch in loader:
+            if number == 2:
+                targets, start = 0, perf_counter()
+            optimizer.zero_grad()
+            loss = net.calculate_loss(batch)
+            (sum(loss) if isinstance(loss, tuple) else loss).backward()
+            optimizer.step()
+            targets += batch.n_pairs if isinstance(batch, WindowBatch) else len(batch)
+            number += 1
+            if number > 4 and perf_counter() - start > limit:
+                return (perf_counter() - start) * total / targets
+
+
+def main() -> None:
+    args = arguments(__doc__ or "", seconds=20.0)
+    found = {name: in_own_process(measure, args, name) for name in _ROWS}
+    base, ours = found[_BASE], found[_OURS]
+    print(f"{args.dataset}, length {args.max_length}, {args.threads} thread(s)")
+    rows = [
+        (name, *values, *(value / b for value, b in zip(values, base, strict=True)))
+        for name, values in found.items()
+    ]
+    head = (
+        "",
+        "s an epoch",
+        "peak GiB",
+        f"ms for {_QUERIES} rows",
+        "time ratio",
+        "memory ratio",
+        "latency ratio",
+    )
+    table(rows, head)
+    for name, a, b in zip(("epoch_time", "memory", "latency"), ours, base, strict=True):
+        print(f"{name}={a / b:.2f}")
+
+
+if __name__ == "__main__":
+    main()

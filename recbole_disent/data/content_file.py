@@ -1,0 +1,143 @@
+"""Vectors of items from a file of the user's: any encoder, any modality."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+
+import numpy as np
+from recbole.utils.enum_type import FeatureType
+
+from recbole_disent.data.atomic_files import check_header
+from recbole_disent.errors import UserError
+
+_KEY = "content_file"
+
+
+def read_vectors(path: str, separator: str, encoding: str | None) -> tuple[list[str], np.ndarray]:
+    """Read item ids and their vectors.
+
+    Args:
+        path: ``.npz`` with ``ids`` (n,) and ``vectors`` (n, F); ``.npy`` (n, 1 + F) whose first
+            column is the item id, a whole number; or an atomic file ``.itememb`` with a token and a
+            float_seq column.
+        separator, encoding: of an ``.itememb`` file.
+
+    Returns:
+        n ids and float32 (n, F).
+
+    Raises:
+        UserError: no file, another format or shape, a value that is not a number, an id twice.
+    """
+    readers = {".npz": _npz, ".npy": _npy, ".itememb": _itememb}
+    kind = os.path.splitext(path)[1]
+    if kind not in readers:
+        raise UserError(f"{_KEY}: got '{path}', expected a file named .npz, .npy or .itememb")
+    if not os.path.isfile(path):
+        raise UserError(f"{_KEY}: the file {path} is not there; give the path of the vectors of the items")
+    if kind == ".itememb":
+        ids, vectors = _itememb(path, separator, encoding)
+    else:
+        ids, vectors = readers[kind](path)  # type: ignore[operator]
+    _check(path, ids, vectors)
+    return ids, vectors.astype(np.float32)
+
+
+def _check(path: str, ids: list[str], vectors: np.ndarray) -> None:
+    if not len(ids) or not vectors.shape[1]:
+        raise UserError(f"{_KEY}: {path} holds no vectors")
+    faulty = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(faulty):
+        raise UserError(
+            f"{_KEY}: {path}: the vector of item '{ids[faulty[0]]}' holds NaN or inf "
+            f"({len(faulty)} such rows); leave such items out, or put numbers there"
+        )
+    seen: set[str] = set()
+    for token in ids:
+        if token in seen:
+            raise UserError(f"{_KEY}: {path}: the item '{token}' is there twice; keep one of its vectors")
+        seen.add(token)
+
+
+def _load(path: str) -> object:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{_KEY}: {path} is no array of numbers ({' '.join(str(error).split())}); save it with "
+            "numpy.save or numpy.savez, without Python objects"
+        ) from error
+
+
+def _npz(path: str) -> tuple[list[str], np.ndarray]:
+    stored = _load(path)
+    names = getattr(stored, "files", [])
+    if "ids" not in names or "vectors" not in names:
+        raise UserError(f"{_KEY}: {path} has the arrays {sorted(names)}, expected 'ids' and 'vectors'")
+    try:
+        with stored as arrays:  # type: ignore[attr-defined]
+            ids, vectors = arrays["ids"], arrays["vectors"]
+    except ValueError as error:
+        raise UserError(
+            f"{_KEY}: {path} holds Python objects, which are not read for safety; save the ids as an array "
+            "of text or whole numbers, such as numpy.array(ids, dtype=str)"
+        ) from error
+    if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors):
+        raise UserError(
+            f"{_KEY}: {path}: got ids of shape {ids.shape} and vectors of shape {vectors.shape}, expected "
+            "(n,) and (n, F)"
+        )
+    return [str(token) for token in ids.tolist()], _numbers(path, vectors)
+
+
+def _npy(path: str) -> tuple[list[str], np.ndarray]:
+    stored = _load(path)
+    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.shape[1] < 2:
+        shape = getattr(stored, "shape", None)
+        raise UserError(f"{_KEY}: {path}: got shape {shape}, expected (n, 1 + F), the item id first")
+    table = _numbers(path, stored)
+    ids = table[:, 0]
+    if not (np.isfinite(ids).all() and (ids == np.round(ids)).all()):
+        raise UserError(
+            f"{_KEY}: {path}: the first column is the item id and must hold whole numbers; ids that are "
+            "texts go into an .npz file with 'ids' and 'vectors'"
+        )
+    return [str(int(token)) for token in ids], table[:, 1:]
+
+
+def _numbers(path: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{_KEY}: {path}: got vectors of type {array.dtype}, expected numbers")
+    return array.astype(np.float64)
+
+
+def _itememb(path: str, separator: str, encoding: str | None) -> tuple[list[str], np.ndarray]:
+    header = check_header(path, separator, encoding)
+    tokens = [i for i, (_, kind) in enumerate(header) if kind == FeatureType.TOKEN]
+    lists = [i for i, (_, kind) in enumerate(header) if kind == FeatureType.FLOAT_SEQ]
+    if len(tokens) != 1 or len(lists) != 1:
+        raise UserError(
+            f"{path}, line 1: expected one token column with the item ids and one float_seq column with the "
+            f"vectors, got {', '.join(f'{name}:{kind.value}' for name, kind in header)}"
+        )
+    ids: list[str] = []
+    rows: list[list[float]] = []
+    with open(path, encoding=encoding, newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1 or not line.strip():
+                continue
+            cells = line.rstrip("\r\n").split(separator)
+            if len(cells) != len(header):
+                raise UserError(f"{path}, line {number}: got {len(cells)} cells, expected {len(header)}")
+            try:
+                row = [float(value) for value in cells[lists[0]].split()]
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: {error}; expected numbers between blanks") from error
+            if rows and len(row) != len(rows[0]):
+                raise UserError(
+                    f"{path}, line {number}: got a vector of {len(row)} numbers, expected {len(rows[0])} as "
+                    "in the lines before"
+                )
+            ids.append(cells[tokens[0]])
+            rows.append(row)
+    return ids, np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)

@@ -1,0 +1,244 @@
+"""TSSR: M. Cheng et al., Empowering Sequential Recommendation from Collaborative Signals and
+Semantic Relatedness, arXiv 2403.07623."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.content import check as check_content
+from recbole_disent.data.content import item_content
+from recbole_disent.errors import UserError
+from recbole_disent.model import two_stream_losses as losses
+from recbole_disent.model.content import content_embedding, scored_by_content
+from recbole_disent.model.packing import Packing
+from recbole_disent.model.two_stream import BlockSizes, States, TwoStreamEncoder
+
+
+def check(config: Any) -> None:
+    """Check the keys of a configuration of TSSR together.
+
+    Raises:
+        UserError: keys that do not fit together.
+    """
+    check_content(config)
+    if config["hidden_size"] % config["n_heads"]:
+        raise UserError(
+            f"n_heads: got {config['n_heads']}, expected a divisor of hidden_size={config['hidden_size']}"
+        )
+    if config["streams"] == "id" and config["output"] == "both":
+        raise UserError(
+            "output: got 'both' with streams=id, expected linear or id: that stream has no content"
+        )
+    by_output = config["output"] == "both"
+    by_contrast = config["streams"] == "both" and config["item_weight"] > 0
+    if config["score_by_content"] and not (by_output or by_contrast):
+        raise UserError(
+            f"score_by_content: got {config['score_by_content']}, which needs content embeddings that "
+            "are learnt as next items: streams=both with item_weight above 0, or output=both"
+        )
+
+
+class Positions(NamedTuple):
+    """The P positions of a batch that have a next item, and its W windows.
+
+    Attributes:
+        states: float (P, D) each, as :class:`States`.
+        targets: int64 (P,), next items.
+        places: int64 (P,), position in the window.
+        mean_by_id, mean_by_content: float (W, D), mean over a window's positions, or None.
+        users: int64 (W,).
+    """
+
+    states: States
+    targets: Tensor
+    places: Tensor
+    mean_by_id: Tensor | None
+    mean_by_content: Tensor | None
+    users: Tensor
+
+
+class TSSR(SequentialRecommender):
+    """Learns from item ids and from content in two streams, aligned by contrast.
+
+    All configuration keys stand in ``properties/model/TSSR.yaml`` and ``properties/content.yaml``.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        width = config["hidden_size"]
+        self.streams, self.output = config["streams"], config["output"]
+        both = self.streams == "both"
+        self.user_weight: float = config["user_weight"] if both else 0.0
+        self.item_weight: float = config["item_weight"] if both else 0.0
+        self.temperature: float = config["temperature"]
+        self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
+        # The content stream alone has no item ids, unless the prediction is by their embedding.
+        has_ids = self.streams != "content" or self.output != "linear"
+        self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
+        self.content = None
+        if self.streams != "id":
+            self.content = content_embedding(item_content(config, dataset), width, config)
+        sizes = BlockSizes(
+            width,
+            config["inner_size"],
+            config["n_heads"],
+            config["residual_init"],
+            config["hidden_dropout_prob"],
+            config["attn_dropout_prob"],
+            config["layer_norm_eps"],
+        )
+        self.encoder = TwoStreamEncoder(
+            sizes,
+            self.max_seq_length,
+            config["n_layers"],
+            config["n_cross_layers"],
+            self.streams,
+            config["gate"],
+        )
+        self.prediction = nn.Linear(width, self.n_items) if self.output == "linear" else None
+        self.initializer_range: float = config["initializer_range"]
+        self.apply(self._init_weights)
+        self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=self.initializer_range)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+
+    # -- encoding ----------------------------------------------------------------------
+
+    def _embed(self, items: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """e^id and e^con of the streams that there are."""
+        by_id = self.item_embedding(items) if self.item_embedding is not None else None
+        by_content = self.content(items) if self.content is not None else None
+        return (by_id if self.streams != "content" else None), by_content
+
+    def encode(self, item_seq: Tensor) -> States:
+        """States of sequences.
+
+        Args:
+            item_seq: int64 (B, L), left-aligned item ids, 0 is padding.
+        """
+        return self.encoder(*self._embed(item_seq))
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """F at the last item of each sequence: float (B, D)."""
+        return self.gather_indexes(self.encode(item_seq).joined, item_seq_len - 1)
+
+    def positions(self, batch: WindowBatch) -> Positions:
+        """Encode windows without their last items: one position for each next item."""
+        device = batch.items.device
+        counts = batch.lengths - 1
+        window, _, token = (part.to(device, non_blocking=True) for part in batch.pairs())
+        packing = Packing(counts, device)
+        states = self.encoder(*self._embed(batch.items[token]), packing)
+        share = (1 / counts).to(device, states.joined.dtype, non_blocking=True)[:, None]
+
+        def mean(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.new_zeros(len(counts), x.shape[1]).index_add(0, window, x) * share
+
+        targets = batch.items[token + 1]
+        means = mean(states.by_id), mean(states.by_content)
+        return Positions(states, targets, packing.place, *means, batch.users)
+
+    # -- RecBole's interface -----------------------------------------------------------
+
+    def calculate_loss(self, interaction: WindowBatch) -> tuple[Tensor, ...]:
+        """Losses of a batch, to be added: next item and what contrast has a weight.
+
+        Each is a mean: over positions, over windows (one a user, unless the training sequence
+        is longer than the maximum length), over positions.
+        """
+        found = self.positions(interaction)
+        states, targets, limit = found.states, found.targets, self.score_limit
+        table, bias = self._output()
+        terms = [losses.next_item(states.joined, targets, table, bias, limit).mean()]
+        if self.user_weight:
+            a, b = found.mean_by_id, found.mean_by_content
+            assert a is not None
+            assert b is not None
+            both = [
+                losses.user_contrast(x, y, self.temperature, found.users, limit) for x, y in ((b, a), (a, b))
+            ]
+            terms.append(self.user_weight * (both[0].mean() + both[1].mean()))
+        if self.item_weight:
+            by_id, by_content = self._embed(targets)
+            pairs = ((states.by_content, by_id), (states.by_id, by_content))
+            both = [
+                losses.item_contrast(state, nexts, found.places, targets, limit)  # type: ignore[arg-type]
+                for state, nexts in pairs
+            ]
+            terms.append(self.item_weight * (both[0].mean() + both[1].mean()))
+        return tuple(terms)
+
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Vector and bias of each item for the prediction."""
+        if self.prediction is not None:
+            return self.prediction.weight, self.prediction.bias
+        assert self.item_embedding is not None
+        table = self.item_embedding.weight
+        if self.output == "both":
+            assert self.content is not None
+            table = table + self.content.table()
+        return table, None
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Score of one item for each sequence: (B,)."""
+        return self.score_candidates(interaction, interaction[self.ITEM_ID][:, None])[:, 0]
+
+    def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:
+        """Scores of the candidates, int64 (B, C), of each sequence: float (B, C)."""
+        if self.cold is not None:
+            return self.full_sort_predict(interaction).gather(1, candidates)
+        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        table, bias = self._output()
+        scores = torch.einsum("bcd,bd->bc", table[candidates], state)
+        return scores if bias is None else scores + bias[candidates]
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of all items, padding included: (B, n_items)."""
+        states = self.encode(interaction[self.ITEM_SEQ])
+        last = interaction[self.ITEM_SEQ_LEN] - 1
+        table, bias = self._output()
+        scores = self.gather_indexes(states.joined, last) @ table.T
+        if bias is not None:
+            scores = scores + bias
+        if self.cold is None:
+            return scores
+        assert self.content is not None
+        content = self.content.table()
+        if self.output == "both":  # the same scale: only the ID embedding is left out
+            by_content = self.gather_indexes(states.joined, last) @ content.T
+            return torch.where(self.cold, by_content, scores)
+        assert states.by_id is not None
+        by_content = self.gather_indexes(states.by_id, last) @ content.T
+        return torch.where(self.cold, _on_the_scale_of(scores, by_content, ~self.cold), scores)
+
+
+def _on_the_scale_of(scores: Tensor, others: Tensor, known: Tensor) -> Tensor:
+    """Shift and stretch *others* to mean and deviation of *scores* over the known items, row by row.
+
+    Args:
+        scores, others: float (B, n_items).
+        known: bool (n_items,), items that both score; padding is left out.
+    """
+    known = known.clone()
+    known[0] = False
+    if not known.any():
+        return others
+    mean, deviation = [], []
+    for values in (scores[:, known], others[:, known]):
+        mean.append(values.mean(1, keepdim=True))
+        deviation.append(values.std(1, correction=0, keepdim=True).clamp(min=1e-12))
+    return mean[0] + (others - mean[1]) * (deviation[0] / deviation[1])

@@ -1,0 +1,163 @@
+"""Content in the other models, and that content is learnt from: planted topics, new items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_disent.errors import UserError
+from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
+from recbole_disent.registry import get_model
+from tests import reference, reference_tssr
+from tests.conftest import write_inter, write_items
+from tests.test_disents2s import SEQUENCES, one_by_one, windows
+
+
+def built(make_config, model, **keys):
+    data = prepare_data(make_config(model, hidden_size=6, inner_size=5, hidden_dropout_prob=0.0, **keys))
+    torch.manual_seed(4)
+    net = build_model(data)
+    for name, parameter in net.named_parameters():
+        if "norm" not in name:
+            torch.nn.init.normal_(parameter, std=0.4)
+    return data, net.double()
+
+
+# -- DisentS2S -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["latent", "all_items"])
+def test_disents2s_with_content_is_disents2s_with_other_item_vectors(make_config, variant):
+    keys = {"n_intentions": 3, "seq2seq_variant": variant, "seq2seq_lambda": 1.0}
+    _, plain = built(make_config, "DisentS2S", **keys)
+    _, net = built(make_config, "DisentS2S", content=True, **keys)
+    state = {k: v for k, v in net.state_dict().items() if ".content." not in k}
+    plain.load_state_dict(state)
+    table = net.encoder.item_embedding.weight + net.encoder.content.linear(net.encoder.content.matrix)
+    with torch.no_grad():
+        plain.encoder.item_embedding.weight.copy_(table)
+        for batch in (windows(SEQUENCES), one_by_one(SEQUENCES)):
+            for a, b in zip(net.calculate_loss(batch), plain.calculate_loss(batch), strict=True):
+                assert a.item() == pytest.approx(b.item(), abs=1e-9)
+        batch = one_by_one(SEQUENCES)
+        torch.testing.assert_close(net.full_sort_predict(batch), plain.full_sort_predict(batch))
+
+
+def test_disents2s_without_content_reads_none(make_config, hostile):
+    found = []
+    for there in (True, False):
+        if not there:
+            (hostile / "hostile" / "hostile.item").unlink()
+        data = prepare_data(make_config("DisentS2S"))
+        net = build_model(data)
+        assert net.encoder.content is None
+        found.append(net.state_dict())
+    assert not any("content" in name for name in found[0])
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name])
+    with pytest.raises(UserError, match=r"content_fields: the file .*hostile\.item is not there"):
+        build_model(prepare_data(make_config("DisentS2S", content=True)))
+
+
+# -- SASRecContent ---------------------------------------------------------------------
+
+
+def test_sasrec_on_whole_sequences_has_the_scores_of_recboles(make_config):
+    data, net = built(make_config, "SASRecContent", content=False, n_heads=2)
+    theirs = make_config("SASRec", hidden_size=6, inner_size=5, n_heads=2)
+    other = get_model("SASRec")(theirs, data.loaders[0]._dataset).double().eval()
+    names = {"item_embedding": "item_embedding", "position_embedding": "position_embedding"}
+    state = {f"{b}.weight": net.encoder.state_dict()[f"{a}.weight"] for a, b in names.items()}
+
+    def take(target, module):
+        state[f"{target}.weight"], state[f"{target}.bias"] = module.weight, module.bias
+
+    take("LayerNorm", net.encoder.input_norm)
+    for i, block in enumerate(net.encoder.blocks):
+        layer = f"trm_encoder.layer.{i}"
+        for j, name in enumerate(("query", "key", "value")):
+            part = slice(6 * j, 6 * j + 6)
+            state[f"{layer}.multi_head_attention.{name}.weight"] = block.qkv.weight[part]
+            state[f"{layer}.multi_head_attention.{name}.bias"] = block.qkv.bias[part]
+        take(f"{layer}.multi_head_attention.dense", block.out)
+        take(f"{layer}.multi_head_attention.LayerNorm", block.attn_norm)
+        take(f"{layer}.feed_forward.dense_1", block.inner)
+        take(f"{layer}.feed_forward.dense_2", block.outer)
+        take(f"{layer}.feed_forward.LayerNorm", block.ffn_norm)
+    other.load_state_dict(state)
+    batch = data.loaders[2].dataset[np.arange(8)]
+    with torch.no_grad():
+        torch.testing.assert_close(net.eval().full_sort_predict(batch), other.full_sort_predict(batch))
+
+
+def test_the_loss_of_sasrec_with_content_equals_the_reference(make_config):
+    _, net = built(make_config, "SASRecContent", n_heads=1)
+    table = net.encoder.item_embedding.weight + net.encoder.content.linear(net.encoder.content.matrix)
+    found = net.calculate_loss(windows(SEQUENCES))
+    with torch.no_grad():
+        net.encoder.item_embedding.weight.copy_(table)
+        terms = []
+        for s in SEQUENCES:
+            states = reference.encoder(net.encoder, s[:-1])
+            terms += [reference_tssr.next_item(z, i, table, None) for z, i in zip(states, s[1:], strict=True)]
+    assert found.item() == pytest.approx(float(sum(terms)) / len(terms), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"n_heads": 5}, r"n_heads: got 5, expected a divisor of hidden_size=64"),
+        (
+            {"content": False, "score_by_content": 1},
+            r"score_by_content: got 1 with content=False, expected 0",
+        ),
+        ({"content_source": "file"}, r"content_file: not given"),
+    ],
+)
+def test_keys_of_sasrec_with_content(make_config, keys, message):
+    with pytest.raises(UserError, match=message):
+        make_config("SASRecContent", **keys)
+    make_config("SASRecContent", content=False, content_source="file")  # not used, so not checked
+
+
+# -- planted topics --------------------------------------------------------------------
+
+TOPICS, EACH, NEW = 8, 6, 2
+
+
+def planted(folder, users=500, length=9, seed=0):
+    """A user goes from topic to topic in a circle, to any old item of it, and ends at a new one.
+
+    Only the words tell the topic of a new item.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        topic = int(rng.integers(TOPICS))
+        for time in range(length):
+            topic = (topic + 1) % TOPICS
+            new = time == length - 1
+            item = EACH - NEW + rng.integers(NEW) if new else rng.integers(EACH - NEW)
+            rows.append((user, f"t{topic}n{item}", 1, time))
+    write_inter(folder, "planted", rows)
+    items = [(f"t{t}n{n}", f"topic{t} about{t} number{n}") for t in range(TOPICS) for n in range(EACH)]
+    write_items(folder, "planted", items, "item_id:token\ttitle:token_seq")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["TSSR", "SASRecContent"])
+def test_new_items_are_found_by_their_content(tmp_path, model):
+    """48 items, 16 of them new; 10 of 48 are 0.21 by chance."""
+    planted(tmp_path / "data")
+    keys = {
+        "data_path": str(tmp_path / "data"), "show_progress": False, "topk": [10], "epochs": 12,
+        "hidden_dropout_prob": 0.1, "learning_rate": 0.005, "train_batch_size": 64, "hidden_size": 32,
+    }  # fmt: skip
+    found = run(model, "planted", config_dict={**keys, "score_by_content": 1})
+    without = run(model, "planted", config_dict={**keys, "score_by_content": 0})
+    assert found["best_valid_result"]["recall@10"] > 0.9  # old items
+    assert found["test_result"]["recall@10"] > 0.8  # new items
+    assert found["test_result"]["recall@10"] > without["test_result"]["recall@10"] + 0.1
+    loaded, _ = load_checkpoint(found["checkpoint"])
+    assert int(loaded.cold.sum()) == TOPICS * NEW

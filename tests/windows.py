@@ -1,0 +1,15 @@
+"""Batches of whole sequences, as the loaders make them."""
+
+from __future__ import annotations
+
+import torch
+
+from recbole_disent.data.batch import WindowBatch
+
+
+def windows(sequences, users=None):
+    """Make a batch; without *users* each sequence is of another one."""
+    lengths, order = torch.tensor([len(s) for s in sequences]).sort()
+    users = torch.arange(len(sequences)) + 1 if users is None else torch.tensor(users)
+    items = torch.tensor([item for i in order.tolist() for item in sequences[i]])
+    return WindowBatch(items, lengths, users[order])
