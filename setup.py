@@ -27,6 +27,7 @@ REQUIRES = [
     # fillna(inplace=True) on a column changes nothing, silently.
     "pandas>=1.5,<3",
     "scipy>=1.9",
+    "scikit-learn>=1.0",
     "pyyaml>=6.0",
     "tqdm>=4.60",
     # ray 2.6.3 imports pkg_resources, which setuptools 81 dropped.

@@ -1,0 +1,228 @@
+"""Files of vectors and .item files with every fault: right vectors, or one sentence."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_disent.errors import UserError
+from tests.conftest import write_inter
+from tests.test_content import content_of, rewrite, rows_of
+
+TITLE = "item_id:token\ttitle:token_seq\n"
+
+
+# -- files -----------------------------------------------------------------------------
+
+
+def vectors_for(seed=0, n=30, width=5):
+    rng = np.random.default_rng(seed)
+    return np.array([f"i{i}" for i in range(n)]), rng.normal(size=(n, width))
+
+
+def use(path):
+    return {"content_source": "file", "content_file": str(path)}
+
+
+def test_npz_npy_and_itememb_give_the_same(make_config, tmp_path, hostile):
+    ids, vectors = vectors_for()
+    np.savez(tmp_path / "v.npz", ids=ids, vectors=vectors)
+    cells = [" ".join(map(repr, row)) for row in vectors.tolist()]
+    lines = [f"{token}\t{cell}" for token, cell in zip(ids, cells, strict=True)]
+    (tmp_path / "v.itememb").write_text("\n".join(["iid:token\titem_emb:float_seq", *lines]) + "\n")
+    first, second = (rows_of(make_config, **use(tmp_path / f"v.{kind}")) for kind in ("npz", "itememb"))
+    for token, row in first.items():
+        torch.testing.assert_close(row, second[token])
+    for token, row in zip(ids, vectors, strict=True):
+        if token in first:
+            np.testing.assert_allclose(first[token], row / np.linalg.norm(row), rtol=1e-5)
+    rows = [line.split("\t") for line in (hostile / "hostile" / "hostile.inter").read_text().splitlines()[1:]]
+    write_inter(hostile, "hostile", [(u, i[1:], r, t) for u, i, r, t in rows])
+    np.save(tmp_path / "v.npy", np.column_stack([np.arange(30), vectors]))
+    third = rows_of(make_config, **use(tmp_path / "v.npy"))
+    for token, row in first.items():
+        torch.testing.assert_close(row, third[token.removeprefix("i")])
+
+
+@pytest.mark.parametrize("how", ["zero", "mean"])
+def test_items_that_the_file_lacks(make_config, tmp_path, caplog, how):
+    ids, vectors = vectors_for()
+    np.savez(tmp_path / "v.npz", ids=ids[:-2], vectors=vectors[:-2])
+    with caplog.at_level(logging.WARNING):
+        found = rows_of(make_config, **use(tmp_path / "v.npz"), content_file_missing=how)
+    said = f"2 of 30 items are not in {tmp_path}/v.npz; they get: {how}"
+    assert any(said in record.message for record in caplog.records)
+    mean = sum(row for token, row in found.items() if token not in ("[PAD]", "i28", "i29"))
+    expected = mean / mean.norm() if how == "mean" else torch.zeros(5)
+    torch.testing.assert_close(found["i28"], expected)
+    assert not found["[PAD]"].any()
+
+
+def test_unknown_ids_may_be_ignored(make_config, tmp_path):
+    ids, vectors = vectors_for(n=33)
+    np.savez(tmp_path / "v.npz", ids=ids, vectors=vectors)
+    found = rows_of(make_config, **use(tmp_path / "v.npz"), content_file_unknown="ignore")
+    assert len(found) == 31
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+def faulty(kind, path: Path):
+    ids, vectors = vectors_for()
+    if kind == "nan":
+        vectors[3, 1] = np.nan
+    if kind == "unknown":
+        ids = np.append(ids, "x77")
+        vectors = np.vstack([vectors, vectors[:1]])
+    if kind == "twice":
+        ids[4] = "i5"
+    if kind == "width":
+        vectors = vectors[:-1]
+    if kind == "flat":
+        vectors = vectors[:, 0]
+    if kind == "text":
+        vectors = vectors.astype(str)
+    if kind == "none":
+        ids = np.array([f"z{i}" for i in range(30)])
+    if kind == "names":
+        np.savez(path, keys=ids, values=vectors)
+        return
+    if kind == "pickle":
+        ids = np.array([Evil()] * 30, dtype=object)
+    if kind == "empty":
+        ids, vectors = ids[:0], vectors[:0]
+    np.savez(path, ids=ids, vectors=vectors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nan", r"v\.npz: the vector of item 'i3' holds NaN or inf \(1 such rows\)"),
+        ("unknown", r"v\.npz: the item 'x77' is in no interaction .*content_file_unknown=ignore"),
+        ("twice", r"v\.npz: the item 'i5' is there twice"),
+        ("width", r"got ids of shape \(30,\) and vectors of shape \(29, 5\), expected \(n,\) and \(n, F\)"),
+        ("flat", r"vectors of shape \(30,\), expected"),
+        ("text", r"got vectors of type <U\d+, expected numbers"),
+        ("none", r"none of its 30 ids is an item of the interactions"),
+        ("names", r"has the arrays \['keys', 'values'\], expected 'ids' and 'vectors'"),
+        ("pickle", r"holds Python objects, which are not read for safety"),
+        ("empty", r"v\.npz holds no vectors"),
+    ],
+)
+def test_faults_of_a_file_are_one_sentence(make_config, tmp_path, capsys, kind, message):
+    faulty(kind, tmp_path / "v.npz")
+    more = {"content_file_unknown": "ignore"} if kind == "none" else {}
+    with pytest.raises(UserError, match=message) as error:
+        content_of(make_config, **use(tmp_path / "v.npz"), **more)
+    assert "\n" not in str(error.value)
+    assert "unpickled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("i1\t1 2\ni2\t1 2 3\n", r"v\.itememb, line 3: got a vector of 3 numbers, expected 2"),
+        ("i1\t1 two\n", r"v\.itememb, line 2: could not convert string to float: 'two'"),
+        ("i1\t1 2\t3\n", r"v\.itememb, line 2: got 3 cells, expected 2"),
+        ("i1\t1 nan\n", r"v\.itememb: the vector of item 'i1' holds NaN"),
+        ("", r"holds no vectors"),
+    ],
+)
+def test_faults_of_an_itememb_file_have_a_line(make_config, tmp_path, text, message):
+    (tmp_path / "v.itememb").write_text("iid:token\titem_emb:float_seq\n" + text)
+    with pytest.raises(UserError, match=message):
+        content_of(make_config, **use(tmp_path / "v.itememb"))
+
+
+def test_other_faults_of_files(make_config, tmp_path):
+    (tmp_path / "v.npz").write_bytes(b"no zip")
+    np.save(tmp_path / "flat.npy", np.arange(4.0))
+    np.save(tmp_path / "half.npy", np.ones((3, 3)) * 0.5)
+    (tmp_path / "v.itememb").write_text("iid:token\ttitle:token\n")
+    for name, message in [
+        ("v.npz", r"v\.npz is no array of numbers"),
+        ("flat.npy", r"got shape \(4,\), expected \(n, 1 \+ F\), the item id first"),
+        ("half.npy", r"the first column is the item id and must hold whole numbers"),
+        ("v.itememb", r"line 1: expected one token column .* and one float_seq column"),
+        ("v.txt", r"got '.*v\.txt', expected a file named \.npz, \.npy or \.itememb"),
+        ("away.npy", r"the file .*away\.npy is not there"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            content_of(make_config, **use(tmp_path / name))
+
+
+# -- faults of the .item file and of the keys ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"content_fields": ["titel"]}, r"content_fields: .*hostile\.item has no column 'titel', "
+                                        r"expected some of title, tags; did you mean 'title'\?"),
+        ({"content_fields": "item_id"}, r"has no column 'item_id', expected some of title, tags"),
+        ({"content_source": "tokens", "content_token_fields": ["x"]}, r"token_fields: .* no column 'x'"),
+        ({"content_source": "words"}, r"got 'words', expected some of text, tokens, file, encoder"),
+        ({"content_source": ["text", "text"]}, r"content_source: got \['text', 'text'\]"),
+        ({"content_source": []}, r"content_source: got \[\]"),
+        ({"content_fields": []}, r"content_fields: got \[\], expected columns such as"),
+        ({"content_fields": ["title", "title"]}, r"expected each column once"),
+        ({"content_source": "file"}, r"content_file: not given; content_source=file needs it"),
+        ({"content_file": "a.npz"}, r"content_file: got 'a.npz', but content_source=\['text'\] lacks 'file'"),
+        ({"content_source": "encoder"}, r"content_encoder: not given"),
+        ({"content_trainable": True}, r"content_trainable: got True with content_source=\['text'\]"),
+        ({"content_dim": 0}, r"content_dim: got 0, expected int in \[1, inf\)"),
+    ],
+)  # fmt: skip
+def test_faulty_keys_are_one_sentence(make_config, keys, message):
+    with pytest.raises(UserError, match=message) as error:
+        content_of(make_config, **keys)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"content_fields: the file .*hostile\.item is not there"),
+        (TITLE + "i1\tred\tchair\n", r"hostile\.item, line 2: got 3 cells, expected 2"),
+        (TITLE + "i1\tred\n\ti2\n", r"hostile\.item, line 3: no item id"),
+        (TITLE + "i1\tred\ni2\tb\ni1\tblue\n", r"line 4: the item 'i1' is there already, in line 2"),
+        (TITLE + "i1\t\ni2\t  \n", r"the columns title are empty for every item"),
+        (TITLE + "i1\t...\ni2\t--\n", r"content_source: .* gave no content"),
+        (TITLE + "z1\tred\n", r"none of its item ids is in the interactions"),
+        ("item_id:token\n", r"content_fields: no column to read"),
+        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: no column 'item_id' with the item ids; got"),
+        ("item_id\ttitle\n", r"line 1: got 'item_id', expected a header 'name:type'"),
+        ("", r"line 1: the file is empty"),
+    ],
+)  # fmt: skip
+def test_faulty_item_files_are_one_sentence(make_config, hostile, text, message):
+    file = hostile / "hostile" / "hostile.item"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        content_of(make_config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_number_column_has_no_tokens(make_config, hostile):
+    rewrite(hostile, [("i1", 3.5)], "item_id:token\tprice:float")
+    with pytest.raises(
+        UserError, match=r"column 'price' of .* is of type float, expected token or token_seq"
+    ):
+        content_of(make_config, content_source="tokens")
+
+
+def test_bytes_of_another_encoding(make_config, hostile):
+    (hostile / "hostile" / "hostile.item").write_bytes((TITLE + "i1\tété\n").encode("latin-1"))
+    with pytest.raises(UserError, match=r"hostile\.item: a byte that is not utf-8 .*name its encoding"):
+        content_of(make_config)
+    rows = rows_of(make_config, encoding="latin-1", content_fields=["title"])
+    assert rows["i1"].any()
