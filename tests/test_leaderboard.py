@@ -209,6 +209,14 @@ def test_latex_and_page_have_every_table(finished):
     assert "@import" not in page
 
 
+def test_columns_can_be_any_metric_of_the_results(finished, tmp_path):
+    for metrics in (["itemcoverage@5"], ["averagepopularity@5", "mrr@9"]):
+        report.write(finished / "out", metrics=metrics, out=tmp_path, say=lambda line: None)
+        text = (tmp_path / "report.md").read_text()
+        assert f"| model | corruption | {' | '.join(metrics)} |" in text
+        assert ("mrr@9 by history length" in text) == ("mrr@9" in metrics)
+
+
 def test_missing_and_broken_runs_are_told(finished, tmp_path):
     shutil.copytree(finished / "out", tmp_path / "copy")
     plan = json.loads((tmp_path / "copy/plan.json").read_text())
@@ -273,6 +281,10 @@ def test_result_files_without_a_plan(tmp_path, capsys):
     [
         (["report", "nowhere"], "'nowhere' is no folder"),
         (["report", "."], r"no result file \(\*.json\) and no plan.json in '.'"),
+        (
+            ["report", str(ROOT / "results/ml-100k"), "--metrics", "ndgc@10"],
+            r"got 'ndgc@10', which not every result of ml-100k, full has; did you mean 'ndcg@10'\?",
+        ),
         (["report", ".", "--nonsense=1"], "got '--nonsense=1', which report does not know"),
         (["compare", "--models=Pop", "--seeds=1,x"], "--seeds: got '1,x', expected numbers such as 1,2,3"),
         (["compare", "--models=Pop", "nonsense=2", "more"], r"plan 'nonsense=2': No such file"),

@@ -65,9 +65,9 @@ def assign(values: np.ndarray, groups: int = _GROUPS) -> tuple[np.ndarray, list[
 
 
 def break_down(setting: Setting, metric: str, field: str) -> Breakdown | None:
-    """Return a metric by groups of users; None where no ranks of users are stored."""
+    """Return a metric by groups of users; None where no ranks of users tell it."""
     rows = [row for row in setting.filled if has_users(row)]
-    if not rows:
+    if not rows or not statistics.is_of_ranks(metric):
         return None
     number, groups = assign(rows[0].users[0][field])
     users = np.bincount(number)

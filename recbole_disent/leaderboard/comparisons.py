@@ -61,10 +61,6 @@ def title(row: Row) -> str:
     return row.label if row.sweep is None else f"{row.label} at {row.sweep}"
 
 
-def _is_rank_metric(metric: str) -> bool:
-    return metric.partition("@")[0] in ("recall", "hit", "ndcg", "mrr", "map", "precision")
-
-
 def reference_of(rows: list[Row], label: str | None) -> Row | None:
     """Return the row that the others are tested against: see the key ``reference``.
 
@@ -101,7 +97,7 @@ def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> li
         if reference is None:
             continue
         others = [row for row in group if row is not reference]
-        for metric in filter(_is_rank_metric, metrics):
+        for metric in filter(statistics.is_of_ranks, metrics):
             found += [_one(reference, row, metric, options) for row in others]
     adjusted: dict[int, float] = {}
     for metric in metrics:
@@ -130,7 +126,7 @@ def significantly_best(setting: Setting, metric: str, options: dict[str, Any]) -
     is at the level alpha / (n - 1).
     """
     rows = [row for row in setting.filled if has_users(row)]
-    if not _is_rank_metric(metric) or len(rows) < 2 or len(rows) < len(setting.filled):
+    if not statistics.is_of_ranks(metric) or len(rows) < 2 or len(rows) < len(setting.filled):
         return []
     best = max(rows, key=lambda row: user_values(row, metric).mean())
     level = options["alpha"] / (len(rows) - 1)

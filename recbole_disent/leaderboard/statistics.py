@@ -11,11 +11,20 @@ _TIE = 1e-9
 _CHUNK = 2**22
 
 
+# Metrics that follow from the rank of a user's one held-out item.
+RANK_METRICS = ("recall", "hit", "ndcg", "mrr", "map", "precision")
+
+
+def is_of_ranks(metric: str) -> bool:
+    """Whether :func:`of_ranks` knows a metric@k."""
+    return metric.partition("@")[0] in RANK_METRICS
+
+
 def of_ranks(metric: str, ranks: np.ndarray) -> np.ndarray:
     """Return the value of a rank metric for each user with one held-out item.
 
     Args:
-        metric: recall@k, hit@k, ndcg@k, mrr@k, map@k or precision@k (RecBole's lower-case names).
+        metric: one of ``RANK_METRICS`` at a cut-off, such as ndcg@10.
         ranks: int (..., n), 1 is best.
 
     Returns:

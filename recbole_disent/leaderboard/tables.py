@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recbole_disent.errors import UserError, nearest
+from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown
 from recbole_disent.leaderboard.collect import Collection, Row, Setting
 from recbole_disent.leaderboard.comparisons import Comparison, significantly_best, title
@@ -51,15 +53,26 @@ class Table:
 
 
 def table_metrics(setting: Setting, wanted: list[str] | None) -> list[str]:
-    """Return the metric columns of a table: those wanted, or the usual ones that the results have."""
+    """Return the metric columns of a table: those wanted, or the usual ones that the results have.
+
+    Raises:
+        UserError: a wanted metric that a result lacks.
+    """
     have = [set(r["test_result"]) for row in setting.filled for r in row.results]
     common = set.intersection(*have) if have else set()
     if wanted:
+        for metric in wanted:
+            if metric.lower() not in common:
+                raise UserError(
+                    f"metrics: got '{metric}', which not every result of {setting.name} has"
+                    f"{nearest(metric, common)} (they have {', '.join(sorted(common))})"
+                )
         return [metric.lower() for metric in wanted]
     usual = _FULL if setting.protocol.startswith("full") else _SAMPLED
     largest = max((int(m.partition("@")[2]) for m in common if m.startswith("mrr@")), default=0)
     found = [f"mrr@{largest}" if m == "mrr" else m for m in usual]
-    return [m for m in found if m in common] or sorted(common)[:6]
+    rest = sorted(common, key=lambda m: (not statistics.is_of_ranks(m), m))
+    return [m for m in found if m in common] or rest[:6]
 
 
 def number(value: float) -> str:
@@ -196,8 +209,10 @@ def kept_table(setting: Setting, metrics: list[str]) -> Table | None:
 
 
 def drawn_metric(metrics: list[str]) -> str:
-    """Return the metric of plots and of tables by group: NDCG@10, another NDCG, or the first of all."""
-    return next((m for m in ("ndcg@10", *metrics) if m in metrics and m.startswith("ndcg")), metrics[0])
+    """Return the metric of plots and of tables by group: NDCG@10, other NDCG, another of ranks, or any."""
+    ranked = [m for m in metrics if statistics.is_of_ranks(m)]
+    best = [m for m in ranked if m == "ndcg@10"] + [m for m in ranked if m.startswith("ndcg")]
+    return [*best, *ranked, *metrics][0]
 
 
 def breakdown_table(setting: Setting, found: Breakdown | None) -> Table | None:
