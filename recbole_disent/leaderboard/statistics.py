@@ -7,8 +7,10 @@ from scipy import stats
 
 # Float sums in another order must not turn an equal statistic into a smaller one.
 _TIE = 1e-9
-# Draws of a multinomial or binomial that are held at a time.
+# Draws that are held at a time.
 _CHUNK = 2**22
+# A binomial or multinomial count costs about this many times the draw of one user.
+_COST_OF_COUNT = 8
 
 
 # Metrics that follow from the rank of a user's one held-out item.
@@ -57,8 +59,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the mean of paired differences, by resampling users.
 
-    Counts of distinct values in a resample are multinomial: drawing the counts is drawing the
-    users, at the cost of the distinct values.
+    Counts of distinct values in a resample are multinomial: where values are few, drawing the
+    counts is drawing the users, at the cost of the distinct values.
 
     Args:
         differences: float (n,), a user's difference between two models.
@@ -72,11 +74,14 @@ def bootstrap_interval(
     values, counts = _values(differences)
     n = len(differences)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    step = max(1, _CHUNK // len(values))
-    means = np.concatenate([
-        rng.multinomial(n, counts / n, size=min(step, resamples - done)) @ values / n
-        for done in range(0, resamples, step)
-    ])  # fmt: skip
+    means = np.empty(resamples)
+    if len(values) * _COST_OF_COUNT < n:
+        for part in _parts(resamples, len(values)):
+            means[part] = rng.multinomial(n, counts / n, size=part.stop - part.start) @ values / n
+    else:
+        for part in _parts(resamples, n):
+            chosen = rng.integers(n, size=(part.stop - part.start, n), dtype=np.int32)
+            means[part] = np.asarray(differences)[chosen].mean(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -84,8 +89,8 @@ def bootstrap_interval(
 def sign_flip_p(differences: np.ndarray, resamples: int, seed: int | list[int]) -> float:
     """Two-sided p-value of the paired randomisation test: each user's difference changes its sign or not.
 
-    Of c users with the same absolute difference a binomial number keep their sign: drawing
-    that number is drawing the signs.
+    Of c users with the same absolute difference a binomial number keep their sign: where such
+    differences are few, drawing that number is drawing the signs.
 
     Args:
         differences: float (n,).
@@ -96,18 +101,30 @@ def sign_flip_p(differences: np.ndarray, resamples: int, seed: int | list[int]) 
         p, at least 1 / (resamples + 1).
     """
     differences = np.asarray(differences, dtype=np.float64)
-    values, counts = _values(np.abs(differences[differences != 0]))
-    if not len(values):
+    differences = differences[differences != 0]
+    values, counts = _values(np.abs(differences))
+    n = len(differences)
+    if not n:
         return 1.0
-    observed = abs(differences.sum())
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    step = max(1, _CHUNK // len(values))
-    as_large = 0
-    for done in range(0, resamples, step):
-        kept = rng.binomial(counts, 0.5, size=(min(step, resamples - done), len(values)))
-        sums = (2 * kept - counts) @ values
-        as_large += int((np.abs(sums) >= observed * (1 - _TIE)).sum())
+    sums = np.empty(resamples)
+    if len(values) * _COST_OF_COUNT < n:
+        for part in _parts(resamples, len(values)):
+            kept = rng.binomial(counts, 0.5, size=(part.stop - part.start, len(values)))
+            sums[part] = (2 * kept - counts) @ values
+    else:
+        for part in _parts(resamples, n):
+            size = part.stop - part.start, (n + 7) // 8
+            signs = np.unpackbits(rng.integers(256, size=size, dtype=np.uint8), axis=1, count=n)
+            sums[part] = 2.0 * (signs @ differences) - differences.sum()
+    as_large = int((np.abs(sums) >= abs(differences.sum()) * (1 - _TIE)).sum())
     return (as_large + 1) / (resamples + 1)
+
+
+def _parts(total: int, width: int) -> list[slice]:
+    """Slices of *total* rows whose draws, *width* each, fit into memory."""
+    step = max(1, _CHUNK // width)
+    return [slice(begin, min(begin + step, total)) for begin in range(0, total, step)]
 
 
 def seeds_p(first: np.ndarray, second: np.ndarray) -> float | None:
