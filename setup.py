@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["recbole_disent", "recbole_disent.*"]) + list(DATA_PACKAGES),
     package_dir={"recbole_disent": "recbole_disent", **DATA_PACKAGES},
-    package_data={name: ["*.yaml", "*/*.yaml"] for name in DATA_PACKAGES},
+    package_data={name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
     install_requires=REQUIRES,
     extras_require={
         "test": ["pytest>=7"],

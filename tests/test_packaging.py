@@ -34,10 +34,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.packaging
-def test_wheel_holds_the_yaml_files_and_nothing_beside_the_package(wheel):
+def test_wheel_holds_the_properties_and_nothing_beside_the_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for part in ("properties", "dataset_configs"):
-        for file in (ROOT / part).rglob("*.yaml"):
+        for file in (ROOT / part).rglob("*.*"):
             assert f"recbole_disent/{file.relative_to(ROOT)}" in names
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"recbole_disent"}
