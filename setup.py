@@ -46,6 +46,9 @@ setup(
     package_data={name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
     install_requires=REQUIRES,
     extras_require={
+        # 0.3.0 is what RecBole's HyperTuning is tested with.
+        "tune": ["hyperopt>=0.2.7"],
+        "plots": ["matplotlib>=3.6"],
         "test": ["pytest>=7"],
         "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
     },

@@ -51,6 +51,38 @@ def prepare() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
 
 
+class _NumpyOfTuning:
+    """numpy for RecBole's ``hyper_tuning``, with the generator that hyperopt has needed since 0.2.6.
+
+    hyperopt calls ``rng.integers``, which the ``RandomState`` that RecBole gives it lacks.
+    """
+
+    class random:
+        RandomState = staticmethod(np.random.default_rng)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def prepare_tuning() -> None:
+    """Make RecBole's ``HyperTuning`` run with today's hyperopt. Idempotent.
+
+    Its params files are read by :mod:`recbole_disent.search_space`: RecBole's reader evaluates
+    their text as code and knows no comments.
+    """
+    from recbole.trainer import hyper_tuning
+
+    hyper_tuning.np = _NumpyOfTuning()
+    hyper_tuning.HyperTuning._build_space_from_file = staticmethod(_hyperopt_space)
+
+
+def _hyperopt_space(file: str) -> dict[str, Any]:
+    from recbole_disent.search_space import read_space
+    from recbole_disent.tuning.proposals import hyperopt_space
+
+    return hyperopt_space(read_space(file))
+
+
 def release_memory() -> None:
     """Give freed memory back to the system (glibc; nothing elsewhere).
 

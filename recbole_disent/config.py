@@ -103,7 +103,7 @@ class Config(RecBoleConfig):
         """Turn text into Python values. RecBole's ``eval`` is replaced by literals only."""
         for key, value in config_dict.items():
             if isinstance(value, str):
-                config_dict[key] = _literal(value)
+                config_dict[key] = literal(value)
         return config_dict
 
     # -- merging -----------------------------------------------------------------------
@@ -193,7 +193,8 @@ _LEAST = {
 }  # fmt: skip
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """Return the value that a text stands for: a literal, or the text itself."""
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"

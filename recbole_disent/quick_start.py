@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
 from time import perf_counter
@@ -11,13 +12,15 @@ from typing import Any
 
 from recbole.utils import init_logger, init_seed
 
-from recbole_disent import checkpoint, registry, result
+from recbole_disent import checkpoint, compat, registry, result
 from recbole_disent.config import Config
 from recbole_disent.data.preparation import create_dataset, data_hash, prepare
 from recbole_disent.errors import UserError, as_user_error
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.trainer import check_belongs, make_trainer, plain_config
+
+compat.prepare_tuning()
 
 
 @dataclass
@@ -87,6 +90,7 @@ def run(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
     cmd_args: list[str] | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
@@ -94,6 +98,7 @@ def run(
         model, dataset, config_file_list, config_dict, cmd_args: see :class:`Config`.
         saved: whether checkpoint and result file are written. Without a checkpoint the last
             epoch is tested, as in RecBole.
+        on_epoch: called after each validation with the epoch, from 0, and its score.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -116,7 +121,9 @@ def run(
     logger.info(net)
     trainer = build_trainer(data, net)
     train, valid, test = data.loaders
-    score, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
+    score, best = trainer.fit(
+        train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
+    )
     tested = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
     logger.info(f"best valid: {best}")
     logger.info(f"test result: {tested}")
@@ -174,7 +181,9 @@ def objective_function(
     saved: bool = True,
 ) -> dict[str, Any]:
     """One trial of RecBole's ``HyperTuning``: the keys that it reads, for any model."""
-    report = run(config_file_list=config_file_list, config_dict=config_dict, saved=saved)
+    # hyperopt makes lists to tuples.
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in (config_dict or {}).items()}
+    report = run(config_file_list=config_file_list, config_dict=plain, saved=saved)
     wanted = ("model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {key: report[key] for key in wanted}
 
