@@ -171,7 +171,8 @@ def test_a_killed_search_goes_on(keys, space_file, tmp_path):
     """SIGKILL at any moment: what was finished is kept, the rest is made once."""
     keys.pop("epochs")
     words = ["tune", "--model=DisentS2S", "--dataset=hostile", f"--params_file={space_file(SPACE)}",
-             "--max_evals=6", "--output=out", *(f"--{k}={v}" for k, v in keys.items()), "--epochs=3"]  # fmt: skip
+             "--max_evals=6", "--output=out", "--epochs=3",
+             *(f"--{key}={value}" for key, value in keys.items())]  # fmt: skip
     script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     times = {}
