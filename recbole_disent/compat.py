@@ -7,6 +7,7 @@ RecBole, numpy or ray shows up as a failing test and not as a wrong result.
 from __future__ import annotations
 
 import ctypes
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,22 @@ def _hyperopt_space(file: str) -> dict[str, Any]:
     from recbole_disent.tuning.proposals import hyperopt_space
 
     return hyperopt_space(read_space(file))
+
+
+class _Silent:
+    """A tensorboard writer that writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **options: None
+
+
+def silence(config: Any) -> None:
+    """Keep a process that is not the first from writing: RecBole's logs, tensorboard, wandb, bars."""
+    from recbole.trainer import trainer
+
+    trainer.get_tensorboard = lambda logger: _Silent()
+    logging.getLogger().setLevel(logging.ERROR)
+    config["log_wandb"] = config["show_progress"] = False
 
 
 def release_memory() -> None:

@@ -10,7 +10,7 @@ from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST
-from recbole_disent.model.disents2s import DisentS2S
+from recbole_disent.model.disents2s import DisentS2S, Pairs
 from tests import reference
 
 SEQUENCES = [[3, 1, 4, 1, 5, 9], [2, 6], [5, 3, 5], [8, 9, 7, 9]]
@@ -182,7 +182,8 @@ def test_sampling_pairs_keeps_the_expected_share(make_config):
     """The mean over many draws of S of P pairs, scaled by P / S, has the size of the full sum."""
     model = build(make_config, seq2seq_lambda=1.0, seq2seq_samples=4)
     past, future = torch.randn(12, 3, 6).double() * 0.01, torch.randn(12, 3, 6).double() * 0.01
-    value = model._latent_loss(past, future, None).item()
+    none = torch.zeros(0, dtype=torch.long)
+    value = model._latent_loss(Pairs(past, future, none, torch.arange(12), none, none), 12).item()
     # Almost equal scores: each of the 3 values of a pair is ln(4 pairs x 3 intentions).
     assert value == pytest.approx(3 * np.log(12), rel=1e-2)
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Column of one process's share of a batch: the number of each row in the global batch.
+ROW_IN_BATCH = "row_in_batch"
+
 
 @dataclass
 class WindowBatch:
@@ -19,16 +22,20 @@ class WindowBatch:
             longest window.
         lengths: per group int64 (B_g,), n >= 2.
         users: per group int64 (B_g,), internal user id.
+        pairs: int64 (P,) or None; where the batch is one process's share of a global batch, the
+            number of each pair in it. Such a share may be empty.
     """
 
     items: list[Tensor]
     lengths: list[Tensor]
     users: list[Tensor]
+    pairs: Tensor | None = None
 
     def to(self, device: torch.device) -> WindowBatch:
         """Return the batch on *device*."""
         parts = (self.items, self.lengths, self.users)
-        return WindowBatch(*([t.to(device, non_blocking=True) for t in part] for part in parts))
+        items, lengths, users = ([t.to(device, non_blocking=True) for t in part] for part in parts)
+        return WindowBatch(items, lengths, users, None if self.pairs is None else self.pairs.to(device))
 
     @property
     def n_pairs(self) -> int:

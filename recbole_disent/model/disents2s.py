@@ -10,7 +10,8 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_disent.data.batch import WindowBatch
+from recbole_disent import distributed
+from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder
@@ -27,6 +28,8 @@ class Pairs:
         users: int64 (P,).
         items, owner: int64 (F,), items of the futures and the pair of each; empty unless a
             variant reconstructs them.
+        number: int64 (P,) or None; where the pairs are one process's share of a global batch,
+            the number of each in it.
     """
 
     past: Tensor
@@ -35,6 +38,7 @@ class Pairs:
     users: Tensor
     items: Tensor
     owner: Tensor
+    number: Tensor | None = None
 
 
 def _corrects_popularity(config: Any) -> bool:
@@ -51,6 +55,9 @@ class DisentS2S(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    # Of several processes each returns its part of the sum that is the loss of the global batch
+    # (recbole_disent/distributed.py).
+    shares_batch = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -148,13 +155,16 @@ class DisentS2S(SequentialRecommender):
         owner, place = ((rank >= 0) & (rank < (self.future_cut or 0))).nonzero(as_tuple=True)
         items = reversed_future[owner, place]
         users = batch[self.USER_ID]
-        return Pairs(past, future, batch[self.POS_ITEM_ID], users, items, owner)
+        number = batch[ROW_IN_BATCH] if distributed.active() else None
+        return Pairs(past, future, batch[self.POS_ITEM_ID], users, items, owner, number)
 
     def pairs_of_windows(self, batch: WindowBatch) -> Pairs:
         """Encode all pairs of each window: one pass over it and one over its reverse."""
         groups = [
             self._pairs_of_group(*part) for part in zip(batch.items, batch.lengths, batch.users, strict=True)
         ]
+        if not groups:
+            return self._no_pairs(batch.pairs)
         first = 0
         for group in groups:
             group.owner += first
@@ -167,7 +177,15 @@ class DisentS2S(SequentialRecommender):
             torch.cat([group.users for group in groups]),
             torch.cat([group.items for group in groups]),
             torch.cat([group.owner for group in groups]),
+            batch.pairs,
         )
+
+    def _no_pairs(self, number: Tensor | None) -> Pairs:
+        """The share of a process that got no window: empty, and yet with a gradient."""
+        weight = self.encoder.item_embedding.weight
+        past = distributed.attached(weight.new_zeros(0, self.n_intentions, weight.shape[1]), weight)
+        none = torch.zeros(0, dtype=torch.long, device=weight.device)
+        return Pairs(past, past if self.latent else None, none, none, none, none, number)
 
     def _pairs_of_group(self, items: Tensor, lengths: Tensor, users: Tensor) -> Pairs:
         width = items.shape[1]
@@ -202,21 +220,25 @@ class DisentS2S(SequentialRecommender):
             pairs = self.pairs_of_windows(interaction)
         else:
             pairs = self.pairs_one_by_one(interaction)
-        targets = self.encoder.item_embedding(pairs.targets)
-        groups = pairs.users if self.mask_same_user else None
+        # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
+        blocks = distributed.Blocks(len(pairs.targets), pairs.targets.device)
+        place = blocks.place()
+        targets = blocks.gather(self.encoder.item_embedding(pairs.targets))
+        groups = blocks.gather(pairs.users) if self.mask_same_user else None
         weight = self._future_weight()
-        share = self.log_share[pairs.targets] if self.corrects_popularity else None
-        item_loss = losses.seq2item(pairs.past, targets, groups, share, self.score_limit).mean()
+        share = self.log_share[blocks.gather(pairs.targets)] if self.corrects_popularity else None
+        values = losses.seq2item(pairs.past, targets, groups, share, self.score_limit, place)
+        item_loss = values.sum() / blocks.total
         if self.future_cut is not None:
             items = self.encoder.item_embedding(pairs.items)
             shares = None if share is None else (share, self.log_share[pairs.items])
             rest = losses.future_items(
-                pairs.past, targets, items, pairs.owner, groups, shares, self.score_limit
+                pairs.past, targets, items, pairs.owner, groups, shares, self.score_limit, place
             ).sum()
-            return item_loss, weight * rest / len(targets)
+            return item_loss, weight * rest / blocks.total
         if pairs.future is None:
             return (item_loss,)
-        return item_loss, weight * self._latent_loss(pairs.past, pairs.future, groups)
+        return item_loss, weight * self._latent_loss(pairs, blocks.total)
 
     def _future_weight(self) -> float:
         """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""
@@ -225,14 +247,21 @@ class DisentS2S(SequentialRecommender):
         self.steps += 1
         return self.seq2seq_weight * min(1.0, int(self.steps) / self.warmup)
 
-    def _latent_loss(self, past: Tensor, future: Tensor, groups: Tensor | None) -> Tensor:
-        if len(past) > self.seq2seq_samples:
-            chosen = torch.randperm(len(past), device=past.device)[: self.seq2seq_samples]
-            past, future = past[chosen], future[chosen]
-            groups = None if groups is None else groups[chosen]
-        values = losses.seq2seq(past, future, groups, self.score_limit)
-        trusted = losses.confident(values, self.trusted_share)
-        return (values * trusted).sum() / len(past)
+    def _latent_loss(self, pairs: Pairs, total: int) -> Tensor:
+        """Sum of the trusted samples over their number; *total* pairs are in the global batch."""
+        past, future, users = pairs.past, pairs.future, pairs.users
+        assert future is not None
+        if total > self.seq2seq_samples:
+            chosen = torch.randperm(total, device=past.device)[: self.seq2seq_samples]
+            chosen = distributed.from_first(chosen)
+            if pairs.number is not None:  # those of the global batch that are here
+                chosen = torch.isin(pairs.number, chosen).nonzero()[:, 0]
+            past, future, users = past[chosen], future[chosen], users[chosen]
+        blocks = distributed.Blocks(len(past), past.device)
+        groups = blocks.gather(users) if self.mask_same_user else None
+        values = losses.seq2seq(past, blocks.gather(future), groups, self.score_limit, blocks.place())
+        trusted = losses.confident(values, self.trusted_share, blocks.gather(values.detach()))
+        return (values * trusted).sum() / blocks.total
 
     def score_items(self, phi: Tensor, items: Tensor) -> Tensor:
         """max over k of h . phi^(k) / sqrt(D).

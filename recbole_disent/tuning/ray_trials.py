@@ -76,8 +76,8 @@ def _run(study: Study, trials: list[dict[str, Any]], options: dict[str, Any], ba
         scheduler=scheduler,
         resources_per_trial={"cpu": options["cpus_per_trial"], "gpu": options["gpus_per_trial"]},
         callbacks=[_recorder(study, bigger)],
-        storage_path=os.path.abspath(os.path.join(study.folder, "ray")),
         name="search",
+        storage_path=os.path.abspath(os.path.join(study.folder, "ray")),
         verbose=0,
         raise_on_failed_trial=False,
         # A worker lost with its machine is no verdict on the values.
@@ -161,12 +161,13 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     try:
+        import pyarrow  # noqa: F401  (Ray's storage; ray itself does not ask for it)
         import ray
         import ray.tune
     except ImportError as error:
         raise UserError(
-            f"tool 'ray' needs the package {error.name}, which has no build for every Python (README, "
-            "'Without ray'): pip install 'ray[tune]==2.6.3', or search with --tool=random or hyperopt"
+            f"tool 'ray' needs the package {error.name}: pip install 'recbole_disent[tune]' on Python 3.10 "
+            "or 3.11 (README, 'Without ray'), or search with --tool=random or hyperopt"
         ) from error
     return ray
 
