@@ -46,8 +46,9 @@ setup(
     package_data={name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
     install_requires=REQUIRES,
     extras_require={
-        # hyperopt 0.3.0 is tested; Ray Tune stores its trials by pyarrow, which ray does not ask for.
-        "tune": ["hyperopt>=0.2.7", "pyarrow>=14; python_version < '3.12'"],
+        # hyperopt 0.3.0 is tested. Ray Tune stores its trials by pyarrow, which ray does not ask for,
+        # and whose later releases want numpy 2, which ray 2.6 does not run with.
+        "tune": ["hyperopt>=0.2.7", "pyarrow>=14,<20; python_version < '3.12'"],
         "plots": ["matplotlib>=3.6"],
         "test": ["pytest>=7"],
         "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],

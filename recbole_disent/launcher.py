@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import pickle
 import re
 import signal
 import socket
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,36 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def in_processes(n: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Return what a function returns in each of n processes that are one group, on the CPU.
+
+    Args:
+        n: processes of this machine; 1: this one.
+        function: importable by its name; so are the values that it takes and returns.
+        args: of the function.
+    """
+    if n == 1:
+        return [function(*args)]
+    from torch import multiprocessing
+
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
+        multiprocessing.spawn(_member, (n, port, folder, function, args), nprocs=n)
+        return [pickle.loads(Path(folder, str(r)).read_bytes()) for r in range(n)]
+
+
+def _member(rank: int, n: int, port: int, folder: str, function: Any, args: tuple[Any, ...]) -> None:
+    import torch
+
+    from recbole_disent import distributed
+
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
+                      MASTER_ADDR="localhost", MASTER_PORT=str(port))  # fmt: skip
+    with distributed.joined(torch.device("cpu"), 120):
+        Path(folder, str(rank)).write_bytes(pickle.dumps(function(*args)))
 
 
 def _die_with(parent: int) -> None:

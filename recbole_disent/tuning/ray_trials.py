@@ -166,8 +166,8 @@ def _ray() -> Any:
         import ray.tune
     except ImportError as error:
         raise UserError(
-            f"tool 'ray' needs the package {error.name}: pip install 'recbole_disent[tune]' on Python 3.10 "
-            "or 3.11 (README, 'Without ray'), or search with --tool=random or hyperopt"
+            f"tool 'ray' needs the package {error.name or 'pyarrow'}: pip install 'recbole_disent[tune]' on "
+            "Python 3.10 or 3.11 (README, 'Without ray'), or search with --tool=random or hyperopt"
         ) from error
     return ray
 
