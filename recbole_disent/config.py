@@ -149,7 +149,8 @@ class Config(RecBoleConfig):
         )
         _load_time(final)
         _fit_cut_offs(final, self.external_config_dict)
-        final["gpu_id"] = distributed.own_gpu(final["gpu_id"])
+        if final["use_gpu"]:
+            final["gpu_id"] = distributed.own_gpu(final["gpu_id"])
         given = self.external_config_dict
         bpr = "loss_type" in given and final["loss_type"] != "CE"
         if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:

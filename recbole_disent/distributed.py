@@ -44,8 +44,8 @@ from torch import Tensor
 from recbole_disent.errors import UserError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# Most parts a tuple of losses may have; the first number of a message is their count.
-_PARTS = 15
+# Numbers of a message about losses: four of its head, and most parts that a tuple of losses may have.
+_HEAD, _PARTS = 4, 12
 # Gloo group for numbers and objects where the gradients go by nccl.
 _control: Any = None
 
@@ -296,21 +296,22 @@ def loss_of_all(
         parts = found if isinstance(found, tuple) else (found,)
         if len(parts) > _PARTS:
             raise UserError(f"nproc: the model has {len(parts)} losses, expected at most {_PARTS}")
-        # Process 0 always has a share: it tells the others how many losses there are.
-        numbers = torch.zeros(_PARTS + 3, dtype=torch.float64)
-        numbers[0] = rows
-        if rank() == 0:
-            numbers[1], numbers[2] = len(parts), isinstance(found, tuple)
+        # A process without a share learns from the others how many losses there are.
+        numbers = torch.zeros(_HEAD + _PARTS, dtype=torch.float64)
+        numbers[:_HEAD] = torch.tensor(
+            [rows, bool(rows), len(parts), isinstance(found, tuple) and bool(rows)]
+        )
         for i, part in enumerate(parts):
-            numbers[3 + i] = part.item() * rows
+            numbers[_HEAD + i] = part.item() * rows
         numbers = numbers.to(parameters[0].device)
         dist.all_reduce(numbers)
-        weight = rows if whole else rows / float(numbers[0])
-        values = numbers[3 : 3 + int(numbers[1])] / (1.0 if whole else numbers[0])
-        own = sum(parts) * weight if parts else None
-        values = values.to(parameters[0].dtype)
+        all_rows, sharers, all_parts, tuples = numbers[:_HEAD].tolist()
+        all_rows = 1.0 if whole else all_rows
+        count = round(all_parts / max(1.0, sharers)) or 1
+        values = (numbers[_HEAD : _HEAD + count] / all_rows).to(parameters[0].dtype)
+        own = sum(parts) * (rows / all_rows) if parts else None
         first = _Summed.apply(values[0], [own], *parameters)
-        return (first, *values[1:]) if numbers[2] else first
+        return (first, *values[1:]) if tuples else first
 
     return calculate
 

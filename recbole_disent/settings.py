@@ -142,6 +142,12 @@ def of_model(name: str) -> dict[str, Setting]:
     return read_settings(path) if path.is_file() else {}
 
 
+@cache
+def of_tuning() -> dict[str, Setting]:
+    """Return the settings of ``properties/tune.yaml``: the options of a search."""
+    return read_settings(folder("properties") / "tune.yaml")
+
+
 def defaults(settings: dict[str, Setting]) -> dict[str, Any]:
     """Return key -> default value."""
     return {key: setting.default for key, setting in settings.items()}
@@ -157,5 +163,6 @@ def markdown(settings: dict[str, Setting]) -> str:
 
 
 if __name__ == "__main__":  # the tables of README
-    for title, table in (("every model", overall()), ("DisentS2S", of_model("DisentS2S"))):
+    tables = {"every model": overall(), "DisentS2S": of_model("DisentS2S"), "tune": of_tuning()}
+    for title, table in tables.items():
         print(f"<!-- keys: {title} -->\n{markdown(table)}\n<!-- end -->\n")

@@ -10,7 +10,11 @@ import pytest
 from recbole_disent import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLES = {"every model": settings.overall, "DisentS2S": lambda: settings.of_model("DisentS2S")}
+TABLES = {
+    "every model": settings.overall,
+    "DisentS2S": lambda: settings.of_model("DisentS2S"),
+    "tune": settings.of_tuning,
+}
 
 
 @pytest.mark.parametrize("title", TABLES)

@@ -26,7 +26,7 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an unknown option or a wrong value.
     """
-    known = settings.read_settings(settings.folder("properties") / "tune.yaml")
+    known = settings.of_tuning()
     for key in given:
         if key not in known:
             raise UserError(f"tune: the option '{key}' is not known{nearest(key, set(known))}")
