@@ -52,6 +52,9 @@ setup(
     extras_require={
         # Text encoders as item content; 3 is the first that is trained as a plain module.
         "content": ["sentence-transformers>=3"],
+        # hyperopt 0.3.0 is tested. Ray Tune stores its trials by pyarrow, which ray does not ask for,
+        # and whose later releases want numpy 2, which ray 2.6 does not run with.
+        "tune": ["hyperopt>=0.2.7", "pyarrow>=14,<20; python_version < '3.12'"],
         "test": ["pytest>=7"],
         "plots": ["matplotlib>=3.7"],
         "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.7"],

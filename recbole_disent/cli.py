@@ -13,15 +13,29 @@ recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] 
 Any configuration key of RecBole, of this package or of the model is a KEY; README lists them.
 """
 
+_TUNE_USAGE = """\
+recbole-disent tune --model=NAME --dataset=NAME [--params_file=FILE] [--tool=random|hyperopt|ray]
+       [--algo=exhaustive|random|bayes] [--max_evals=N] [--output=FOLDER] [--config_files="a.yaml b.yaml"]
+       [--KEY=VALUE ...]
+
+README, "Tuning", has the other options; the same command goes on with a search that was stopped.
+"""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recbole-disent", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", usage=_USAGE, allow_abbrev=False, help="train and test a model")
-    run.add_argument("--model", "-m", help="name of the model; a config file may give it")
-    run.add_argument("--dataset", "-d", help="name of the data set; a config file may give it")
-    run.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    _model_arguments(run)
     run.set_defaults(do=_run)
+
+    tune = commands.add_parser(
+        "tune", usage=_TUNE_USAGE, allow_abbrev=False, help="search for hyper-parameters"
+    )
+    _model_arguments(tune)
+    for option in _TUNE_OPTIONS:
+        tune.add_argument(f"--{option}", default=argparse.SUPPRESS)
+    tune.set_defaults(do=_tune)
 
     compare = commands.add_parser(
         "compare",
@@ -55,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", "-m", help="name of the model; a config file may give it")
+    parser.add_argument("--dataset", "-d", help="name of the data set; a config file may give it")
+    parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+
+
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", "--dataset", help="names, separated by commas")
     parser.add_argument("--seeds", help="numbers, separated by commas")
@@ -74,6 +94,9 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only list the runs")
 
 
+# Of properties/tune.yaml, which has their meaning, values and defaults.
+_TUNE_OPTIONS = ("params_file", "tool", "algo", "max_evals", "output", "ray_address",
+                 "cpus_per_trial", "gpus_per_trial", "grace_epochs", "reduction_factor")  # fmt: skip
 _LISTS = ("models", "datasets", "protocols", "metrics")
 _VALUES = ("data_path", "out", "trials", "search_epochs", "parallel", "threads", "time_limit",
            "keep_checkpoints", "reference")  # fmt: skip
@@ -105,6 +128,15 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.quick_start import run
 
     run(known.model, known.dataset, known.config_files.split(), cmd_args=rest)
+    return 0
+
+
+def _tune(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.config import literal
+    from recbole_disent.tuning.command import tune
+
+    given = {name: literal(getattr(known, name)) for name in _TUNE_OPTIONS if hasattr(known, name)}
+    tune(known.model, known.dataset, known.config_files.split(), cmd_args=rest, **given)
     return 0
 
 

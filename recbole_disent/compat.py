@@ -7,6 +7,7 @@ RecBole, numpy or ray shows up as a failing test and not as a wrong result.
 from __future__ import annotations
 
 import ctypes
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,54 @@ def prepare() -> None:
     # RecBole's column-wise fillna(inplace=True) (pandas 3 is excluded for it) and its
     # torch.cuda.amp.GradScaler: nothing a user could do about them, printed on every run.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+
+
+class _NumpyOfTuning:
+    """numpy for RecBole's ``hyper_tuning``, with the generator that hyperopt has needed since 0.2.6.
+
+    hyperopt calls ``rng.integers``, which the ``RandomState`` that RecBole gives it lacks.
+    """
+
+    class random:
+        RandomState = staticmethod(np.random.default_rng)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def prepare_tuning() -> None:
+    """Make RecBole's ``HyperTuning`` run with today's hyperopt. Idempotent.
+
+    Its params files are read by :mod:`recbole_disent.search_space`: RecBole's reader evaluates
+    their text as code and knows no comments.
+    """
+    from recbole.trainer import hyper_tuning
+
+    hyper_tuning.np = _NumpyOfTuning()
+    hyper_tuning.HyperTuning._build_space_from_file = staticmethod(_hyperopt_space)
+
+
+def _hyperopt_space(file: str) -> dict[str, Any]:
+    from recbole_disent.search_space import read_space
+    from recbole_disent.tuning.proposals import hyperopt_space
+
+    return hyperopt_space(read_space(file))
+
+
+class _Silent:
+    """A tensorboard writer that writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **options: None
+
+
+def silence(config: Any) -> None:
+    """Keep a process that is not the first from writing: RecBole's logs, tensorboard, wandb, bars."""
+    from recbole.trainer import trainer
+
+    trainer.get_tensorboard = lambda logger: _Silent()
+    logging.getLogger().setLevel(logging.ERROR)
+    config["log_wandb"] = config["show_progress"] = False
 
 
 def release_memory() -> None:

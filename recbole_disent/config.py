@@ -12,19 +12,17 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_disent import compat, known_keys, registry, settings
+from recbole_disent import compat, distributed, known_keys, registry, settings
 from recbole_disent.errors import UserError, as_user_error, nearest
 
 # RecBole keys that are refused, and why.
 _PICKLES = "it stores Python pickles; leave it out: data are prepared in seconds"
-_ONE_PROCESS = "a run is one process; leave it out"
+_PLACES = "processes get their places from the launcher; say nproc"
 _REFUSED = {
     **dict.fromkeys(
         ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _PICKLES
     ),
-    **dict.fromkeys(
-        ("nproc", "world_size", "local_rank", "ip", "port", "offset", "group_offset"), _ONE_PROCESS
-    ),
+    **dict.fromkeys(("local_rank", "offset"), _PLACES),
 }
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9][0-9]*")
@@ -99,7 +97,7 @@ class Config(RecBoleConfig):
         """Turn text into Python values. RecBole's ``eval`` is replaced by literals only."""
         for key, value in config_dict.items():
             if isinstance(value, str):
-                config_dict[key] = _literal(value)
+                config_dict[key] = literal(value)
         return config_dict
 
     # -- merging -----------------------------------------------------------------------
@@ -147,6 +145,8 @@ class Config(RecBoleConfig):
         )
         _load_time(final)
         _fit_cut_offs(final, self.external_config_dict)
+        if final["use_gpu"]:
+            final["gpu_id"] = distributed.own_gpu(final["gpu_id"])
         given = self.external_config_dict
         bpr = "loss_type" in given and final["loss_type"] != "CE"
         if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:
@@ -203,10 +203,11 @@ def key_values(words: list[str]) -> dict[str, Any]:
         if found.get(key, value) != value:
             raise UserError(f"command line: --{key} is given twice, as {found[key]} and {value}")
         found[key] = value
-    return {key: _literal(value) for key, value in found.items()}
+    return {key: literal(value) for key, value in found.items()}
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """Return the value that a text stands for: a literal, or the text itself."""
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
 from time import perf_counter
@@ -11,14 +12,16 @@ from typing import Any
 
 from recbole.utils import init_logger, init_seed
 
-from recbole_disent import checkpoint, registry, result
+from recbole_disent import checkpoint, compat, distributed, launcher, registry, result
 from recbole_disent.config import Config
-from recbole_disent.data.preparation import create_dataset, data_hash, prepare
+from recbole_disent.data.preparation import data_hash, load_parts, prepare
 from recbole_disent.errors import UserError, as_user_error
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.evaluation.per_user import check_one_each, write_per_user
 from recbole_disent.trainer import check_belongs, make_trainer, plain_config
+
+compat.prepare_tuning()
 
 
 @dataclass
@@ -50,12 +53,13 @@ def prepare_data(config: Config) -> Prepared:
     name = config["model"]
     spec = registry.MODELS.get(name)
     with as_user_error(f"dataset '{config['dataset']}'"):
-        dataset = create_dataset(config)
+        dataset, parts = load_parts(config)
         loaders = prepare(
             config,
             dataset,
             trim=spec is not None or name in registry.TRIMMABLE,
             train_loader=registry.load(spec.train_loader) if spec else None,
+            parts=parts,
         )
     parts = [loader._dataset for loader in loaders]
     return Prepared(config, dataset, loaders, data_hash(parts), perf_counter() - start)
@@ -67,7 +71,7 @@ def build_model(data: Prepared) -> Any:
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with as_user_error(f"model '{config['model']}'"):
         model = config.model_class(config, data.loaders[0]._dataset)
-    return model.to(config["device"])
+    return distributed.prepared(model.to(config["device"]))
 
 
 def build_trainer(data: Prepared, model: Any) -> Any:
@@ -88,6 +92,7 @@ def run(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
     cmd_args: list[str] | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
@@ -95,6 +100,7 @@ def run(
         model, dataset, config_file_list, config_dict, cmd_args: see :class:`Config`.
         saved: whether checkpoint and result file are written. Without a checkpoint the last
             epoch is tested, as in RecBole.
+        on_epoch: called after each validation with the epoch, from 0, and its score.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -104,11 +110,27 @@ def run(
     """
     register_metrics()
     config = Config(model, dataset, config_file_list, config_dict, cmd_args)
+    if launcher.wanted(config):
+        if on_epoch is not None:
+            raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
+        call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,
+                "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args}  # fmt: skip
+        return launcher.launch(config, call)
+    with distributed.joined(config["device"], config["process_timeout"]):
+        return _run(config, saved, on_epoch)
+
+
+def _run(config: Config, saved: bool, on_epoch: Callable[[int, float], None] | None) -> dict[str, Any]:
+    """Run in this process, which may be one of several."""
+    first = distributed.rank() == 0
     init_seed(config["seed"], config["reproducibility"])
-    with as_user_error("output folders"):
-        for folder in (config["result_dir"], config["checkpoint_dir"]):
-            os.makedirs(folder, exist_ok=True)
-        init_logger(config)
+    if first:
+        with as_user_error("output folders"):
+            for folder in (config["result_dir"], config["checkpoint_dir"]):
+                os.makedirs(folder, exist_ok=True)
+            init_logger(config)
+    else:
+        compat.silence(config)
     logger = getLogger()
     logger.info(config)
     data = prepare_data(config)
@@ -119,7 +141,9 @@ def run(
     logger.info(net)
     trainer = build_trainer(data, net)
     train, valid, test = data.loaders
-    score, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
+    score, best = trainer.fit(
+        train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
+    )
     tested = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
     if config["per_user_file"]:
         write_per_user(config["per_user_file"], trainer.ranking, test)
@@ -129,7 +153,8 @@ def run(
     if saved:
         report["checkpoint"] = trainer.saved_model_file
         report["result_file"] = result.path_for(trainer.saved_model_file, config["result_dir"])
-        result.write(report["result_file"], report)
+        if first:
+            result.write(report["result_file"], report)
         logger.info(f"result file: {report['result_file']}")
     return report
 
@@ -153,6 +178,7 @@ def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tes
             **{k: round(v, 3) for k, v in trainer.seconds.items()},
         },
         "peak_memory_mb": result.peak_memory_mb(),
+        "processes": distributed.world(),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_hash": data.data_hash,
         "candidate_hashes": trainer.ranking.candidate_hashes(),
@@ -179,7 +205,9 @@ def objective_function(
     saved: bool = True,
 ) -> dict[str, Any]:
     """One trial of RecBole's ``HyperTuning``: the keys that it reads, for any model."""
-    report = run(config_file_list=config_file_list, config_dict=config_dict, saved=saved)
+    # hyperopt makes lists to tuples.
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in (config_dict or {}).items()}
+    report = run(config_file_list=config_file_list, config_dict=plain, saved=saved)
     wanted = ("model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {key: report[key] for key in wanted}
 

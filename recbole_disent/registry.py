@@ -44,6 +44,10 @@ MODELS = {
 # (Caser, NextItNet, LightSANs, ...) are not here and keep it.
 TRIMMABLE = frozenset({"SASRec", "GRU4Rec", "NARM", "BERT4Rec", "CORE", "FPMC", "STAMP"})
 
+# RecBole's models whose loss is a mean over something else than rows: over the positions where
+# this field is positive.
+WEIGHED_BY = {"BERT4Rec": "MASK_INDEX"}
+
 
 def load(path: str) -> Any:
     """Import ``module:name``."""

@@ -110,14 +110,18 @@ class QUniform(Distribution):
 
     def sample(self, rng: np.random.Generator) -> float:
         """Draw one value."""
-        return self._value(round(rng.uniform(self.low, self.high) / self.step))
+        return self.nearest(rng.uniform(self.low, self.high))
+
+    def nearest(self, value: float) -> float:
+        """Return the multiple of the step that is nearest to *value*."""
+        return self._multiple(round(value / self.step))
 
     def grid(self) -> list[float]:
         """Return the multiples of the step."""
         first, last = round(self.low / self.step), round(self.high / self.step)
-        return [self._value(n) for n in range(first, last + 1)]
+        return [self._multiple(n) for n in range(first, last + 1)]
 
-    def _value(self, multiple: int) -> float:
+    def _multiple(self, multiple: int) -> float:
         value = multiple * self.step
         # 3 * 0.1 is 0.30000000000000004: a value must not depend on how it was reached.
         return value if self.whole else float(f"{value:.12g}")

@@ -28,6 +28,7 @@ TABLES = {
     "SASRecContent": "model/SASRecContent.yaml",
     "content": "content.yaml",
     "a plan": "leaderboard.yaml",
+    "tune": "tune.yaml",
 }
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
 
@@ -166,6 +167,12 @@ def of_model(name: str) -> dict[str, Setting]:
 def of_file(name: str) -> dict[str, Setting]:
     """Return the settings of one file of ``properties``, such as ``model/DisentS2S.yaml``."""
     return read_settings(folder("properties") / name)
+
+
+@cache
+def of_tuning() -> dict[str, Setting]:
+    """Return the settings of ``properties/tune.yaml``: the options of a search."""
+    return of_file("tune.yaml")
 
 
 def defaults(settings: dict[str, Setting]) -> dict[str, Any]:

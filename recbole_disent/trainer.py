@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.trainer import Trainer
+from recbole.trainer.trainer import TraditionalTrainer
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_disent import checkpoint
+from recbole_disent import checkpoint, distributed
 from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
-from recbole_disent.registry import MODELS
+from recbole_disent.registry import MODELS, WEIGHED_BY
 
 # Keys that may differ between a checkpoint and the run that goes on from it.
 _FREE_KEYS = {
     "epochs", "stopping_step", "resume_file", "result_dir", "checkpoint_dir", "data_path",
     "candidate_dir", "per_user_file", "show_progress", "state", "gpu_id", "worker", "log_wandb",
-    "wandb_project", "device",
+    "wandb_project", "device", "nproc", "world_size", "ip", "port", "group_offset", "process_timeout",
 }  # fmt: skip
 
 
@@ -55,7 +57,8 @@ class SafeTrainer:
         stem = stem.replace(f"{config['model']}-", f"{config['model']}-{config['dataset']}-", 1)
         # RecBole's names have a resolution of one second: two runs must not share one.
         mark = f"{os.getpid()}.{next(_RUNS)}"
-        self.saved_model_file = os.path.join(self.checkpoint_dir, f"{stem}-{mark}.pth")
+        path = os.path.join(self.checkpoint_dir, f"{stem}-{mark}.pth")
+        self.saved_model_file = distributed.object_from_first(lambda: path)
         self.ranking: RankingEvaluator | None = None
         self.data_hash: str | None = None
         self.seconds = {"train": 0.0, "evaluation": 0.0}
@@ -92,12 +95,24 @@ class SafeTrainer:
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
         return super().fit(train_data, valid_data, verbose, saved and not finished, **options)  # type: ignore[misc]
 
-    def _train_epoch(self, *args: Any, **options: Any) -> Any:
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **options: Any) -> Any:
         start = perf_counter()
-        result = super()._train_epoch(*args, **options)  # type: ignore[misc]
+        if distributed.active():
+            seed = distributed.seed_of_epoch(self.config["seed"], epoch_idx)
+            if seed is not None:
+                torch.manual_seed(seed)
+            options["loss_func"] = distributed.loss_of_all(
+                self.model, self.model.calculate_loss, self._rows_of
+            )
+        result = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
         self.seconds["train"] += perf_counter() - start
         self.epochs_run += 1
         return result
+
+    def _rows_of(self, batch: Any) -> float:
+        """What a share of a batch weighs in a model's mean over it."""
+        field = WEIGHED_BY.get(self.config["model"])
+        return len(batch) if field is None else float((batch[field] > 0).sum())
 
     def _check_nan(self, loss: Any) -> None:
         if torch.isnan(loss):
@@ -119,7 +134,7 @@ class SafeTrainer:
             return None
         if load_best_model:
             path = model_file or self.saved_model_file
-            checkpoint.load_into(self.model, checkpoint.load(path, self.device), self.device)
+            checkpoint.load_into(self.model, self._load(path), self.device)
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
         if isinstance(eval_data, HeldOutLoader) and self.ranking is not None:
@@ -136,6 +151,9 @@ class SafeTrainer:
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         self.best_epoch = epoch
+        if distributed.rank() > 0:
+            distributed.barrier()
+            return
         checkpoint.save(
             path,
             {
@@ -160,8 +178,13 @@ class SafeTrainer:
                 "random": self._get_random_state(),
             },
         )
+        distributed.barrier()  # nobody reads it before it is complete
         if verbose:
             self.logger.info(f"Saving current: {path}")
+
+    def _load(self, path: str) -> dict[str, Any]:
+        """Read a checkpoint, in process 0, for all."""
+        return distributed.object_from_first(lambda: checkpoint.load(path, self.device))
 
     # RecBole sets best_valid_result only after it has saved the checkpoint.
     _last_valid_result: dict[str, float] | None = None
@@ -177,7 +200,7 @@ class SafeTrainer:
         Raises:
             UserError: the file is no checkpoint, or of another model or data set.
         """
-        state = checkpoint.load(str(resume_file), self.device)
+        state = self._load(str(resume_file))
         check_belongs(state, str(resume_file), self.config["model"], self.data_hash)
         ours, theirs = plain_config(self.config), state["config"]
         for key in sorted({*ours, *theirs} - _FREE_KEYS):
@@ -219,9 +242,10 @@ class SafeTrainer:
         random.setstate(state["python"])
         kind, keys, position, has_gauss, gauss = state["numpy"]
         np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
-        torch.set_rng_state(state["torch"].cpu())
+        if distributed.rank() == 0:  # the others start each epoch from a seed
+            torch.set_rng_state(state["torch"].cpu())
         self._train_data.generator.set_state(state["loader"].cpu())
-        if "cuda" in state and self.device.type == "cuda":
+        if "cuda" in state and self.device.type == "cuda" and distributed.rank() == 0:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
 
 
@@ -249,4 +273,9 @@ def check_belongs(state: dict[str, Any], path: str, model: str, data_hash: str |
 def make_trainer(config: Any, model: Any) -> Any:
     """Return RecBole's trainer of a model, made safe."""
     base = recbole_trainer(config["MODEL_TYPE"], config["model"])
+    own_way = base._train_epoch is not Trainer._train_epoch or issubclass(base, TraditionalTrainer)
+    if distributed.active() and own_way:
+        raise UserError(
+            f"nproc: {config['model']} is not trained by the gradient of one loss; run it in one process"
+        )
     return type(f"Safe{base.__name__}", (SafeTrainer, base), {})(config, model)

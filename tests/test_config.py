@@ -108,7 +108,6 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--learner=foo"], "learner: got 'foo', expected one of adam"),
         (["--clip_grad_norm=3"], "clip_grad_norm: got 3, expected a dict"),
         (["--benchmark_filename=['a','b']"], "expected three parts"),
-        (["--nproc=2"], "'nproc' is not supported: a run is one process"),
         (["--loss_type=BPR"], "the key 'loss_type' is known neither"),
         (["--eval_args=3"], "eval_args: got 3, expected"),
         (

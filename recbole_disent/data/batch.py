@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Column of one process's share of a batch: the number of each row in the global batch.
+ROW_IN_BATCH = "row_in_batch"
+
 
 @dataclass
 class WindowBatch:
@@ -19,11 +22,14 @@ class WindowBatch:
         lengths: int64 (W,), n >= 2 of each window, ascending; always on the CPU, for shapes
             are made from it.
         users: int64 (W,), internal user id.
+        number: int64 (P,) or None; where the batch is one process's share of a global batch, the
+            number of each pair in it. Such a share may be empty.
     """
 
     items: Tensor
     lengths: Tensor
     users: Tensor
+    number: Tensor | None = None
 
     def to(self, device: torch.device) -> WindowBatch:
         """Return the batch on *device*, but for its lengths."""
@@ -31,6 +37,7 @@ class WindowBatch:
             self.items.to(device, non_blocking=True),
             self.lengths,
             self.users.to(device, non_blocking=True),
+            None if self.number is None else self.number.to(device, non_blocking=True),
         )
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:

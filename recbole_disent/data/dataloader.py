@@ -14,8 +14,9 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_disent import distributed
 from recbole_disent.compat import release_memory
-from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.errors import UserError
 
@@ -120,11 +121,50 @@ class WindowLoader(TrainDataLoader):
 
     def _collate(self, users: Tensor, firsts: Tensor, lasts: Tensor) -> WindowBatch:
         lengths, order = (lasts - firsts + 1).sort()
-        ends = lengths.cumsum(0)
+        users, firsts = users[order], firsts[order]
+        number = None
+        if distributed.active():
+            # Every n-th window of the sorted ones: like lengths for all.
+            ends = (lengths - 1).cumsum(0)
+            mine = slice(distributed.rank(), None, distributed.world())
+            users, firsts, lengths, ends = users[mine], firsts[mine], lengths[mine], ends[mine]
+            owner = torch.repeat_interleave(torch.arange(len(ends)), lengths - 1)
+            # Pairs stand in the global batch window after window: `ends` is behind a window's last.
+            number = torch.arange(len(owner)) + (ends - (lengths - 1).cumsum(0))[owner]
         # Position of the first item of each window, less the number of items before it.
-        shift = torch.repeat_interleave(firsts[order] - (ends - lengths), lengths)
+        shift = torch.repeat_interleave(firsts - (lengths.cumsum(0) - lengths), lengths)
         items = self._dataset.store.items[shift + torch.arange(len(shift))]
-        return WindowBatch(items.long(), lengths, users[order])
+        return WindowBatch(items.long(), lengths, users, number)
+
+
+def shared(loader: TrainDataLoader) -> TrainDataLoader:
+    """Let a loader give this process's share of each batch; alone: all of it.
+
+    Negatives and masks are drawn for the whole batch, as numpy's and Python's generators must
+    stay the same in every process.
+    """
+    if not distributed.active() or isinstance(loader, WindowLoader):
+        return loader
+    whole = loader.collate_fn
+    negatives = getattr(loader, "neg_sample_args", {}).get("distribution", "none")
+    drawn = negatives != "none" or loader.config["transform"] is not None
+
+    def collate(index: Any) -> Interaction:
+        index = np.asarray(index)
+        mine = distributed.share(len(index))
+        if drawn:
+            batch = whole(index)
+            mine = distributed.share(len(batch))
+            batch = batch[mine]
+        elif mine.start < mine.stop:
+            batch = whole(index[mine])
+        else:
+            batch = whole(index[:1])[slice(0, 0)]
+        batch[ROW_IN_BATCH] = torch.arange(mine.start, mine.stop)
+        return batch
+
+    loader.collate_fn = collate
+    return loader
 
 
 def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
@@ -225,8 +265,17 @@ class HeldOutLoader:
         return self.n_queries > 0
 
     def __iter__(self) -> Iterator[Queries]:
+        return (queries for _, queries in self.chunks(0, 1))
+
+    def chunks(self, first: int, every: int) -> Iterator[tuple[int, Queries]]:
+        """Yield the chunks number *first*, *first* + *every*, ... with their numbers."""
         items = self.dataset.inter_feat[self.dataset.iid_field]
-        for begin in range(0, self.n_queries, self.step):
+        # A transform draws from generators that must stay the same in every process (BERT4Rec).
+        drawn = self.config["transform"] is not None
+        for chunk in range(len(self)):
+            if chunk % every != first and not drawn:
+                continue
+            begin = chunk * self.step
             bounds = self._bounds[begin : begin + self.step + 1]
             held = self._order[bounds[0] : bounds[-1]]
             owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
@@ -234,4 +283,6 @@ class HeldOutLoader:
             # Ties are broken by query number, which must not depend on the chunks.
             number = rows if self.dataset.row_is_query else np.arange(begin, begin + len(rows))
             batch = self.transform(self.dataset, self.dataset[rows])
-            yield Queries(number, rows, batch, torch.from_numpy(owner), items[torch.from_numpy(held)])
+            held_items = items[torch.from_numpy(held)]
+            if chunk % every == first:
+                yield chunk, Queries(number, rows, batch, torch.from_numpy(owner), held_items)

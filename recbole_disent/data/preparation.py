@@ -14,8 +14,9 @@ from recbole.utils import EvaluatorType, ModelType
 from recbole_disent.compat import recbole_folder
 from recbole_disent.data.atomic_files import require_dataset
 from recbole_disent.data.candidates import digest
-from recbole_disent.data.dataloader import HeldOutLoader, build_train_loader
+from recbole_disent.data.dataloader import HeldOutLoader, build_train_loader, shared
 from recbole_disent.data.dataset import InteractionDataset, LeanDataset, SequenceDataset
+from recbole_disent.data.sharing import made_once
 from recbole_disent.errors import UserError
 from recbole_disent.settings import load_yaml
 
@@ -73,20 +74,45 @@ def data_hash(parts: list[LeanDataset]) -> str:
     return digest("\n".join(map(str, first.field2id_token[first.iid_field])), *keys)
 
 
-def prepare(config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = None) -> tuple[Any, Any, Any]:
-    """Split a data set and make the loaders.
+def load_parts(config: Any) -> tuple[LeanDataset, list[LeanDataset]]:
+    """Load and split a data set; of several processes on a machine one does, the others map it.
+
+    Returns:
+        the data set and its training, validation and test part.
+
+    Raises:
+        UserError: see :func:`create_dataset`, or nothing to train on.
+    """
+
+    def make() -> tuple[LeanDataset, list[LeanDataset]]:
+        dataset = create_dataset(config)
+        _check_cut_offs(config, dataset)
+        return dataset, dataset.build()
+
+    return made_once(make, config)
+
+
+def prepare(
+    config: Any,
+    dataset: LeanDataset,
+    trim: bool,
+    train_loader: Any = None,
+    parts: list[LeanDataset] | None = None,
+) -> tuple[Any, Any, Any]:
+    """Make the loaders.
 
     Args:
         config: the configuration.
         dataset: from :func:`create_dataset`.
         trim: whether the model's result does not depend on the width of a batch.
         train_loader: function (config, dataset, sampler) -> loader; None: RecBole's for the model.
+        parts: of the data set, where it is split.
 
     Returns:
         training, validation and test loader.
     """
     _check_cut_offs(config, dataset)
-    parts = dataset.build()
+    parts = parts or dataset.build()
     for part in parts:
         part.trim = trim and (config["trim_batches"] or config["bucket_batches"])
     train, valid, test = parts
@@ -96,7 +122,7 @@ def prepare(config: Any, dataset: LeanDataset, trim: bool, train_loader: Any = N
         train_loader = build_train_loader
         if theirs is not TrainDataLoader:  # the auto-encoders' loader of users
             train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
-    loaders = [train_loader(config, train, sampler)]
+    loaders = [shared(train_loader(config, train, sampler))]
     transform = construct_transform(config)
     for part in (valid, test):
         mode = config["eval_args"]["mode"][part.part]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from recbole.evaluator.register import Register
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_disent import distributed
 from recbole_disent.data import candidates as drawing
 from recbole_disent.data.dataloader import HeldOutLoader, Queries
 from recbole_disent.errors import UserError
@@ -50,7 +52,9 @@ class RankingEvaluator:
         if k == "none":
             return None
         if part not in self._drawn:
-            self._drawn[part] = drawing.cached(self._cache_file(dataset, k), lambda: self._draw(dataset, k))
+            with distributed.one_after_first():
+                path = self._cache_file(dataset, k)
+                self._drawn[part] = drawing.cached(path, lambda: self._draw(dataset, k))
             if short := self._drawn[part].short_rows:
                 dataset.logger.warning(
                     f"{short} {part} rows have fewer than {k} items outside the user's history: "
@@ -117,13 +121,18 @@ class RankingEvaluator:
         rng = np.random.default_rng(seed)
         luck = torch.from_numpy(rng.random(loader.n_queries))
         permutation = torch.from_numpy(rng.permutation(limit + (drawn is None)))
+        # Each process ranks every n-th chunk; the chunks are those of one process, and so are the
+        # ranks, of which all make the same metrics.
+        ours = [
+            (number, queries.number, self._rank(scorer, queries, drawn, luck, permutation, k))
+            for number, queries in loader.chunks(distributed.rank(), distributed.world())
+        ]
+        every = sorted((c for chunks in distributed.all_objects(ours) for c in chunks), key=itemgetter(0))
         found: dict[str, list[Tensor]] = {}
-        numbers = []
-        for queries in loader:
-            part = self._rank(scorer, queries, drawn, luck, permutation, k)
+        for _, _, part in every:
             for name, value in part.items():
                 found.setdefault(name, []).append(value)
-            numbers.append(queries.number)
+        numbers = [number for _, number, _ in every]
         struct = DataStruct()
         order = torch.from_numpy(np.argsort(np.concatenate(numbers), kind="stable"))
         for name, values in found.items():

@@ -10,7 +10,8 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_disent.data.batch import WindowBatch
+from recbole_disent import distributed
+from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
 from recbole_disent.data.content import check as check_content
 from recbole_disent.data.content import item_content
 from recbole_disent.model import losses
@@ -27,7 +28,7 @@ class Pairs:
     Attributes:
         past: float (P, K, D), intention vectors.
         future: float (S, K, D), or None where no latent loss asks for it.
-        sample: int64 (S,), the pairs of *future*, or None.
+        sample: int64 (S,), the pairs of *future*, or None; of several processes each has some.
         targets: int64 (P,), next items.
         target_vectors: float (P, D), their embeddings.
         users: int64 (P,).
@@ -67,6 +68,9 @@ class DisentS2S(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    # Of several processes each returns its part of the sum that is the loss of the global batch
+    # (recbole_disent/distributed.py).
+    shares_batch = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -149,16 +153,17 @@ class DisentS2S(SequentialRecommender):
         """The same as :meth:`intentions` of a past."""
         return self.intentions(item_seq, item_seq_len)
 
-    def pairs_one_by_one(self, batch: Any) -> Pairs:
+    def pairs_one_by_one(self, batch: Any, sample: Tensor | None) -> Pairs:
         """Encode pairs by themselves: the paper's way and the reference for the other one.
 
         Args:
             batch: an Interaction with the past, the reversed future and the next item.
+            sample: int64 (S,), the pairs whose future is encoded, or None.
         """
         past = self.intentions(batch[self.ITEM_SEQ], batch[self.ITEM_SEQ_LEN], PAST)
         reversed_future = batch["future_" + self.ITEM_SEQ]
         future_length = batch["future_" + self.ITEM_SEQ_LEN]
-        sample, future = self._sample(len(past), past.device), None
+        future = None
         if sample is not None:
             future = self.intentions(reversed_future[sample], future_length[sample], FUTURE)
         rank = (
@@ -173,13 +178,20 @@ class DisentS2S(SequentialRecommender):
             past, future, sample, targets, embedded, users, reversed_future[owner, place], items, owner
         )
 
-    def pairs_of_windows(self, batch: WindowBatch) -> Pairs:
-        """Encode all pairs of each window: one pass over it and one over its reverse."""
+    def pairs_of_windows(self, batch: WindowBatch, sample: Tensor | None) -> Pairs:
+        """Encode all pairs of each window: one pass over it and one over its reverse.
+
+        Args:
+            batch: windows.
+            sample: int64 (S,), the pairs whose future is encoded, or None.
+        """
+        if not len(batch.lengths):
+            return self._no_pairs(sample)
         device = batch.items.device
         counts = batch.lengths - 1  # pairs of each window
         window, place, last = batch.pairs()
         table = self.encoder.item_vectors(batch.items)
-        sample, future = self._sample(len(last), device), None
+        future = None
         if sample is None:
             packing = Packing(counts, device)
             sums = self._prefix_sums(table, last, packing)
@@ -217,13 +229,33 @@ class DisentS2S(SequentialRecommender):
         embedded = table.index_select(0, token.to(table.device, non_blocking=True))
         return self.disentanglement.prefix_sums(self.encoder.packed(embedded, packing), packing)
 
-    def _sample(self, pairs: int, device: torch.device) -> Tensor | None:
-        """The pairs that enter the seq2seq contrast: int64 (S,), drawn at random where there are more."""
+    def _no_pairs(self, sample: Tensor | None) -> Pairs:
+        """The share of a process that got no window: empty, and yet with a gradient."""
+        weight = self.encoder.item_embedding.weight
+        vectors = distributed.attached(weight.new_zeros(0, weight.shape[1]), weight)
+        past = vectors[:, None].expand(0, self.n_intentions, -1)
+        none = torch.zeros(0, dtype=torch.long, device=weight.device)
+        future = None if sample is None else past
+        return Pairs(past, future, sample, none, vectors, none, none, vectors, none)
+
+    def _sample(self, total: int, number: Tensor | None) -> Tensor | None:
+        """The pairs that enter the seq2seq contrast, drawn at random where there are more.
+
+        Args:
+            total: pairs of the global batch.
+            number: int64 (P,), the number in it of each pair that is here; None: all are here.
+
+        Returns:
+            int64 (S,), of the pairs that are here.
+        """
         if not self.latent:
             return None
-        if pairs <= self.seq2seq_samples:
-            return torch.arange(pairs, device=device)
-        return torch.randperm(pairs, device=device)[: self.seq2seq_samples]
+        device = self.log_share.device
+        chosen = torch.arange(total, device=device)
+        if total > self.seq2seq_samples:
+            chosen = torch.randperm(total, device=device)[: self.seq2seq_samples]
+            chosen = distributed.from_first(chosen)
+        return chosen if number is None else torch.isin(number, chosen).nonzero()[:, 0]
 
     # -- RecBole's interface -----------------------------------------------------------
 
@@ -235,27 +267,39 @@ class DisentS2S(SequentialRecommender):
         contrast, its sum is scaled by P / S.
         """
         if isinstance(interaction, WindowBatch):
-            pairs = self.pairs_of_windows(interaction)
+            count, number = interaction.n_pairs, interaction.number
         else:
-            pairs = self.pairs_one_by_one(interaction)
-        targets = pairs.target_vectors
-        groups = pairs.users if self.mask_same_user else None
+            count = len(interaction[self.USER_ID])
+            number = interaction[ROW_IN_BATCH] if distributed.active() else None
+        blocks = distributed.Blocks(count, self.log_share.device)
+        sample = self._sample(blocks.total, number)
+        if isinstance(interaction, WindowBatch):
+            pairs = self.pairs_of_windows(interaction, sample)
+        else:
+            pairs = self.pairs_one_by_one(interaction, sample)
+        # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
+        place = blocks.place()
+        targets = blocks.gather(pairs.target_vectors)
+        groups = blocks.gather(pairs.users) if self.mask_same_user else None
+        share = self.log_share[blocks.gather(pairs.targets)] if self.corrects_popularity else None
         weight = self._future_weight()
-        share = self.log_share[pairs.targets] if self.corrects_popularity else None
-        item_loss = losses.seq2item(pairs.past, targets, groups, share, self.score_limit).mean()
+        values = losses.seq2item(pairs.past, targets, groups, share, self.score_limit, place)
+        item_loss = values.sum() / blocks.total
         if self.future_cut is not None:
             shares = None if share is None else (share, self.log_share[pairs.items])
             rest = losses.future_items(
-                pairs.past, targets, pairs.item_vectors, pairs.owner, groups, shares, self.score_limit
+                pairs.past, targets, pairs.item_vectors, pairs.owner, groups, shares, self.score_limit, place
             ).sum()
-            return item_loss, weight * rest / len(targets)
+            return item_loss, weight * rest / blocks.total
         if pairs.sample is None or pairs.future is None:
             return (item_loss,)
         past = pairs.past.index_select(0, pairs.sample)
-        groups = None if groups is None else groups[pairs.sample]
-        values = losses.seq2seq(past, pairs.future, groups, self.score_limit)
-        trusted = losses.confident(values, self.trusted_share)
-        return item_loss, weight * (values * trusted).sum() / len(past)
+        blocks = distributed.Blocks(len(past), past.device)
+        groups = blocks.gather(pairs.users[pairs.sample]) if self.mask_same_user else None
+        futures, place = blocks.gather(pairs.future), blocks.place()
+        values = losses.seq2seq(past, futures, groups, self.score_limit, place)
+        trusted = losses.confident(values, self.trusted_share, blocks.gather(values.detach()))
+        return item_loss, weight * (values * trusted).sum() / blocks.total
 
     def _future_weight(self) -> float:
         """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""

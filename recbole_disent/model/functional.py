@@ -60,6 +60,7 @@ class _Terms(NamedTuple):
     offset: Tensor | None
     groups: Tensor | None
     own: bool
+    place: Tensor | None
 
     def scores(self, rows: Tensor, columns: Tensor, begin: int, end: int) -> Tensor:
         """Scores of the rows begin .. end - 1: ((end - begin) / fold, fold * C)."""
@@ -68,7 +69,9 @@ class _Terms(NamedTuple):
             scores -= self.offset
         if self.groups is not None:
             samples = len(self.groups)
-            place = torch.arange(begin, end, device=rows.device) // (len(rows) // samples)
+            mine = samples if self.place is None else len(self.place)
+            place = torch.arange(begin, end, device=rows.device) // max(1, len(rows) // max(1, mine))
+            place = place if self.place is None else self.place[place]
             blocked = self.groups[place][:, None] == self.groups
             if self.own:
                 blocked &= place[:, None] != torch.arange(samples, device=rows.device)
@@ -128,6 +131,7 @@ def logsumexp_of_products(
     groups: Tensor | None = None,
     limit: int = 2**26,
     own: bool = True,
+    place: Tensor | None = None,
 ) -> Tensor:
     """ln of the sum of exp(scale * row . column - offset) over all columns and *fold* rows.
 
@@ -137,16 +141,18 @@ def logsumexp_of_products(
         scale: of the products.
         fold: rows that are summed into one value.
         offset: float (C,) or None, taken off each column's scores.
-        groups: int64 (P,) or None; R and C are multiples of P. Columns of another sample of
-            a row's group take no part.
+        groups: int64 (P,) or None; C is a multiple of P. Columns of another sample of a row's
+            group take no part.
         limit: scores that may exist at a time.
         own: whether the columns of a row's own sample take part; False needs *groups*.
+        place: int64 (p,) or None; R is a multiple of p: which of the P samples the rows are of.
+            None: of all P, in their order.
 
     Returns:
         float (R / fold,); -inf, without a gradient, where no term is left.
     """
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
-    terms = _Terms(scale, fold, offset, groups, own)
+    terms = _Terms(scale, fold, offset, groups, own, place)
     with torch.autocast(rows.device.type, enabled=False):
         return _LogSumExp.apply(rows.to(wide), columns.to(wide), terms, limit)

@@ -20,6 +20,7 @@ def seq2item(
     groups: Tensor | None = None,
     log_share: Tensor | None = None,
     limit: int = 2**26,
+    place: Tensor | None = None,
 ) -> Tensor:
     """-ln of the share of the next item among the next items of the batch.
 
@@ -34,18 +35,31 @@ def seq2item(
             its scores: the next items of a batch are a sample by popularity, and without it
             the model learns p(item | sequence) / p(item).
         limit: scores that may exist at a time.
+        place: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
 
     Returns:
-        float (P,).
+        float (P,), or (p,).
     """
     _, intentions, width = phi.shape
     scale = width**-0.5
-    total = logsumexp_of_products(phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit)
-    own = torch.einsum("pkd,pd->pk", phi, targets).amax(-1) * scale
-    return total - (own if log_share is None else own - log_share)
+    total = logsumexp_of_products(
+        phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit, place=place
+    )
+    own = torch.einsum("pkd,pd->pk", phi, _at(targets, place)).amax(-1) * scale
+    return total - (own if log_share is None else own - _at(log_share, place))
 
 
-def seq2seq(past: Tensor, future: Tensor, groups: Tensor | None = None, limit: int = 2**26) -> Tensor:
+def _at(values: Tensor, place: Tensor | None) -> Tensor:
+    return values if place is None else values[place]
+
+
+def seq2seq(
+    past: Tensor,
+    future: Tensor,
+    groups: Tensor | None = None,
+    limit: int = 2**26,
+    place: Tensor | None = None,
+) -> Tensor:
     """-ln of the share of the own future among the futures of the batch, for each intention.
 
     loss_pk = logsumexp over q, k' of phi_q^(k')(future) . phi_p^(k)(past) / sqrt(D)
@@ -56,17 +70,20 @@ def seq2seq(past: Tensor, future: Tensor, groups: Tensor | None = None, limit: i
         future: float (P, K, D), intention vectors of the reversed futures.
         groups: int64 (P,) or None; samples of one group are not each other's negatives.
         limit: scores that may exist at a time.
+        place: int64 (p,) or None; *past* is (p, K, D), of these p of the P pairs only.
 
     Returns:
-        float (P, K).
+        float (P, K), or (p, K).
     """
     scale = past.shape[-1] ** -0.5
-    total = logsumexp_of_products(past.flatten(0, 1), future.flatten(0, 1), scale, groups=groups, limit=limit)
-    own = (past * future).sum(-1) * scale
+    total = logsumexp_of_products(
+        past.flatten(0, 1), future.flatten(0, 1), scale, groups=groups, limit=limit, place=place
+    )
+    own = (past * _at(future, place)).sum(-1) * scale
     return total.view_as(own) - own
 
 
-def confident(losses: Tensor, share: float) -> Tensor:
+def confident(losses: Tensor, share: float, everywhere: Tensor | None = None) -> Tensor:
     """Mask of the samples that are trusted: losses up to the ceil(share * n)-th smallest.
 
     The threshold is a number, not a function of the losses: no gradient goes through it.
@@ -74,16 +91,18 @@ def confident(losses: Tensor, share: float) -> Tensor:
     Args:
         losses: float, any shape, n values.
         share: lambda in [0, 1]; 0 trusts none, 1 trusts all.
+        everywhere: float, the n values of the global batch, where *losses* are a part of it.
 
     Returns:
         bool, shape of *losses*.
     """
+    values = losses.detach()
+    everywhere = values if everywhere is None else everywhere.detach()
     # 0.1 * 30 is 3.0000000000000004 in floating point: the ceiling must not become 4.
-    keep = math.ceil(share * losses.numel() - 1e-9)
+    keep = math.ceil(share * everywhere.numel() - 1e-9)
     if keep <= 0:
         return torch.zeros_like(losses, dtype=torch.bool)
-    values = losses.detach()
-    return values <= values.flatten().kthvalue(keep).values
+    return values <= everywhere.flatten().kthvalue(keep).values
 
 
 def future_items(
@@ -94,6 +113,7 @@ def future_items(
     groups: Tensor | None = None,
     log_share: tuple[Tensor, Tensor] | None = None,
     limit: int = 2**26,
+    place: Tensor | None = None,
 ) -> Tensor:
     """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
 
@@ -108,18 +128,19 @@ def future_items(
         phi: float (P, K, D).
         targets: float (P, D), next items.
         items: float (F, D), embeddings of the future items.
-        owner: int64 (F,), pair of each future item.
+        owner: int64 (F,), row of *phi* of each future item.
         groups: int64 (P,) or None; samples of one group are not each other's negatives.
         log_share: of *targets* and of *items*, as in :func:`seq2item`.
         limit: scores that may exist at a time.
+        place: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
 
     Returns:
         float (F,).
     """
-    pairs, intentions, width = phi.shape
+    _, intentions, width = phi.shape
     scale = width**-0.5
     if groups is None:
-        groups = torch.arange(pairs, device=phi.device)
+        groups = torch.arange(len(targets), device=phi.device)
     others = logsumexp_of_products(
         phi.flatten(0, 1),
         targets,
@@ -129,6 +150,7 @@ def future_items(
         groups,
         limit,
         own=False,
+        place=place,
     )
     mine = torch.einsum("fkd,fd->fk", phi[owner], items) * scale
     if log_share is not None:

@@ -1,0 +1,113 @@
+"""Training steps of one and of several processes, and what they send each other.
+
+``python distributed.py --dataset=ml-100k --nproc=2`` times the same global batches of
+DisentS2S, or of ``--model``, on one thread a process, and counts the bytes of each collective.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from common import arguments, config, table
+from recbole.utils import init_seed
+
+from recbole_disent import distributed
+from recbole_disent.launcher import in_processes
+from recbole_disent.quick_start import build_model, build_trainer, prepare_data
+
+_WARM = 3
+
+
+def counted() -> dict[str, int]:
+    """Count the payload of every collective of torch.distributed from now on, by its name."""
+    sent = {"all_gather": 0, "all_reduce": 0, "broadcast": 0}
+
+    def wrap(name: str) -> None:
+        real = getattr(dist, name)
+
+        def call(*values: Any, **options: Any) -> Any:
+            tensor = values[1] if name == "all_gather" else values[0]
+            sent[name] += tensor.numel() * tensor.element_size()
+            return real(*values, **options)
+
+        setattr(dist, name, call)
+
+    for name in sent:
+        wrap(name)
+    return sent
+
+
+def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Time the steps of this process's share of each batch."""
+    import argparse
+
+    args = argparse.Namespace(**options)
+    torch.set_num_threads(1)
+    settings = config(args, args.model, checkpoint_dir=folder, **keys)
+    data = prepare_data(settings)
+    net = build_model(data)
+    trainer = build_trainer(data, net)
+    init_seed(1, True)
+    net.train()
+    loss_of = net.calculate_loss
+    if distributed.active():
+        loss_of = distributed.loss_of_all(net, loss_of, trainer._rows_of)
+    sent, times, cpu = counted(), [], []
+    for number, batch in enumerate(data.loaders[0]):
+        if number == _WARM:
+            for name in sent:
+                sent[name] = 0
+        begin, begin_cpu = perf_counter(), process_time()
+        trainer.optimizer.zero_grad()
+        loss = loss_of(batch)
+        (sum(loss) if isinstance(loss, tuple) else loss).backward()
+        trainer.optimizer.step()
+        times.append(perf_counter() - begin)
+        cpu.append(process_time() - begin_cpu)
+        if number == _WARM + args.steps - 1:
+            break
+    timed = times[_WARM:]
+    return {
+        "seconds": float(np.median(timed)),
+        "cpu": float(np.median(cpu[_WARM:])),
+        "sent": {name: total / len(timed) for name, total in sent.items()},
+        "weights": sum(p.numel() for p in net.parameters()) * 4,
+    }
+
+
+def main() -> None:
+    """Print the table and the ratio."""
+    args = arguments(__doc__ or "", model="DisentS2S", nproc=2, steps=15, batch=0, hidden_size=64)
+    keys: dict[str, Any] = {"hidden_size": args.hidden_size}
+    if args.batch:
+        keys["train_batch_size"] = args.batch
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        args.data_path = str(Path(args.data_path).resolve()) if args.dataset != "ml-100k" else args.data_path
+        for n in (1, args.nproc):
+            found = in_processes(n, steps, vars(args), keys, folder)
+            slowest, busiest = (max(f[key] for f in found) * 1e3 for key in ("seconds", "cpu"))
+            volume = [found[0]["sent"][name] / 2**20 for name in ("all_gather", "all_reduce", "broadcast")]
+            rows.append((n, slowest, busiest, *volume, found[0]["weights"] / 2**20))
+    print(f"{args.model}, {args.dataset}, length {args.max_length}, {args.steps} steps, one thread a process")
+    head = (
+        "processes",
+        "ms a step",
+        "CPU ms a step",
+        "MiB gathered",
+        "MiB reduced",
+        "MiB broadcast",
+        "MiB weights",
+    )
+    table(rows, head)
+    print(f"speed_up={rows[0][1] / rows[1][1]:.2f} speed_up_of_cpu_time={rows[0][2] / rows[1][2]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

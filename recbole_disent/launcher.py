@@ -1,0 +1,232 @@
+"""Starts the processes of a run on this machine and watches them.
+
+Processes are started with torchrun's environment variables, so that one way in serves both. When
+one ends in another way than by success, the others are ended, and the reason is one sentence.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+
+# Seconds: between looks; for the process with the cause to say it; to end by itself.
+_LOOK, _CAUSE, _END = 0.1, 3.0, 5.0
+# What gloo and nccl say when another process is gone.
+_LOST = re.compile(r"onnection (closed|reset)|by peer|Broken pipe|DistNetworkError|ncclRemoteError|Timed out")
+# The exit code of a process that has written its sentence down.
+_TOLD = 2
+
+
+def wanted(config: Any) -> bool:
+    """Whether a configuration asks for processes that are still to be started."""
+    from recbole_disent.distributed import started_as_one_of_several
+
+    return not started_as_one_of_several() and max(config["nproc"], config["world_size"]) > 1
+
+
+def launch(config: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Run in several processes; return the report of the first one here.
+
+    Args:
+        config: ``nproc``, ``world_size``, ``ip``, ``port`` and ``group_offset``.
+        call: arguments of :func:`recbole_disent.quick_start.run`, plain values.
+
+    Raises:
+        UserError: wrong numbers of processes, or the sentence of a process that failed.
+    """
+    count, total, first = _numbers(config)
+    try:
+        text = json.dumps(call)
+    except TypeError as error:
+        raise UserError(
+            f"nproc: the arguments of a run go to other processes as plain values, and {error}; give "
+            "names, numbers and lists"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
+        Path(folder, "call.json").write_text(text, encoding="utf-8")
+        address = {"MASTER_ADDR": str(config["ip"]), "MASTER_PORT": str(config["port"] or _free_port())}
+        children = [
+            _start(folder, {**address, "RANK": str(first + i), "LOCAL_RANK": str(i)}, count, total)
+            for i in range(count)
+        ]
+        try:
+            _watch(folder, children, first, total)
+        finally:
+            _end(children)
+        return json.loads(Path(folder, f"report-{first}.json").read_text(encoding="utf-8"))
+
+
+def _numbers(config: Any) -> tuple[int, int, int]:
+    count, total, first = config["nproc"], config["world_size"], config["group_offset"]
+    total = count if total == -1 else total
+    if total < 1 or first + count > total:
+        raise UserError(
+            f"world_size: got {total}, expected at least group_offset + nproc = {first + count}: the "
+            "processes of all machines together"
+        )
+    if total > count and config["port"] is None:
+        raise UserError(
+            "port: several machines (world_size > nproc) must name the same ip and port of the first "
+            "machine, such as --ip=10.0.0.1 --port=5678"
+        )
+    return count, total, first
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _start(folder: str, variables: dict[str, str], count: int, total: int) -> subprocess.Popen[bytes]:
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    package = str(Path(__file__).resolve().parent.parent)
+    environment = {
+        "OMP_NUM_THREADS": threads,  # unless it is set
+        **os.environ,
+        **variables,
+        "WORLD_SIZE": str(total),
+        "LOCAL_WORLD_SIZE": str(count),
+        "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    command = [sys.executable, "-m", "recbole_disent.launcher", folder, str(os.getpid())]
+    # Ctrl-C reaches the launcher only, which ends them in order.
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def _watch(folder: str, children: list[subprocess.Popen[bytes]], first: int, total: int) -> None:
+    """Wait until all have ended; raise when one fails."""
+    while True:
+        codes = [child.poll() for child in children]
+        if all(code == 0 for code in codes):
+            return
+        if any(code not in (None, 0) for code in codes):
+            break
+        time.sleep(_LOOK)
+    # The first to fall may have fallen over another one's failure.
+    limit = time.monotonic() + _CAUSE
+    while time.monotonic() < limit and not _sentences(folder) and None in codes:
+        if any(code is not None and code < 0 for code in codes):
+            break
+        time.sleep(_LOOK)
+        codes = [child.poll() for child in children]
+    raise UserError(_reason(folder, codes, first, total))
+
+
+def _sentences(folder: str) -> list[str]:
+    return [file.read_text(encoding="utf-8") for file in sorted(Path(folder).glob("error-*.txt"))]
+
+
+def _reason(folder: str, codes: list[int | None], first: int, total: int) -> str:
+    hint = "the others were ended; its checkpoints are complete: go on with --resume_file=CHECKPOINT"
+    for i, code in enumerate(codes):  # a kill is a cause, never a consequence
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            return f"process {first + i} of {total} was ended by {name}; {hint}"
+    if told := _sentences(folder):
+        return told[0]
+    found = {int(f.stem.split("-")[1]): f.read_text("utf-8") for f in Path(folder).glob("traceback-*.txt")}
+    # One that lost the connection to another is not the cause.
+    causes = {n: text for n, text in found.items() if not _LOST.search(text)} or found
+    if causes:
+        number, text = min(causes.items())
+        print(text, file=sys.stderr)
+        return f"process {number} of {total} failed by {text.strip().splitlines()[-1]}; {hint}"
+    i, code = next((i, code) for i, code in enumerate(codes) if code)
+    return f"process {first + i} of {total} ended with exit code {code}; {hint}"
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    limit = time.monotonic() + _END
+    for child in children:
+        try:
+            child.wait(timeout=max(0.0, limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def in_processes(n: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Return what a function returns in each of n processes that are one group, on the CPU.
+
+    Args:
+        n: processes of this machine; 1: this one.
+        function: importable by its name; so are the values that it takes and returns.
+        args: of the function.
+    """
+    if n == 1:
+        return [function(*args)]
+    from torch import multiprocessing
+
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
+        multiprocessing.spawn(_member, (n, port, folder, function, args), nprocs=n)
+        return [pickle.loads(Path(folder, str(r)).read_bytes()) for r in range(n)]
+
+
+def _member(rank: int, n: int, port: int, folder: str, function: Any, args: tuple[Any, ...]) -> None:
+    import torch
+
+    from recbole_disent import distributed
+
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
+                      MASTER_ADDR="localhost", MASTER_PORT=str(port))  # fmt: skip
+    with distributed.joined(torch.device("cpu"), 120):
+        Path(folder, str(rank)).write_bytes(pickle.dumps(function(*args)))
+
+
+def _die_with(parent: int) -> None:
+    """End this process when the launcher dies, however (Linux)."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    except (AttributeError, OSError):
+        return
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main(folder: str, parent: int) -> int:
+    """Be one of the processes: run the call, write the report or the sentence of the error."""
+    _die_with(parent)
+    from recbole_disent.quick_start import run
+
+    call = json.loads(Path(folder, "call.json").read_text(encoding="utf-8"))
+    number = os.environ["RANK"]
+    try:
+        report = run(**call)
+    except UserError as error:
+        with write_atomically(os.path.join(folder, f"error-{number}.txt")) as file:
+            file.write(str(error).encode("utf-8"))
+        return _TOLD
+    except Exception:
+        # Kept: only the launcher knows whether this is the cause or follows from another's end.
+        with write_atomically(os.path.join(folder, f"traceback-{number}.txt")) as file:
+            file.write(traceback.format_exc().encode("utf-8"))
+        return 1
+    with write_atomically(os.path.join(folder, f"report-{number}.json")) as file:
+        file.write(json.dumps(report).encode("utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,1 @@
+"""Search for hyper-parameters: proposals, trials as files, a table, a plot, the best configuration."""

@@ -1,0 +1,195 @@
+"""A search as a folder of trials: one JSON file each, so that it can be stopped at any time.
+
+``study.json`` says what is searched; ``<id>.json`` is a finished trial, its id a digest of its
+values; ``running/<id>/`` holds the checkpoint of one that is not finished; ``trials.csv``,
+``trials.md``, ``trials.svg`` and ``best.yaml`` are made from the trials and from nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import io
+import json
+import os
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+from recbole_disent.search_space import Distribution
+
+SCHEMA = 1
+# Set for each trial by the search itself.
+_OWN_KEYS = ("result_dir", "checkpoint_dir", "resume_file", "show_progress")
+
+
+def trial_id(values: dict[str, Any]) -> str:
+    """Return 12 hexadecimal digits that stand for the values of a trial, whatever their order."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Study:
+    """The trials of one search.
+
+    Args:
+        folder: where they are kept; made if it is not there.
+        model, dataset: what is tuned.
+        given: configuration keys that all trials share.
+        space: what is searched.
+        search: how: tool, algorithm, seed.
+
+    Raises:
+        UserError: the folder holds another search.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        model: str,
+        dataset: str,
+        given: dict[str, Any],
+        space: dict[str, Distribution],
+        search: dict[str, Any],
+    ) -> None:
+        self.folder, self.model, self.dataset, self.space = folder, model, dataset, space
+        fixed = {"model", "dataset", *space, *_OWN_KEYS}
+        self.given = {key: value for key, value in given.items() if key not in fixed}
+        described = {key: {"kind": type(d).__name__, **asdict(d)} for key, d in space.items()}
+        for one in described.values():
+            del one["where"], one["key"]
+        self.about = _as_json(
+            {"schema": SCHEMA, "model": model, "dataset": dataset, "given": self.given,
+             "space": described, **search}
+        )  # fmt: skip
+        self._open()
+        self.trials: dict[str, dict[str, Any]] = {}
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
+            if os.path.basename(path) != "study.json":
+                trial = _read(path)
+                self.trials[trial["id"]] = trial
+
+    def _open(self) -> None:
+        path = os.path.join(self.folder, "study.json")
+        if not os.path.exists(path):
+            _write_json(path, self.about)
+            return
+        found = _read(path)
+        for key in sorted({*found, *self.about}):
+            if found.get(key) != self.about.get(key):
+                raise UserError(
+                    f"output '{self.folder}' holds another search: its {key} is {found.get(key)!r}, here "
+                    f"{self.about.get(key)!r}; repeat its command to go on, or give another --output"
+                )
+
+    def config_of(self, values: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
+        """Return the configuration of a trial.
+
+        A trial that was stopped in the middle goes on from its checkpoint.
+
+        Args:
+            values: of the searched keys.
+            folder: for checkpoints; None: in the folder of the search.
+        """
+        folder = folder or os.path.join(self.folder, "running", trial_id(values))
+        stored = sorted(glob.glob(os.path.join(glob.escape(folder), "*.pth")), key=os.path.getmtime)
+        return {
+            **self.given,
+            **values,
+            "model": self.model,
+            "dataset": self.dataset,
+            "checkpoint_dir": folder,
+            "result_dir": folder,
+            "show_progress": False,
+            "resume_file": stored[-1] if stored else None,
+        }
+
+    def add(self, number: int, values: dict[str, Any], **found: Any) -> dict[str, Any]:
+        """Write a finished trial: ``status`` done, stopped or failed; ``score``; more about it."""
+        name = trial_id(values)
+        trial = _as_json({"id": name, "number": number, "values": values, **found})
+        _write_json(os.path.join(self.folder, f"{name}.json"), trial)
+        self.trials[name] = trial
+        shutil.rmtree(os.path.join(self.folder, "running", name), ignore_errors=True)
+        return trial
+
+    def ranked(self) -> list[dict[str, Any]]:
+        """Return the trials, the best first, failed ones last."""
+
+        def key(trial: dict[str, Any]) -> tuple[bool, float, int]:
+            score = trial["score"]
+            if score is None:
+                return True, 0.0, trial["number"]
+            return False, -score if trial["bigger"] else score, trial["number"]
+
+        return sorted(self.trials.values(), key=key)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best trial.
+
+        Raises:
+            UserError: none succeeded; the sentence of the first failure.
+        """
+        ranked = self.ranked()
+        if not ranked:
+            raise UserError(f"output '{self.folder}' has no trial in it")
+        if ranked[0]["score"] is None:
+            raise UserError(f"all {len(ranked)} trials failed, the first by: {ranked[0]['error']}")
+        return ranked[0]
+
+    def report(self) -> None:
+        """Write the table as CSV and Markdown and the best configuration as YAML."""
+        metrics = sorted({name for t in self.trials.values() for name in t.get("test_result") or {}})
+        head = ["rank", "trial", "number", "status", "valid score", *self.space,
+                "epochs", "seconds", *(f"test {name}" for name in metrics)]  # fmt: skip
+        rows = []
+        for rank, trial in enumerate(self.ranked(), start=1):
+            tested = trial.get("test_result") or {}
+            rows.append(
+                [rank, trial["id"], trial["number"], trial["status"], trial["score"]]
+                + [trial["values"][key] for key in self.space]
+                + [trial.get("epochs"), trial.get("seconds"), *(tested.get(name) for name in metrics)]
+            )
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([head, *rows])
+        self._write("trials.csv", text.getvalue())
+        lines = [head, ["---"] * len(head), *([_cell(v) for v in row] for row in rows)]
+        self._write("trials.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+        best = {**self.about["given"], **self.best["values"], "model": self.model, "dataset": self.dataset}
+        self._write("best.yaml", yaml.safe_dump(best, sort_keys=True, allow_unicode=True))
+
+    def _write(self, name: str, text: str) -> None:
+        with write_atomically(os.path.join(self.folder, name)) as file:
+            file.write(text.encode("utf-8"))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _as_json(value: Any) -> Any:
+    """What reading the file back gives, so that both compare equal."""
+    return json.loads(json.dumps(value))
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    with write_atomically(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode("utf-8"))
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        if not isinstance(found, dict) or not {"id", "schema"} & set(found):
+            raise ValueError("no trial")
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected a trial of this search ({error}); remove the file") from error

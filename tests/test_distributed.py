@@ -1,0 +1,437 @@
+"""Several processes give what one gives: losses, gradients, metrics, files; and end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from recbole_disent import checkpoint, cli, distributed, launcher
+from recbole_disent.config import Config
+from recbole_disent.data import sharing
+from recbole_disent.errors import UserError
+from recbole_disent.launcher import in_processes
+from recbole_disent.model import losses
+from recbole_disent.quick_start import build_model, prepare_data, run
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.processes
+
+
+# -- gathers ---------------------------------------------------------------------------
+
+
+def gather_and_weigh():
+    """Blocks of 3, 0, 1, ... rows; each process sums its own function of all rows."""
+    mine = distributed.rank()
+    rows = [3, 0, 1][mine]
+    block = torch.arange(rows * 2, dtype=torch.float64).view(rows, 2) + 10 * mine
+    block.requires_grad_()
+    blocks = distributed.Blocks(rows, block.device)
+    everything = blocks.gather(block)
+    (everything.pow(2) * (mine + 1)).sum().backward()
+    ids = blocks.gather(torch.full((rows,), mine))
+    return everything.detach(), block.grad, block.detach(), ids, blocks.sizes, blocks.place()
+
+
+def test_gather_of_unequal_blocks_and_its_gradient():
+    found = in_processes(3, gather_and_weigh)
+    for everything, gradient, block, ids, sizes, place in found:
+        torch.testing.assert_close(everything, torch.cat([f[2] for f in found]))
+        # sum over processes r of (r + 1) * x^2 has the gradient 2 * (1 + 2 + 3) * x.
+        torch.testing.assert_close(gradient, 12 * block)
+        assert ids.tolist() == [0, 0, 0, 2]
+        assert sizes == [3, 0, 1]
+        torch.testing.assert_close(everything[place], block)
+
+
+def test_alone_nothing_is_done():
+    block = torch.ones(3, 2)
+    blocks = distributed.Blocks(3, block.device)
+    assert blocks.gather(block) is block
+    assert blocks.place() is None
+    assert distributed.share(7) == slice(0, 7)
+    assert distributed.all_objects(5) == [5]
+
+
+def test_shares_are_a_partition(monkeypatch):
+    for n in range(8):
+        for processes in (1, 2, 3, 5):
+            monkeypatch.setattr(distributed, "world", lambda p=processes: p)
+            rows = []
+            for r in range(processes):
+                monkeypatch.setattr(distributed, "rank", lambda r=r: r)
+                rows += list(range(n))[distributed.share(n)]
+            assert rows == list(range(n))
+
+
+def test_losses_of_some_rows_are_those_rows_of_the_losses():
+    """Rows of a process against all columns: groups, shares and own samples by `place`."""
+    torch.manual_seed(0)
+    pairs, intentions, width = 9, 3, 4
+    phi, future = torch.randn(2, pairs, intentions, width, dtype=torch.float64)
+    targets, items = torch.randn(2, pairs, width, dtype=torch.float64)
+    groups, share = torch.randint(3, (pairs,)), torch.rand(pairs, dtype=torch.float64)
+    place = torch.tensor([7, 2, 3])
+    for g in (None, groups):
+        whole = losses.seq2item(phi, targets, g, share)
+        part = losses.seq2item(phi[place], targets, g, share, place=place)
+        torch.testing.assert_close(part, whole[place])
+        whole, part = losses.seq2seq(phi, future, g), losses.seq2seq(phi[place], future, g, place=place)
+        torch.testing.assert_close(part, whole[place])
+        torch.testing.assert_close(
+            losses.confident(part, 0.4, whole), losses.confident(whole, 0.4)[place], rtol=0, atol=0
+        )
+        owner = torch.arange(pairs)
+        whole = losses.future_items(phi, targets, items, owner, g, (share, share))
+        part = losses.future_items(
+            phi[place], targets, items[place], torch.arange(3), g, (share, share[place]), place=place
+        )
+        torch.testing.assert_close(part, whole[place])
+
+
+# -- loss and gradients of a model -----------------------------------------------------
+
+MODELS = {
+    "windows": ("DisentS2S", {"train_batch_size": 64, "seq2seq_samples": 10**6}),
+    "sampled and masked": (
+        "DisentS2S",
+        {"train_batch_size": 64, "seq2seq_samples": 20, "same_user_negatives": "mask"},
+    ),
+    "tiny batches": ("DisentS2S", {"train_batch_size": 2, "seq2seq_samples": 3}),
+    "pairs": ("DisentS2S", {"train_mode": "pairs", "train_batch_size": 17, "seq2seq_warmup": 5}),
+    "all items": ("DisentS2S", {"seq2seq_variant": "all_items", "train_batch_size": 40}),
+    "next items": (
+        "DisentS2S",
+        {"seq2seq_variant": "next_items", "train_mode": "pairs", "train_batch_size": 40},
+    ),
+    "SASRec": ("SASRec", {"train_batch_size": 17, "attn_dropout_prob": 0.0}),
+    "BERT4Rec": ("BERT4Rec", {"train_batch_size": 17, "attn_dropout_prob": 0.0}),
+    "BPR": ("BPR", {"train_batch_size": 17}),
+    "NeuMF": ("NeuMF", {"train_batch_size": 17, "dropout_prob": 0.0}),
+}
+STEPS = 4
+
+
+def steps_of(cases: list[str], keys: dict) -> dict:
+    """Losses and gradients of the first batches of each case, in float64."""
+    found = {}
+    for case in cases:
+        model, more = MODELS[case]
+        if model not in ("BPR", "NeuMF"):
+            more = {"hidden_dropout_prob": 0.0, **more}
+        config = Config(model, "hostile", config_dict={**keys, **more})
+        data = prepare_data(config)
+        net = build_model(data).train()
+        if model != "BERT4Rec":  # which makes float32 masks
+            net = net.double()
+        if distributed.rank():
+            torch.manual_seed(distributed.seed_of_epoch(config["seed"], 0))
+        loss_of = net.calculate_loss
+        if distributed.active():
+            rows = (lambda b: float((b["MASK_INDEX"] > 0).sum())) if model == "BERT4Rec" else len
+            loss_of = distributed.loss_of_all(net, net.calculate_loss, rows)
+        steps = []
+        for number, batch in enumerate(data.loaders[0]):
+            if number == STEPS:
+                break
+            net.zero_grad()
+            loss = loss_of(batch)
+            parts = loss if isinstance(loss, tuple) else (loss,)
+            sum(parts).backward()
+            gradients = {n: None if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
+            steps.append(([part.item() for part in parts], gradients))
+        found[case] = steps
+    return found
+
+
+@pytest.fixture
+def keys(hostile):
+    return {"data_path": str(hostile), "MAX_ITEM_LIST_LENGTH": 7, "topk": [1, 5, 10], "epochs": 2,
+            "show_progress": False, "seq2seq_weight": 0.7}  # fmt: skip
+
+
+@pytest.fixture
+def one_process(keys):
+    return {case: steps_of([case], plain_keys(case, keys))[case] for case in MODELS}
+
+
+def plain_keys(case, keys):
+    return (
+        keys if MODELS[case][0] == "DisentS2S" else {k: v for k, v in keys.items() if k != "seq2seq_weight"}
+    )
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_loss_and_gradients_are_those_of_one_process(keys, one_process, n):
+    ours = [case for case in MODELS if MODELS[case][0] == "DisentS2S"]
+    theirs = [case for case in MODELS if case not in ours]
+    results = in_processes(n, both, ours, theirs, keys)
+    for case, expected in one_process.items():
+        assert len(expected) >= 3
+        # Double precision, but for BERT4Rec.
+        atol = 1e-6 if case == "BERT4Rec" else 1e-8
+        for found in results:
+            for (values, gradients), (a, b) in zip(expected, found[case], strict=True):
+                assert a == pytest.approx(values, rel=1e-6), case
+                for name, gradient in gradients.items():
+                    if gradient is None:
+                        assert b[name] is None, (case, name)
+                    else:
+                        torch.testing.assert_close(
+                            b[name], gradient, rtol=1e-5, atol=atol, msg=f"{case}, {name}"
+                        )
+
+
+def both(ours, theirs, keys):
+    plain = {k: v for k, v in keys.items() if k != "seq2seq_weight"}
+    return {**steps_of(ours, keys), **steps_of(theirs, plain)}
+
+
+# -- whole runs ------------------------------------------------------------------------
+
+
+def words(keys, model, *more):
+    plain = {k: v for k, v in keys.items() if k != "seq2seq_weight"}
+    usual = [f"--model={model}", "--dataset=hostile", *(f"--{k}={v}" for k, v in plain.items())]
+    return ["run", *{word.partition("=")[0]: word for word in [*usual, *more]}.values()]
+
+
+def report(folder="saved"):
+    newest = max(Path(folder).glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
+    return json.loads(newest.read_text())
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("DisentS2S", ["--hidden_dropout_prob=0", "--train_batch_size=64", "--eval_mode=pop8",
+                       "--topk=[1,9]"]),
+        ("SASRec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32",
+                    "--metrics=['NDCG','AveragePopularity','RepeatShare','TailPercentage']",
+                    "--topk=[3,10]"]),
+        ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32"]),
+        ("BPR", ["--train_batch_size=32", "--metrics=['Recall','NDCG','GAUC']"]),
+    ],
+)  # fmt: skip
+def test_metrics_of_two_processes_are_those_of_one(keys, model, more):
+    more = [*more, "--eval_batch_size=7", "--metric_decimal_place=12"]
+    if model in ("SASRec", "BPR"):
+        more.append("--valid_metric=NDCG@10")
+    found = []
+    for n in (1, 2):
+        assert cli.main(words(keys, model, *more, f"--nproc={n}", f"--result_dir=n{n}",
+                              f"--checkpoint_dir=n{n}")) == 0  # fmt: skip
+        assert len(list(Path(f"n{n}").glob("*.pth"))) == len(list(Path(f"n{n}").glob("*.json"))) == 1
+        assert not list(Path(f"n{n}").rglob("*.tmp"))
+        found.append(report(f"n{n}"))
+    one, two = found
+    assert (one["processes"], two["processes"]) == (1, 2)
+    for key in ("test_result", "best_valid_result", "best_epoch", "data_hash", "candidate_hashes", "rows"):
+        assert one[key] == two[key], key
+
+
+def test_dropout_differs_between_processes_and_repeats_with_the_seed(keys):
+    found = []
+    for _ in range(2):
+        assert cli.main(words(keys, "DisentS2S", "--nproc=2", "--hidden_dropout_prob=0.5")) == 0
+        found.append(checkpoint.load(report()["checkpoint"])["state_dict"])
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+    assert distributed.seed_of_epoch(1, 0) is None
+    states = in_processes(3, seeds)
+    assert len({*states}) == 3
+    assert states[0] is None
+
+
+def seeds():
+    return distributed.seed_of_epoch(1, 0)
+
+
+def test_resume_with_another_number_of_processes(keys):
+    more = ["--hidden_dropout_prob=0", "--train_batch_size=64", "--stopping_step=50"]
+    assert cli.main(words(keys, "DisentS2S", *more, "--epochs=6")) == 0
+    whole = report()
+    assert cli.main(words(keys, "DisentS2S", *more, "--nproc=2", "--epochs=3")) == 0
+    half = report()
+    path = half["checkpoint"]
+    start = checkpoint.load(path)["epoch"] + 1
+    assert cli.main(words(keys, "DisentS2S", *more, "--nproc=3", "--epochs=6", f"--resume_file={path}")) == 0
+    resumed = report()
+    assert resumed["resumed_from"] == start
+    assert resumed["processes"] == 3
+    assert resumed["test_result"] == whole["test_result"]
+
+
+def test_torchrun_is_another_way_in(keys):
+    script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
+    Path("script.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port",
+               str(launcher._free_port()), "script.py", *words(keys, "DisentS2S")]  # fmt: skip
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert report()["processes"] == 2
+    assert len(list(Path("saved").glob("*.json"))) == 1
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+# -- failures --------------------------------------------------------------------------
+
+
+def children_of(parent):
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(file.parent.name))
+    return sorted(found)
+
+
+def start(keys, *more):
+    script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, *words(keys, "DisentS2S", "--nproc=2", "--epochs=500",
+               "--stopping_step=500", *more)]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    limit = time.monotonic() + 120
+    while not list(Path("saved").glob("*.pth")):
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_killed_process_ends_the_job_with_one_sentence(keys, which):
+    job = start(keys)
+    children = children_of(job.pid)
+    assert len(children) == 2
+    begin = time.monotonic()
+    os.kill(children[which], signal.SIGKILL)
+    _, err = job.communicate(timeout=60)
+    assert time.monotonic() - begin < 60
+    assert job.returncode == 2
+    (line,) = [x for x in err.splitlines() if x.startswith("recbole-disent: error:")]
+    assert f"process {which} of 2 was ended by SIGKILL" in line
+    assert "Traceback" not in err
+    for child in children:
+        assert not Path(f"/proc/{child}").exists()
+    # The checkpoint is complete, and a run of one process goes on from it.
+    (path,) = Path("saved").glob("*.pth")
+    epoch = checkpoint.load(str(path))["epoch"]
+    keys = {**keys, "epochs": epoch + 2}
+    assert cli.main(words(keys, "DisentS2S", f"--resume_file={path}")) == 0
+    assert report()["resumed_from"] == epoch + 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_the_launcher(keys, how):
+    job = start(keys)
+    children = children_of(job.pid)
+    job.send_signal(how)
+    job.communicate(timeout=60)
+    limit = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--nproc=2", "--world_size=1"], "world_size: got 1, expected at least group_offset + nproc = 2"),
+        (["--nproc=2", "--world_size=4"], "port: several machines"),
+        (["--nproc=0"], "nproc: got 0"),
+        (["--local_rank=1"], "'local_rank' is not supported: processes get their places from the launcher"),
+        (["--nproc=2", "--learning_rate=1e30", "--epochs=5"], "training diverged"),
+        (["--nproc=2", "--topk=[500]"], "topk: got 500, expected at most"),
+    ],
+)
+def test_errors_of_several_processes_are_one_sentence(keys, capfd, more, message):
+    model = "GRU4Rec" if "--learning_rate=1e30" in more else "DisentS2S"
+    assert cli.main(words(keys, model, *more)) == 2
+    (line,) = [x for x in capfd.readouterr().err.splitlines() if x.startswith("recbole-disent: error:")]
+    assert message in line
+
+
+@pytest.mark.parametrize("model", ["Pop", "ItemKNN"])
+def test_models_without_a_gradient_are_refused(keys, model):
+    plain = {k: v for k, v in keys.items() if k not in ("seq2seq_weight", "MAX_ITEM_LIST_LENGTH")}
+    with pytest.raises(UserError, match=re.escape(f"nproc: {model} is not trained by the gradient")):
+        run(model, "hostile", config_dict={**plain, "nproc": 2})
+
+
+def test_a_function_cannot_go_to_other_processes(keys):
+    with pytest.raises(UserError, match="nproc: a call after each epoch"):
+        run("BPR", "hostile", config_dict={"data_path": keys["data_path"], "nproc": 2}, on_epoch=print)
+
+
+# -- data ------------------------------------------------------------------------------
+
+
+def test_arrays_are_mapped_and_the_rest_is_equal(tmp_path):
+    config = object()
+    big = torch.arange(10_000)
+    value = {"config": config, "tensor": big, "again": big, "array": np.arange(5000.0).reshape(50, 100),
+             "small": np.arange(3), "names": ["a", None], "empty": torch.zeros(0),
+             "bits": big > 3}  # fmt: skip
+    sharing.write(str(tmp_path), value, config)
+    mine = object()
+    found = sharing.read(str(tmp_path), mine)
+    assert found["config"] is mine
+    assert found["tensor"] is found["again"]  # one object stays one
+    for name in ("tensor", "empty", "bits"):
+        assert torch.equal(found[name], value[name])
+        assert found[name].dtype == value[name].dtype
+    np.testing.assert_array_equal(found["array"], value["array"])
+    assert found["names"] == ["a", None]
+    # Mapped, not copied: the addresses lie inside one mapping of the file.
+    addresses = [found["tensor"].data_ptr(), found["array"].ctypes.data]
+    lines = Path("/proc/self/maps").read_text().splitlines() if Path("/proc/self/maps").exists() else []
+    ranges = [[int(x, 16) for x in line.split()[0].split("-")] for line in lines if str(tmp_path) in line]
+    assert not lines or all(any(a <= x < b for a, b in ranges) for x in addresses)
+    # Private when written to.
+    found["tensor"][0] = -1
+    assert sharing.read(str(tmp_path), mine)["tensor"][0] == 0
+
+
+def loaded(keys):
+    """Who made the data, what they are, and whether they are mapped."""
+    made = []
+    from recbole_disent.data import preparation
+
+    real = preparation.create_dataset
+    preparation.create_dataset = lambda config: made.append(1) or real(config)
+    data = prepare_data(Config("DisentS2S", "hostile", config_dict=keys))
+    store = data.loaders[0]._dataset.store
+    dist.barrier()
+    return len(made), data.data_hash, store.items.clone(), len(data.dataset.field2id_token)
+
+
+def test_one_process_prepares_and_all_have_the_same_data(keys):
+    alone = prepare_data(Config("DisentS2S", "hostile", config_dict=keys))
+    found = in_processes(2, loaded, keys)
+    assert [made for made, *_ in found] == [1, 0]
+    for _, data_hash, items, fields in found:
+        assert data_hash == alone.data_hash
+        assert torch.equal(items, alone.loaders[0]._dataset.store.items)
+        assert fields == len(alone.dataset.field2id_token)
