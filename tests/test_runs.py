@@ -246,7 +246,7 @@ def test_models_with_item_features(make_config, hostile):
     items = "".join(f"i{n}\tc{n % 3} d{n % 2}\n" for n in range(30))
     (hostile / "hostile" / "hostile.item").write_text("item_id:token\tclass:token_seq\n" + items)
     load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
-    for model in ("SASRecF", "GRU4RecF"):
+    for model in ("SASRecF", "GRU4RecF", "FDSA"):
         keys = _given(make_config, model, epochs=1, load_col=load, selected_features=["class"])
         found = run(config_dict=keys)
         assert found["test_result"] == {k: float(v) for k, v in _again(found["checkpoint"]).items()}

@@ -175,22 +175,22 @@ def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoad
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
-def require_sequences(config: Any, dataset: Any) -> None:
-    """Check that a data set has the sequences of its users.
+def require_sequences(model: str, dataset: Any) -> None:
+    """Check that a data set has the sequences of its users, for a model that learns from them.
 
     Raises:
         UserError: it is of pre-split files that carry cut histories.
     """
     if not isinstance(dataset.inter_feat, SequenceRows):
         raise UserError(
-            f"benchmark_filename: {config['model']} learns from whole sequences, and these files hold cut "
+            f"benchmark_filename: {model} learns from whole sequences, and these files hold cut "
             "histories; give files with one interaction a line"
         )
 
 
 def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
     """Return the loader for ``train_mode``."""
-    require_sequences(config, dataset)
+    require_sequences("DisentS2S", dataset)
     loader = WindowLoader if config["train_mode"] == "sequences" else PairLoader
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 

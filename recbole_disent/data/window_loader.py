@@ -40,5 +40,5 @@ class UserLoader(WindowLoader):
 
 def build_user_loader(config: Any, dataset: Any, sampler: Any) -> UserLoader:
     """Return the loader of models that learn from whole sequences of users."""
-    require_sequences(config, dataset)
+    require_sequences(config["model"], dataset)
     return UserLoader(config, dataset, sampler, shuffle=config["shuffle"])
