@@ -93,7 +93,9 @@ def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        bars, labels = axes.get_legend_handles_labels()
+        # The mark alone: drawn at this size, bars of the spread would hide it.
+        axes.legend([bar[0] for bar in bars], labels, loc="center left", bbox_to_anchor=(1.01, 0.5))
         figure.supxlabel(fill(source, 150), fontsize=5.5, color="#777777", x=0.01, ha="left")
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Description": source})
