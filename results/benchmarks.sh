@@ -22,3 +22,4 @@ show training.py --dataset toys --max_length 50 --ours SASRec --seconds 15
 show training.py --dataset toys --max_length 50 --seconds 15
 show training.py --dataset beauty --max_length 50 --seconds 15
 show profile_step.py --dataset toys --max_length 50
+show distributed.py --dataset ml-100k --max_length 50
