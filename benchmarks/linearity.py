@@ -43,7 +43,7 @@ def epoch(args: argparse.Namespace, keys: dict[str, int]) -> tuple[float, int, f
         optimizer.zero_grad()
         sum(net.calculate_loss(batch)).backward()
         optimizer.step()
-        pairs += batch.n_pairs
+        pairs += len(batch)
     return process_time() - start, pairs, peak_gb()
 
 

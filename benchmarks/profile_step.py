@@ -41,7 +41,7 @@ def main() -> None:
             optimizer.zero_grad()
             sum(net.calculate_loss(batch)).backward()
             optimizer.step()
-            pairs += batch.n_pairs
+            pairs += len(batch)
         return pairs
 
     steps(3)

@@ -18,7 +18,6 @@ from common import arguments, config, table
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
-from recbole_disent.data.batch import WindowBatch
 from recbole_disent.model.disents2s import DisentS2S
 from recbole_disent.quick_start import build_model, prepare_data
 from recbole_disent.registry import get_model
@@ -39,7 +38,7 @@ def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) 
             loss = net.calculate_loss(batch)
             (sum(loss) if isinstance(loss, tuple) else loss).backward()
             optimizer.step()
-            pairs += batch.n_pairs if isinstance(batch, WindowBatch) else len(batch)
+            pairs += len(batch)
             number += 1
             if number > 4 and clock() - start > limit:
                 return pairs / (clock() - start), pairs

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from common import arguments, config, in_own_process, peak_gb, table
 
-from recbole_disent.data.batch import WindowBatch
 from recbole_disent.quick_start import build_model, build_trainer, prepare_data
 
 _QUERIES, _REPEATS = 256, 5
@@ -64,7 +63,7 @@ def _epoch_seconds(net: Any, optimizer: Any, loader: Any, total: int, limit: flo
             loss = net.calculate_loss(batch)
             (sum(loss) if isinstance(loss, tuple) else loss).backward()
             optimizer.step()
-            targets += batch.n_pairs if isinstance(batch, WindowBatch) else len(batch)
+            targets += len(batch)
             number += 1
             if number > 4 and perf_counter() - start > limit:
                 return (perf_counter() - start) * total / targets

@@ -242,6 +242,11 @@ class Blocks:
             return None
         return torch.arange(self.begin, self.begin + self.sizes[rank()], device=self._device)
 
+    def own_sum(self, values: Tensor) -> Tensor:
+        """Sum of the own rows of values of the global batch, (total,) -> ()."""
+        place = self.place()
+        return (values if place is None else values[place]).sum()
+
 
 class _Gather(torch.autograd.Function):
     """Blocks of unequal sizes: padded to the largest on the way there, summed on the way back."""

@@ -135,8 +135,8 @@ def _sentences(folder: str) -> list[str]:
 
 def _reason(folder: str, codes: list[int | None], first: int, total: int) -> str:
     hint = "the others were ended; its checkpoints are complete: go on with --resume_file=CHECKPOINT"
-    for i, code in enumerate(codes):  # a kill is a cause, never a consequence
-        if code is not None and code < 0:
+    for i, code in enumerate(codes):  # a cause; but nccl aborts a process that lost another
+        if code is not None and code < 0 and code != -signal.SIGABRT:
             name = signal.Signals(-code).name
             return f"process {first + i} of {total} was ended by {name}; {hint}"
     if told := _sentences(folder):
@@ -149,7 +149,7 @@ def _reason(folder: str, codes: list[int | None], first: int, total: int) -> str
         print(text, file=sys.stderr)
         return f"process {number} of {total} failed by {text.strip().splitlines()[-1]}; {hint}"
     i, code = next((i, code) for i, code in enumerate(codes) if code)
-    return f"process {first + i} of {total} ended with exit code {code}; {hint}"
+    return f"process {first + i} of {total} ended with exit code {code} and said nothing; {hint}"
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:

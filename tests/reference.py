@@ -67,14 +67,20 @@ def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
     ]
 
 
-def seq2item(phi: list[list[Tensor]], h: list[Tensor]) -> list[Tensor]:
+def seq2item(phi: list[list[Tensor]], h: list[Tensor], scores: str = "all") -> list[Tensor]:
     root = math.sqrt(len(h[0]))
     losses = []
     for u, vectors in enumerate(phi):
         best = max((h[u] @ v / root for v in vectors), key=float)
-        total = sum(torch.exp(other @ v / root) for other in h for v in vectors)
+        total = sum(_exponentials(other, vectors, scores) for other in h)
         losses.append(-torch.log(torch.exp(best) / total))
     return losses
+
+
+def _exponentials(item: Tensor, vectors: list[Tensor], scores: str) -> Tensor:
+    """Of an item's K scores: their sum, or the best."""
+    found = [torch.exp(item @ v / math.sqrt(len(item))) for v in vectors]
+    return sum(found) if scores == "all" else max(found, key=float)
 
 
 def seq2seq(past: list[list[Tensor]], future: list[list[Tensor]]) -> list[list[Tensor]]:
@@ -99,13 +105,14 @@ def trusted(losses: list[list[Tensor]], numerator: int, denominator: int) -> Ten
     return sum(v for row in losses for v in row if float(v) <= flat[keep - 1])
 
 
-def future_items(phi, h, futures: list[list[Tensor]]) -> Tensor:
+def future_items(phi, h, futures: list[list[Tensor]], scores: str = "all") -> Tensor:
     """Variants (2), (3): each item of each future in place of the pair's next item."""
     root = math.sqrt(len(h[0]))
     total = torch.zeros((), dtype=h[0].dtype)
     for u, vectors in enumerate(phi):
         for f in futures[u]:
-            others = sum(torch.exp(h[q] @ v / root) for q in range(len(h)) if q != u for v in vectors)
-            mine = [torch.exp(f @ v / root) for v in vectors]
-            total = total - torch.log(max(mine, key=float) / (others + sum(mine)))
+            others = sum(_exponentials(h[q], vectors, scores) for q in range(len(h)) if q != u)
+            own = _exponentials(f, vectors, scores)
+            best = max((torch.exp(f @ v / root) for v in vectors), key=float)
+            total = total - torch.log(best / (others + own))
     return total

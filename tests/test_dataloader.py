@@ -78,7 +78,7 @@ def test_windows_hold_each_target_once_an_epoch(make_config, length):
     for _ in range(2):
         targets, sizes, layout = [], [], []
         for batch in loader:
-            sizes.append(batch.n_pairs)
+            sizes.append(len(batch))
             lengths = batch.lengths.tolist()
             assert lengths == sorted(lengths)
             assert 2 <= lengths[0] <= lengths[-1] <= length + 1

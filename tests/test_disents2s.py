@@ -66,14 +66,15 @@ def slow_loss(model, sequences, numerator, denominator):
             h.append(net.item_embedding.weight[s[t]])
             futures.append([net.item_embedding.weight[i] for i in s[t:]])
     pairs = len(h)
-    item = sum(reference.seq2item(past, h)) / pairs
+    scores = "best" if model.best_scores else "all"
+    item = sum(reference.seq2item(past, h, scores)) / pairs
     if model.variant == "none":
         return item
     if model.variant == "latent":
         rest = reference.trusted(reference.seq2seq(past, future), numerator, denominator)
     else:
         cut = None if model.variant == "all_items" else model.next_items
-        rest = reference.future_items(past, h, [f[:cut] for f in futures])
+        rest = reference.future_items(past, h, [f[:cut] for f in futures], scores)
     return item + model.seq2seq_weight * rest / pairs
 
 
@@ -83,15 +84,17 @@ def gradients(model, loss):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("scores", ["all", "best"])
 @pytest.mark.parametrize(
     ("variant", "share"),
     [("latent", (1, 2)), ("latent", (1, 1)), ("latent", (1, 10)), ("none", (1, 1)),
      ("all_items", (1, 1)), ("next_items", (1, 1))],
 )  # fmt: skip
-def test_both_modes_equal_the_reference_with_gradients(make_config, variant, share):
+def test_both_modes_equal_the_reference_with_gradients(make_config, variant, share, scores):
     model = build(
         make_config,
         seq2seq_variant=variant,
+        seq2item_scores=scores,
         seq2seq_lambda=share[0] / share[1],
         seq2seq_weight=0.7,
         next_items=2,

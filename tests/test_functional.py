@@ -10,8 +10,8 @@ from recbole_disent.model.functional import Dropout, logsumexp_of_products
 
 @pytest.mark.parametrize("limit", [1, 17, 10**6])
 @pytest.mark.parametrize("with_offset", [False, True])
-@pytest.mark.parametrize(("fold", "columns_per_sample"), [(1, 3), (3, 1)])
-def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_per_sample):
+@pytest.mark.parametrize(("fold", "columns_per_sample", "best"), [(1, 3, False), (3, 1, False), (3, 1, True)])
+def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_per_sample, best):
     torch.manual_seed(0)
     samples = 5
     rows = torch.randn(samples * 3, 4, dtype=torch.float64, requires_grad=True)
@@ -25,10 +25,11 @@ def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_pe
         row = torch.arange(len(rows)) // 3
         column = torch.arange(len(columns)) // columns_per_sample
         blocked = (groups[row][:, None] == groups[column]) & (row[:, None] != column)
-        return scores.masked_fill(blocked, -torch.inf).view(len(rows) // fold, -1).logsumexp(1)
+        scores = scores.masked_fill(blocked, -torch.inf).view(len(rows) // fold, fold, -1)
+        return scores.amax(1).logsumexp(1) if best else scores.flatten(1).logsumexp(1)
 
     def fast(rows, columns):
-        return logsumexp_of_products(rows, columns, 0.5, fold, offset, groups, limit)
+        return logsumexp_of_products(rows, columns, 0.5, fold, offset, groups, limit, best=best)
 
     torch.testing.assert_close(fast(rows, columns), plain(rows, columns))
     weight = torch.randn(len(rows) // fold, dtype=torch.float64)

@@ -52,7 +52,6 @@ class WindowBatch:
         place = torch.arange(len(window)) - (counts.cumsum(0) - counts)[window]
         return window, place, (self.lengths.cumsum(0) - self.lengths)[window] + place
 
-    @property
-    def n_pairs(self) -> int:
+    def __len__(self) -> int:
         """Number of (past, future) pairs."""
         return len(self.items) - len(self.lengths)

@@ -127,7 +127,8 @@ class WindowLoader(TrainDataLoader):
             # Every n-th window of the sorted ones: like lengths for all.
             ends = (lengths - 1).cumsum(0)
             mine = slice(distributed.rank(), None, distributed.world())
-            users, firsts, lengths, ends = users[mine], firsts[mine], lengths[mine], ends[mine]
+            users, firsts, ends = users[mine], firsts[mine], ends[mine]
+            lengths = lengths[mine].contiguous()
             owner = torch.repeat_interleave(torch.arange(len(ends)), lengths - 1)
             # Pairs stand in the global batch window after window: `ends` is behind a window's last.
             number = torch.arange(len(owner)) + (ends - (lengths - 1).cumsum(0))[owner]

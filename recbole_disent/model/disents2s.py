@@ -81,6 +81,7 @@ class DisentS2S(SequentialRecommender):
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["same_user_negatives"] == "mask"
+        self.best_scores: bool = config["seq2item_scores"] == "best"
         self.next_items: int = config["next_items"]
         self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
         self.scale = width**-0.5
@@ -267,7 +268,7 @@ class DisentS2S(SequentialRecommender):
         contrast, its sum is scaled by P / S.
         """
         if isinstance(interaction, WindowBatch):
-            count, number = interaction.n_pairs, interaction.number
+            count, number = len(interaction), interaction.number
         else:
             count = len(interaction[self.USER_ID])
             number = interaction[ROW_IN_BATCH] if distributed.active() else None
@@ -283,12 +284,21 @@ class DisentS2S(SequentialRecommender):
         groups = blocks.gather(pairs.users) if self.mask_same_user else None
         share = self.log_share[blocks.gather(pairs.targets)] if self.corrects_popularity else None
         weight = self._future_weight()
-        values = losses.seq2item(pairs.past, targets, groups, share, self.score_limit, place)
+        best = self.best_scores
+        values = losses.seq2item(pairs.past, targets, groups, share, self.score_limit, place, best)
         item_loss = values.sum() / blocks.total
         if self.future_cut is not None:
             shares = None if share is None else (share, self.log_share[pairs.items])
             rest = losses.future_items(
-                pairs.past, targets, pairs.item_vectors, pairs.owner, groups, shares, self.score_limit, place
+                pairs.past,
+                targets,
+                pairs.item_vectors,
+                pairs.owner,
+                groups,
+                shares,
+                self.score_limit,
+                place,
+                best,
             ).sum()
             return item_loss, weight * rest / blocks.total
         if pairs.sample is None or pairs.future is None:

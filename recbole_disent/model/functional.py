@@ -61,9 +61,14 @@ class _Terms(NamedTuple):
     groups: Tensor | None
     own: bool
     place: Tensor | None
+    best: bool
 
-    def scores(self, rows: Tensor, columns: Tensor, begin: int, end: int) -> Tensor:
-        """Scores of the rows begin .. end - 1: ((end - begin) / fold, fold * C)."""
+    def scores(self, rows: Tensor, columns: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        """Scores of the n = (end - begin) / fold values of the rows begin .. end - 1.
+
+        Returns:
+            float (n, fold * C) and None; of the best rows (n, C) and which they are, int64 (n, C).
+        """
         scores = rows[begin:end] @ (columns * self.scale).T
         if self.offset is not None:
             scores -= self.offset
@@ -76,7 +81,17 @@ class _Terms(NamedTuple):
             if self.own:
                 blocked &= place[:, None] != torch.arange(samples, device=rows.device)
             scores.masked_fill_(blocked.repeat_interleave(len(columns) // samples, 1), float("-inf"))
-        return scores.view((end - begin) // self.fold, -1)
+        if not self.best:
+            return scores.view((end - begin) // self.fold, -1), None
+        top = scores.view((end - begin) // self.fold, self.fold, -1).max(1)
+        return top.values, top.indices
+
+    def spread(self, share: Tensor, which: Tensor | None, rows: int) -> Tensor:
+        """The way back of :meth:`scores`: to (rows, C)."""
+        if which is None:
+            return share.view(rows, -1)
+        whole = share.new_zeros(len(share), self.fold, share.shape[1])
+        return whole.scatter_(1, which[:, None], share[:, None]).view(rows, -1)
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -93,12 +108,12 @@ class _LogSumExp(torch.autograd.Function):
         kept = None
         for begin in range(0, len(rows), step):
             end = min(begin + step, len(rows))
-            scores = terms.scores(rows, columns, begin, end)
+            scores, which = terms.scores(rows, columns, begin, end)
             top = scores.amax(1, keepdim=True).clamp_(min=_LOWEST)
             total = scores.sub_(top).exp_().sum(1, keepdim=True)
             result[begin // fold : end // fold] = (total.log() + top)[:, 0]
             if end - begin == len(rows):
-                kept = scores.div_(total.clamp_(min=-1 / _LOWEST))
+                kept = terms.spread(scores.div_(total.clamp_(min=-1 / _LOWEST)), which, len(rows))
         ctx.save_for_backward(rows, columns, result, *([] if kept is None else [kept]))
         ctx.terms, ctx.step = terms, step
         return result
@@ -114,9 +129,9 @@ class _LogSumExp(torch.autograd.Function):
             if kept:
                 share = kept[0]
             else:
-                share = terms.scores(rows, columns, begin, end)
-                share.sub_(result[begin // fold : end // fold, None].clamp(min=_LOWEST)).exp_()
-            share = share.view(end - begin, len(columns))
+                scores, which = terms.scores(rows, columns, begin, end)
+                scores = scores.sub(result[begin // fold : end // fold, None].clamp(min=_LOWEST)).exp_()
+                share = terms.spread(scores, which, end - begin)
             for_rows[begin:end] = (share @ columns) * weight[begin:end]
             for_columns += share.T @ (rows[begin:end] * weight[begin:end])
         return for_rows, for_columns, None, None
@@ -132,6 +147,7 @@ def logsumexp_of_products(
     limit: int = 2**26,
     own: bool = True,
     place: Tensor | None = None,
+    best: bool = False,
 ) -> Tensor:
     """ln of the sum of exp(scale * row . column - offset) over all columns and *fold* rows.
 
@@ -147,12 +163,13 @@ def logsumexp_of_products(
         own: whether the columns of a row's own sample take part; False needs *groups*.
         place: int64 (p,) or None; R is a multiple of p: which of the P samples the rows are of.
             None: of all P, in their order.
+        best: whether of each column only the best of the *fold* rows takes part.
 
     Returns:
         float (R / fold,); -inf, without a gradient, where no term is left.
     """
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
-    terms = _Terms(scale, fold, offset, groups, own, place)
+    terms = _Terms(scale, fold, offset, groups, own, place, best)
     with torch.autocast(rows.device.type, enabled=False):
         return _LogSumExp.apply(rows.to(wide), columns.to(wide), terms, limit)

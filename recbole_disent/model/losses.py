@@ -21,11 +21,14 @@ def seq2item(
     log_share: Tensor | None = None,
     limit: int = 2**26,
     place: Tensor | None = None,
+    best: bool = False,
 ) -> Tensor:
     """-ln of the share of the next item among the next items of the batch.
 
     loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
              - max over k of h_p . phi_p^(k) / sqrt(D)
+
+    With *best* the first term is the logsumexp over q of the max over k.
 
     Args:
         phi: float (P, K, D), intention vectors of the pasts.
@@ -36,6 +39,7 @@ def seq2item(
             the model learns p(item | sequence) / p(item).
         limit: scores that may exist at a time.
         place: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
+        best: whether only the best of an item's K scores takes part in the sum.
 
     Returns:
         float (P,), or (p,).
@@ -43,7 +47,7 @@ def seq2item(
     _, intentions, width = phi.shape
     scale = width**-0.5
     total = logsumexp_of_products(
-        phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit, place=place
+        phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit, place=place, best=best
     )
     own = torch.einsum("pkd,pd->pk", phi, _at(targets, place)).amax(-1) * scale
     return total - (own if log_share is None else own - _at(log_share, place))
@@ -114,6 +118,7 @@ def future_items(
     log_share: tuple[Tensor, Tensor] | None = None,
     limit: int = 2**26,
     place: Tensor | None = None,
+    best: bool = False,
 ) -> Tensor:
     """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
 
@@ -124,6 +129,8 @@ def future_items(
                  + sum over k of exp(f . phi_p^(k) / sqrt(D)) )
              - max over k of f . phi_p^(k) / sqrt(D)
 
+    With *best* a max over k stands for each sum over k.
+
     Args:
         phi: float (P, K, D).
         targets: float (P, D), next items.
@@ -133,6 +140,7 @@ def future_items(
         log_share: of *targets* and of *items*, as in :func:`seq2item`.
         limit: scores that may exist at a time.
         place: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
+        best: whether only the best of an item's K scores takes part.
 
     Returns:
         float (F,).
@@ -151,8 +159,10 @@ def future_items(
         limit,
         own=False,
         place=place,
+        best=best,
     )
     mine = torch.einsum("fkd,fd->fk", phi[owner], items) * scale
     if log_share is not None:
         mine = mine - log_share[1][:, None]
-    return torch.logaddexp(others[owner], mine.logsumexp(-1)) - mine.amax(-1)
+    top = mine.amax(-1)
+    return torch.logaddexp(others[owner], top if best else mine.logsumexp(-1)) - top

@@ -10,6 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_disent import distributed
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.content import check as check_content
 from recbole_disent.data.content import item_content
@@ -70,6 +71,9 @@ class TSSR(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    # Of several processes each returns its part of the sum that is the loss of the global batch
+    # (recbole_disent/distributed.py).
+    shares_batch = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -139,6 +143,8 @@ class TSSR(SequentialRecommender):
     def positions(self, batch: WindowBatch) -> Positions:
         """Encode windows without their last items: one position for each next item."""
         device = batch.items.device
+        if not len(batch.lengths):
+            return self._no_positions(device)
         counts = batch.lengths - 1
         window, _, token = (part.to(device, non_blocking=True) for part in batch.pairs())
         packing = Packing(counts, device)
@@ -152,6 +158,15 @@ class TSSR(SequentialRecommender):
         means = mean(states.by_id), mean(states.by_content)
         return Positions(states, targets, packing.place, *means, batch.users)
 
+    def _no_positions(self, device: torch.device) -> Positions:
+        """The share of a process that got no window: empty, and yet with a gradient."""
+        weight = self.encoder.position_embedding.weight
+        vectors = distributed.attached(weight.new_zeros(0, weight.shape[1]), weight)
+        by_id = None if self.streams == "content" else vectors
+        by_content = None if self.streams == "id" else vectors
+        none = torch.zeros(0, dtype=torch.long, device=device)
+        return Positions(States(by_id, by_content, vectors), none, none, by_id, by_content, none)
+
     # -- RecBole's interface -----------------------------------------------------------
 
     def calculate_loss(self, interaction: WindowBatch) -> tuple[Tensor, ...]:
@@ -162,24 +177,27 @@ class TSSR(SequentialRecommender):
         """
         found = self.positions(interaction)
         states, targets, limit = found.states, found.targets, self.score_limit
+        positions = distributed.Blocks(len(targets), targets.device)
         table, bias = self._output()
-        terms = [losses.next_item(states.joined, targets, table, bias, limit).mean()]
+        terms = [losses.next_item(states.joined, targets, table, bias, limit).sum() / positions.total]
         if self.user_weight:
-            a, b = found.mean_by_id, found.mean_by_content
-            assert a is not None
-            assert b is not None
-            both = [
-                losses.user_contrast(x, y, self.temperature, found.users, limit) for x, y in ((b, a), (a, b))
-            ]
-            terms.append(self.user_weight * (both[0].mean() + both[1].mean()))
+            windows = distributed.Blocks(len(found.users), targets.device)
+            users = windows.gather(found.users)
+            assert found.mean_by_id is not None
+            assert found.mean_by_content is not None
+            a, b = windows.gather(found.mean_by_id), windows.gather(found.mean_by_content)
+            both = [losses.user_contrast(x, y, self.temperature, users, limit) for x, y in ((b, a), (a, b))]
+            terms.append(self.user_weight * torch.stack([*map(windows.own_sum, both)]).sum() / windows.total)
         if self.item_weight:
             by_id, by_content = self._embed(targets)
-            pairs = ((states.by_content, by_id), (states.by_id, by_content))
+            places, items = positions.gather(found.places), positions.gather(targets)
             both = [
-                losses.item_contrast(state, nexts, found.places, targets, limit)  # type: ignore[arg-type]
-                for state, nexts in pairs
+                losses.item_contrast(positions.gather(state), positions.gather(nexts), places, items, limit)  # type: ignore[arg-type]
+                for state, nexts in ((states.by_content, by_id), (states.by_id, by_content))
             ]
-            terms.append(self.item_weight * (both[0].mean() + both[1].mean()))
+            terms.append(
+                self.item_weight * torch.stack([*map(positions.own_sum, both)]).sum() / positions.total
+            )
         return tuple(terms)
 
     def _output(self) -> tuple[Tensor, Tensor | None]:
