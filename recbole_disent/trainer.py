@@ -70,6 +70,8 @@ class SafeTrainer:
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's; Adam of this package's models in its fused form, the same step in one pass."""
+        if "params" not in kwargs and hasattr(self.model, "parameter_groups"):
+            kwargs["params"] = self.model.parameter_groups()
         optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
         if self.config["model"] in MODELS and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
             for group in optimizer.param_groups:

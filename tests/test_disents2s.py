@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.errors import UserError
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST
 from recbole_disent.model.disents2s import DisentS2S
 from recbole_disent.model.packing import Packing
+from recbole_disent.trainer import make_trainer
 from tests import reference
 from tests.windows import windows
 
@@ -207,3 +209,18 @@ def test_a_hidden_item_is_an_unknown_one(make_config):
     torch.manual_seed(0)
     assert not torch.allclose(encoder(items), encoder(items))
     torch.testing.assert_close(encoder.eval()(items), encoder(items))
+
+
+def test_item_decay_is_for_the_item_embeddings_alone(make_config):
+    config = make_config(learner="adamw", item_decay=0.5, weight_decay=0.0, learning_rate=0.1)
+    model = DisentS2S(config, SequenceDataset(config).build()[0])
+    optimizer = make_trainer(config, model).optimizer
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, value in model.named_parameters():
+        share = 1 - 0.1 * 0.5 if name == "encoder.item_embedding.weight" else 1.0
+        torch.testing.assert_close(value, before[name] * share, msg=name)
+    with pytest.raises(UserError, match=r"item_decay: got 0\.5 with learner=adam, expected learner=adamw"):
+        make_config(item_decay=0.5)

@@ -93,6 +93,7 @@ def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
+        bars: Any
         bars, labels = axes.get_legend_handles_labels()
         # The mark alone: drawn at this size, bars of the spread would hide it.
         axes.legend([bar[0] for bar in bars], labels, loc="center left", bbox_to_anchor=(1.01, 0.5))

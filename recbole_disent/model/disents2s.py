@@ -14,6 +14,7 @@ from recbole_disent import distributed
 from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
 from recbole_disent.data.content import check as check_content
 from recbole_disent.data.content import item_content
+from recbole_disent.errors import UserError
 from recbole_disent.model import losses
 from recbole_disent.model.content import content_embedding
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
@@ -56,9 +57,18 @@ def _corrects_popularity(config: Any) -> bool:
 
 
 def check(config: Any) -> None:
-    """Check the content keys of a configuration where content is used."""
+    """Check keys that depend on each other.
+
+    Raises:
+        UserError: they do not fit.
+    """
     if config["content"]:
         check_content(config)
+    if config["item_decay"] and str(config["learner"]).lower() != "adamw":
+        raise UserError(
+            f"item_decay: got {config['item_decay']} with learner={config['learner']}, expected "
+            "learner=adamw, whose decay is no part of the gradient"
+        )
 
 
 class DisentS2S(SequentialRecommender):
@@ -81,6 +91,7 @@ class DisentS2S(SequentialRecommender):
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["same_user_negatives"] == "mask"
+        self.item_decay: float = config["item_decay"]
         self.best_scores: bool = config["seq2item_scores"] == "best"
         self.next_items: int = config["next_items"]
         self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
@@ -123,6 +134,17 @@ class DisentS2S(SequentialRecommender):
             nn.init.zeros_(module.query_bias)
             # The sum over positions is 1/K of a state: random biases would drown it at first.
             nn.init.zeros_(module.bias)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters for the optimiser: item embeddings with ``item_decay``, and the others."""
+        items = self.encoder.item_embedding.weight
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if p is not items]},
+            {"params": [items]},
+        ]
+        if self.item_decay:
+            groups[1]["weight_decay"] = self.item_decay
+        return groups
 
     # -- encoding ----------------------------------------------------------------------
 
