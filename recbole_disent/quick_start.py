@@ -145,7 +145,7 @@ def _run(config: Config, saved: bool, on_epoch: Callable[[int, float], None] | N
         train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
     )
     tested = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
-    if config["per_user_file"]:
+    if config["per_user_file"] and first:
         write_per_user(config["per_user_file"], trainer.ranking, test)
     logger.info(f"best valid: {best}")
     logger.info(f"test result: {tested}")

@@ -195,12 +195,14 @@ def test_durations(seconds, text):
 # -- stopping --------------------------------------------------------------------------
 
 STOPPED = """
+import os
 import sys
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.runner import Runner, Stopped
 plan = make_plan(read_plan("plan.yaml"))
 try:
-    Runner(plan, [], lambda line: print(line, flush=True), [sys.executable, "fake.py"]).execute(plan.runs())
+    fake = [sys.executable, os.path.abspath("fake.py")]
+    Runner(plan, [], lambda line: print(line, flush=True), fake).execute(plan.runs())
 except Stopped as error:
     print("stopped by", error)
 """

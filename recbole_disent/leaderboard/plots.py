@@ -93,10 +93,9 @@ def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
-        bars: Any
-        bars, labels = axes.get_legend_handles_labels()
         # The mark alone: drawn at this size, bars of the spread would hide it.
-        axes.legend([bar[0] for bar in bars], labels, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        marks: dict[str, Any] = {str(bars.get_label()): bars[0] for bars in axes.containers}
+        axes.legend(marks.values(), marks.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
         figure.supxlabel(fill(source, 150), fontsize=5.5, color="#777777", x=0.01, ha="left")
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Description": source})
