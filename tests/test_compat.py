@@ -16,6 +16,7 @@ import recbole
 import torch
 
 from recbole_disent import compat
+from recbole_disent.quick_start import build_model, prepare_data
 
 # Looked for, not imported.
 _RAY = importlib.util.find_spec("ray") is not None
@@ -141,3 +142,19 @@ def test_with_ray_it_can_be_imported():
     root = str(Path(__file__).parent.parent)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
+
+
+def test_recboles_pop_still_counts_an_item_once_a_batch():
+    found = source("model/general_recommender/pop.py")
+    assert "self.item_cnt[item, :] = self.item_cnt[item, :] + 1" in found
+
+
+def test_pop_is_the_number_of_training_clicks(make_config):
+    data = prepare_data(make_config("Pop", train_batch_size=1000))
+    model = build_model(data)
+    for batch in data.loaders[0]:
+        model.calculate_loss(batch)
+    train = data.loaders[0].dataset
+    clicks = np.bincount(train.inter_feat["item_id"].numpy(), minlength=train.item_num)
+    assert clicks.max() > len(data.loaders[0])  # some item is in a batch more than once
+    np.testing.assert_array_equal(model.item_cnt[:, 0].numpy(), clicks)
