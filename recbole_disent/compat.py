@@ -56,19 +56,26 @@ def prepare() -> None:
 def mended(model_class: type[Any]) -> type[Any]:
     """Return a model of RecBole, without its fault where it has one that changes results.
 
-    Pop counts an item of several rows of a batch once, so that its ranking depends on the
-    batches and the seed.
+    Pop counts an item of several rows of a batch once, and the sampled negatives too, so that
+    its ranking depends on the batches and the seed.
     """
-    if model_class.__module__ == "recbole.model.general_recommender.pop":
-        model_class.calculate_loss = _count_every_click
-    return model_class
+    if model_class.__module__ != "recbole.model.general_recommender.pop":
+        return model_class
 
+    class Pop(model_class):
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            self.label = config["LABEL_FIELD"]
 
-def _count_every_click(self: Any, interaction: Any) -> torch.Tensor:
-    items = interaction[self.ITEM_ID]
-    self.item_cnt.index_add_(0, items, torch.ones_like(items)[:, None])
-    self.max_cnt = self.item_cnt.max(0)[0]
-    return torch.nn.Parameter(torch.zeros(1)).to(self.device)
+        def calculate_loss(self, interaction: Any) -> torch.Tensor:
+            items = interaction[self.ITEM_ID]
+            if self.label in interaction:
+                items = items[interaction[self.label] > 0]
+            self.item_cnt.index_add_(0, items, torch.ones_like(items)[:, None])
+            self.max_cnt = self.item_cnt.max(0)[0]
+            return torch.nn.Parameter(torch.zeros(1)).to(self.device)
+
+    return Pop
 
 
 class _NumpyOfTuning:
