@@ -140,6 +140,8 @@ def steps_of(cases: list[str], keys: dict) -> dict:
             net = net.double()
         if distributed.rank():
             torch.manual_seed(distributed.seed_of_epoch(config["seed"], 0))
+        # Steps are taken, so that a wrong one shows in the next losses; not where rounding would, too.
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.0 if model == "BERT4Rec" else 0.01)
         loss_of = net.calculate_loss
         if distributed.active():
             rows = (lambda b: float((b["MASK_INDEX"] > 0).sum())) if model == "BERT4Rec" else len
@@ -154,6 +156,7 @@ def steps_of(cases: list[str], keys: dict) -> dict:
             sum(parts).backward()
             gradients = {n: None if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
             steps.append(([part.item() for part in parts], gradients))
+            optimizer.step()
         found[case] = steps
     return found
 
