@@ -224,3 +224,16 @@ def test_item_decay_is_for_the_item_embeddings_alone(make_config):
         torch.testing.assert_close(value, before[name] * share, msg=name)
     with pytest.raises(UserError, match=r"item_decay: got 0\.5 with learner=adam, expected learner=adamw"):
         make_config(item_decay=0.5)
+
+
+@pytest.mark.parametrize("variant", ["latent", "all_items"])
+def test_half_precision_gives_almost_the_same_loss(make_config, variant):
+    model = build(make_config, seq2seq_variant=variant, seq2seq_lambda=1.0).float()
+    for batch in (windows(SEQUENCES), one_by_one(SEQUENCES)):
+        whole = sum(model.calculate_loss(batch))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = sum(model.calculate_loss(batch))
+        assert half.dtype == torch.float32
+        assert half.item() != whole.item()
+        assert half.item() == pytest.approx(whole.item(), rel=0.03)
+        assert all(g.isfinite().all() for g in gradients(model, half).values())
