@@ -269,11 +269,6 @@ class _Gather(torch.autograd.Function):
         return total[begin : begin + ctx.blocks.sizes[rank()]], None
 
 
-def all_gather_with_grad(block: Tensor) -> Tensor:
-    """Return :meth:`Blocks.gather` of a block whose sizes are asked for first."""
-    return Blocks(len(block), block.device).gather(block)
-
-
 def attached(empty: Tensor, weight: Tensor) -> Tensor:
     """Return an empty tensor that has a gradient, so that its backward pass meets those of others."""
     return empty + weight.sum() * 0

@@ -239,12 +239,3 @@ def grid(space: dict[str, Distribution]) -> Iterator[dict[str, Any]]:
     columns = [distribution.grid() for distribution in space.values()]
     for values in itertools.product(*columns):
         yield dict(zip(space, values, strict=True))
-
-
-def grid_size(space: dict[str, Distribution]) -> int:
-    """Return the number of combinations.
-
-    Raises:
-        UserError: a key with no end of values.
-    """
-    return math.prod(len(distribution.grid()) for distribution in space.values())

@@ -221,7 +221,7 @@ def test_a_trial_goes_on_from_its_checkpoint(keys, space_file, monkeypatch):
     assert second.best["score"] == study.best["score"]
 
 
-def test_a_trial_that_fails_does_not_end_the_search(keys, space_file):
+def test_a_trial_that_fails_does_not_end_the_search(keys, space_file, monkeypatch):
     file = space_file("learning_rate choice [1e30, 0.001]\n")
     given = {**keys, "epochs": 3}
     study = command.tune("GRU4Rec", "hostile", config_dict=given, algo="exhaustive", params_file=file)
@@ -229,6 +229,22 @@ def test_a_trial_that_fails_does_not_end_the_search(keys, space_file):
     assert study.best["values"] == {"learning_rate": 0.001}
     assert "training diverged" in study.ranked()[1]["error"]
     assert Path("tuning/GRU4Rec-hostile/trials.md").is_file()
+    asked = []
+    real = command.run
+    monkeypatch.setattr(
+        command, "run", lambda **g: asked.append(g["config_dict"]["learning_rate"]) or real(**g)
+    )
+    command.tune("GRU4Rec", "hostile", config_dict=given, algo="exhaustive", params_file=file)
+    assert asked == [1e30]  # tried again, as its cause may have been mended; what is done is not
+
+
+def test_a_given_key_is_not_searched(keys, space_file):
+    file = space_file("learning_rate choice [0.01, 0.02]\nn_layers choice [1, 2]\n")
+    given = {**keys, "epochs": 1, "n_layers": 1}
+    study = command.tune("DisentS2S", "hostile", config_dict=given, algo="exhaustive", params_file=file)
+    assert sorted(t["values"]["learning_rate"] for t in study.trials.values()) == [0.01, 0.02]
+    assert study.given["n_layers"] == 1
+    assert all(set(t["values"]) == {"learning_rate"} for t in study.trials.values())
 
 
 @pytest.mark.parametrize(
@@ -241,10 +257,13 @@ def test_a_trial_that_fails_does_not_end_the_search(keys, space_file):
         (["--params_file=none.hyper"], "search space 'none.hyper': no such file"),
         (["--params_file=bad.hyper"], "all 1 trials failed, the first by: config_dict: the key 'n_layer'"),
         (["--n_layer=3"], "did you mean 'n_layers'?"),
+        (["--per_user_file=u.npz"], "per_user_file: got 'u.npz', but each trial has its own"),
+        (["--params_file=one.hyper", "--n_layers=1"], "tune: nothing is left to search"),
     ],
 )
 def test_wrong_commands_get_one_sentence(keys, capsys, extra, message):
     Path("bad.hyper").write_text("n_layer choice [1]\n")
+    Path("one.hyper").write_text("n_layers choice [1, 2]\n")
     words = ["tune", "--model=DisentS2S", "--dataset=hostile", "--max_evals=1",
              *(f"--{key}={value}" for key, value in keys.items()), *extra]  # fmt: skip
     assert cli.main(words) == 2
@@ -266,7 +285,9 @@ def test_missing_libraries_name_the_extra(keys, monkeypatch):
     with pytest.raises(UserError, match=r"pip install 'recbole_disent\[tune\]'"):
         command.tune("DisentS2S", "hostile", config_dict=keys, tool="hyperopt")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"tool 'ray' needs the package (ray|pyarrow).*recbole_disent\[tune\]"):
+    with pytest.raises(
+        UserError, match=r"tool 'ray' needs the package (ray|pyarrow).*recbole_disent\[tune\]"
+    ):
         command.tune("DisentS2S", "hostile", config_dict=keys, tool="ray")
 
 

@@ -151,6 +151,8 @@ class TrainedContentEmbedding(ContentEmbedding):
         return self._embed(torch.arange(len(self.tokens), device=self.tokens.device))
 
     def _embed(self, items: Tensor) -> Tensor:
+        if not len(items):  # the share of a process without a window
+            return self.linear(self.linear.weight.new_zeros(0, self._width))
         found = []
         for part in items.split(self.batch):
             longest = max(int(self.mask[part].sum(1).max()), 1)

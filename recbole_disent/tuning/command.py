@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_disent import compat, settings
 from recbole_disent.config import Config
+from recbole_disent.data.preparation import require_data
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.quick_start import run
@@ -61,14 +62,20 @@ def tune(
     register_metrics()
     base = Config(model, dataset, config_file_list, config_dict, cmd_args)
     model, dataset, seed = base["model"], base["dataset"], base["seed"]
+    require_data(base)
+    given_keys = base.external_config_dict
+    _check_own_keys(given_keys)
     space = read_space(options["params_file"] or model)
+    space = {key: values for key, values in space.items() if key not in given_keys}
+    if not space:
+        raise UserError("tune: nothing is left to search: every key of the search space is given")
     algo = options["algo"] or proposals.default_algorithm(options["tool"])
     proposer = proposals.make(space, options["tool"], algo, seed)
     study = Study(
         options["output"] or os.path.join("tuning", f"{model}-{dataset}"),
         model,
         dataset,
-        base.external_config_dict,
+        given_keys,
         space,
         {"tool": options["tool"], "algo": algo, "seed": seed},
     )
@@ -88,6 +95,14 @@ def tune(
         f"to use it: recbole-disent run --config_files={os.path.join(study.folder, 'best.yaml')}"
     )
     return study
+
+
+def _check_own_keys(given: dict[str, Any]) -> None:
+    for key in ("checkpoint_dir", "result_dir", "resume_file", "per_user_file"):
+        if given.get(key) is not None:
+            raise UserError(
+                f"{key}: got {given[key]!r}, but each trial has its own; leave it out, trials go to --output"
+            )
 
 
 def distinct(
@@ -110,7 +125,9 @@ def distinct(
         name = trial_id(values)
         repeats = repeats + 1 if name in met else 0
         if name not in met:
-            met[name] = study.trials.get(name) or answer(len(met), values)
+            done = study.trials.get(name)
+            # One that failed is tried again: what was wrong may have been mended since.
+            met[name] = done if done and done["status"] == "done" else answer(len(met), values)
         trial = met[name]
         score = None if trial is None else trial["score"]
         proposer.tell(score if score is None or trial is None else (-score if trial["bigger"] else score))
