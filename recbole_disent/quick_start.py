@@ -19,6 +19,7 @@ from recbole_disent.errors import UserError, as_user_error
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.evaluation.per_user import check_one_each, write_per_user
+from recbole_disent.model.content import ContentEmbedding
 from recbole_disent.trainer import check_belongs, make_trainer, plain_config
 
 compat.prepare_tuning()
@@ -181,6 +182,7 @@ def _report(data: Prepared, trainer: Any, model: Any, score: Any, best: Any, tes
         "processes": distributed.world(),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_hash": data.data_hash,
+        "content_hash": next((m.hash for m in model.modules() if isinstance(m, ContentEmbedding)), None),
         "candidate_hashes": trainer.ranking.candidate_hashes(),
         "short_candidate_rows": trainer.ranking.short_rows(),
         "rows": {

@@ -161,3 +161,16 @@ def test_new_items_are_found_by_their_content(tmp_path, model):
     assert found["test_result"]["recall@10"] > without["test_result"]["recall@10"] + 0.1
     loaded, _ = load_checkpoint(found["checkpoint"])
     assert int(loaded.cold.sum()) == TOPICS * NEW
+
+
+def test_the_result_file_names_the_content(hostile, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    keys = {"data_path": str(hostile), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 7, "topk": [1, 5, 10],
+            "show_progress": False}  # fmt: skip
+    found = [
+        run("SASRecContent", "hostile", config_dict={**keys, **more}, saved=False)["content_hash"]
+        for more in ({"content_dim": 4}, {"content_dim": 4}, {"content_dim": 5}, {"content": False})
+    ]
+    assert found[0] == found[1] != found[2]
+    assert None not in found[:3]
+    assert found[3] is None
