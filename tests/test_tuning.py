@@ -266,7 +266,9 @@ def test_missing_libraries_name_the_extra(keys, monkeypatch):
     with pytest.raises(UserError, match=r"pip install 'recbole_disent\[tune\]'"):
         command.tune("DisentS2S", "hostile", config_dict=keys, tool="hyperopt")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"tool 'ray' needs the package (ray|pyarrow).*recbole_disent\[tune\]"):
+    with pytest.raises(
+        UserError, match=r"tool 'ray' needs the package (ray|pyarrow).*recbole_disent\[tune\]"
+    ):
         command.tune("DisentS2S", "hostile", config_dict=keys, tool="ray")
 
 
