@@ -19,14 +19,12 @@ import yaml
 
 from recbole_disent import cli
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard import report, statistics
+from recbole_disent.leaderboard import report
 from recbole_disent.leaderboard.collect import collect
 from recbole_disent.leaderboard.plan import make_plan
-from recbole_disent.quick_start import run
 from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
-RANKS = ["recall@1", "recall@5", "ndcg@5", "mrr@5"]
 
 
 def compare(plan: dict, *words: str) -> int:
@@ -40,69 +38,6 @@ def results(folder: str = "out") -> dict[str, dict]:
     }
     assert found
     return found
-
-
-# -- ranks of users --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", ["DisentS2S", "BPR", "Pop"])
-@pytest.mark.parametrize("mode", ["full", "uni8"])
-def test_ranks_of_users_give_the_metrics_and_belong_to_the_users(hostile, model, mode):
-    keys = {**TINY, "data_path": str(hostile), "eval_mode": mode, "per_user_file": "u.npz",
-            "filter_history": True, "show_progress": False, "metric_decimal_place": 10}  # fmt: skip
-    found = run(model, "hostile", config_dict=keys)
-    with np.load("u.npz", allow_pickle=False) as stored:
-        users = dict(stored)
-    assert set(users) == {"user", "rank", "history", "popularity"}
-    assert len(users["user"]) == found["rows"]["test"]
-    for metric in RANKS:
-        values = statistics.of_ranks(metric, users["rank"])
-        assert values.mean() == pytest.approx(found["test_result"][metric], abs=1e-9)
-    # By hand, from the file: users in order of appearance, times as RecBole sorts them.
-    rows = [line.split("\t") for line in (hostile / "hostile/hostile.inter").read_text().splitlines()[1:]]
-    ids = {token: i for i, token in enumerate(dict.fromkeys(r[0] for r in rows), start=1)}
-    histories: dict[int, list] = {}
-    for user, item, *_ in sorted(rows, key=lambda r: float(r[3])):
-        histories.setdefault(ids[user], []).append(item)
-    # Of three events one is held out; of more, two.
-    long = {u: h for u, h in histories.items() if len(h) >= 3}
-    assert users["user"].tolist() == sorted(long)
-    held = {u: 2 if len(h) >= 4 else 1 for u, h in long.items()}
-    clicks: dict[str, int] = {}
-    for user, items in histories.items():
-        for item in items[: len(items) - held.get(user, 0)]:
-            clicks[item] = clicks.get(item, 0) + 1
-    assert users["history"].tolist() == [len(long[u]) - 1 for u in sorted(long)]
-    assert users["popularity"].tolist() == [clicks.get(long[u][-1], 0) for u in sorted(long)]
-
-
-def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
-    """Chunks and kinds of models number their queries in other orders."""
-    keys = {**TINY, "data_path": str(hostile), "filter_history": True, "show_progress": False}
-    stored = []
-    for model, size in (("DisentS2S", 512), ("DisentS2S", 3), ("BPR", 2)):
-        run(model, "hostile", config_dict={**keys, "per_user_file": "u.npz", "eval_batch_size": size})
-        with np.load("u.npz", allow_pickle=False) as file:
-            stored.append(dict(file))
-    for name in ("user", "history", "popularity"):
-        assert all(np.array_equal(stored[0][name], other[name]) for other in stored[1:])
-    assert np.array_equal(stored[0]["rank"], stored[1]["rank"])
-    assert not np.array_equal(stored[0]["rank"], stored[2]["rank"])
-
-
-def test_users_with_several_test_items_are_refused_before_training(hostile):
-    keys = {**TINY, "data_path": str(hostile), "per_user_file": "u.npz",
-            "eval_args": {"split": {"RS": [0.4, 0.3, 0.3]}}}  # fmt: skip
-    with pytest.raises(UserError, match="per_user_file: got a test part without one ranked item a user"):
-        run("Pop", "hostile", config_dict=keys)
-    assert not Path("u.npz").exists()
-
-
-def test_candidates_can_be_shared(hostile):
-    keys = {**TINY, "data_path": str(hostile), "eval_mode": "uni5", "candidate_dir": "common"}
-    run("Pop", "hostile", config_dict=keys)
-    assert len(list(Path("common").glob("*.npz"))) == 2
-    assert not Path("saved/candidates").exists()
 
 
 # -- real runs -------------------------------------------------------------------------
@@ -233,16 +168,13 @@ def test_missing_and_broken_runs_are_told(finished, tmp_path):
     assert "| 1 (1 missing) |" in text
 
 
-@pytest.mark.parametrize("what", ["data_hash", "candidate_hashes", "filter_history"])
+@pytest.mark.parametrize("what", ["data_hash", "candidate_hashes"])
 def test_results_that_cannot_be_compared_are_refused(finished, tmp_path, what):
     shutil.copytree(finished / "out", tmp_path / "copy")
     plan = json.loads((tmp_path / "copy/plan.json").read_text())
     file = tmp_path / "copy/runs" / plan["runs"][0]["id"] / "result.json"
     found = json.loads(file.read_text())
-    if what == "filter_history":
-        found["config"][what] = True
-    else:
-        found[what] = "other"
+    found[what] = "other"
     file.write_text(json.dumps(found))
     with pytest.raises(UserError, match=f"hostile, uni8: the runs differ in {what}"):
         collect(tmp_path / "copy")

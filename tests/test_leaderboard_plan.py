@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import yaml
 
 from recbole_disent import settings
 from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.compare import _choose
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.presets import names, preset
+from recbole_disent.leaderboard.runner import Runner
 from tests.conftest import write_inter
 
 TINY = {"topk": [1, 5], "MAX_ITEM_LIST_LENGTH": 7, "epochs": 1,
@@ -53,6 +56,17 @@ def test_protocol_model_and_sweep_override_the_common_keys(given):
         "n_intentions": 2, "learning_rate": 0.1, "epochs": 9, "eval_mode": "uni5"}  # fmt: skip
     assert (first.cell.sweep, first.given["corruption"]) == (0.0, 0.0)
     assert (second.cell.sweep, second.given["corruption"]) == (0.5, 0.5)
+
+
+def test_every_ranking_of_all_items_has_one_rule_for_the_history(given):
+    protocols = {"full": None, "short": {"MAX_ITEM_LIST_LENGTH": 5}, "mine": {"eval_mode": "full"},
+                 "args": {"eval_args": {"mode": {"valid": "uni8", "test": "full"}}},
+                 "sampled": {"eval_mode": "uni8"}, "args too": {"eval_args": {"mode": "uni8"}},
+                 "said": {"eval_mode": "full", "filter_history": False}}  # fmt: skip
+    runs = make_plan({**given, "models": ["Pop"], "seeds": [1], "protocols": protocols}).runs()
+    found = {run.cell.protocol: run.given.get("filter_history") for run in runs}
+    assert found == {"full": True, "short": True, "mine": True, "args": True, "sampled": None,
+                     "args too": None, "said": False}  # fmt: skip
 
 
 def test_a_run_is_named_by_what_determines_its_result(given, tmp_path):
@@ -122,14 +136,53 @@ def test_trials_are_the_given_setting_then_distinct_draws(given):
     assert {t.seed for t in trials} == {5}
     assert {t.given["epochs"] for t in trials} == {3}
     assert len({t.id for t in trials}) == 6
-    draws = plan.draws(plan.entries[0])
+    draws = plan.draws(plan.entries[0], "hostile", "full")
     assert draws[0] == {}
     # What the plan gives is not searched.
     assert all("n_layers" not in drawn and "learning_rate" in drawn for drawn in draws[1:])
     fewer = make_plan({**given, "models": models, "trials": 3, "search_seed": 5})
-    assert fewer.draws(fewer.entries[0]) == draws[:3]
+    assert fewer.draws(fewer.entries[0], "hostile", "full") == draws[:3]
     other = make_plan({**given, "models": models, "trials": 3, "search_seed": 6})
-    assert other.draws(other.entries[0])[1:] != draws[1:3]
+    assert other.draws(other.entries[0], "hostile", "full")[1:] != draws[1:3]
+
+
+def test_a_trial_is_never_taken_for_a_reported_run(given):
+    plan = make_plan({**given, "models": ["BPR"], "trials": 3, "search_seed": 2})
+    runs, trials = plan.runs(), plan.trials()
+    assert len({r.id for r in trials}) == 3
+    assert not {r.id for r in trials} & {r.id for r in runs}
+    # Folders of results are named by them.
+    assert [r.id for r in runs] == ids(given, models=["BPR"])
+
+
+def test_what_a_data_set_or_protocol_gives_is_not_searched_there(given):
+    models = [{"name": "DisentS2S", "config": {"n_layers": 1}}]
+    plain = make_plan({**given, "models": models, "trials": 4})
+    protocols = {"one": {"hidden_size": 16}, "two": {}}
+    plan = make_plan({**given, "models": models, "trials": 4, "protocols": protocols,
+                      "datasets": {"hostile": {"learning_rate": 0.3}}})  # fmt: skip
+    entry = plan.entries[0]
+    whole = set(plain.space(entry, "hostile", "full"))
+    assert {"hidden_size", "learning_rate"} < whole
+    assert set(plan.space(entry, "hostile", "two")) == whole - {"learning_rate"}
+    assert set(plan.space(entry, "hostile", "one")) == whole - {"learning_rate", "hidden_size"}
+    for trial in plan.trials():
+        assert trial.given["learning_rate"] == 0.3
+        assert trial.cell.protocol == "two" or trial.given["hidden_size"] == 16
+    _, searches = _choose(plan, Runner(plan, []), plan.trials())
+    assert {key[2]: set(told["space"]) for key, told in searches.items()} == {
+        name: set(plan.space(entry, "hostile", name)) for name in protocols}  # fmt: skip
+
+
+def test_a_search_without_a_validation_part_is_one_sentence(given, tmp_path):
+    plan = make_plan({**given, "models": ["BPR"], "trials": 2, "out": str(tmp_path / "out")})
+    runner = Runner(plan, [])
+    for trial in plan.trials():
+        runner.folder(trial).mkdir(parents=True)
+        result = {"config": {"epochs": 1}, "best_valid_score": None, "valid_score_bigger": True}
+        (runner.folder(trial) / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="plan, BPR, hostile, full: a search needs a validation part"):
+        _choose(plan, runner, plan.trials())
 
 
 def test_a_small_space_gives_fewer_trials_than_asked_for(given, tmp_path):
@@ -137,7 +190,7 @@ def test_a_small_space_gives_fewer_trials_than_asked_for(given, tmp_path):
     space.write_text("n_layers choice [1, 2]\nn_intentions choice [1, 2]\n")
     models = [{"name": "DisentS2S", "trials": 50, "space": str(space)}]
     plan = make_plan({**given, "models": models})
-    draws = plan.draws(plan.entries[0])
+    draws = plan.draws(plan.entries[0], "hostile", "full")
     assert len(draws) == 5
     assert len({str(drawn) for drawn in draws}) == 5
 
@@ -184,6 +237,12 @@ def test_the_swept_key_is_not_searched(given):
             "plan, Pop on hostile, full: .*'seq2seq_lambda' is known neither",
         ),
         ({"models": ["DisentS2S"], "sweep": {"seq2seq_lambda": [0.5, 2.0]}}, "seq2seq_lambda: got 2.0"),
+        ({"config": {"seed": 5}}, r"plan: config: the key 'seed' has no effect here: a plan has seeds"),
+        ({"datasets": {"hostile": {"result_dir": "x"}}}, "datasets, hostile: .*'result_dir' .* has out"),
+        ({"protocols": {"mine": {"per_user_file": "x"}}}, "protocols, mine: .*'per_user_file' .* out"),
+        ({"models": [{"name": "Pop", "config": {"model": "BPR"}}]}, "models, Pop, config: .*'model' "),
+        ({"sweep": {"seed": [1, 2]}}, "plan: sweep: the key 'seed' .* a plan has seeds"),
+        ({"config": {"resume_file": "x"}}, "'resume_file' .* the same command goes on"),
         ({"datasets": ["nowhere"]}, "dataset 'nowhere': no folder"),
     ],
 )

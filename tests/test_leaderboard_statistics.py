@@ -117,8 +117,29 @@ def test_over_seeds_it_is_welchs_test():
     a, b = np.array([0.30, 0.32, 0.31]), np.array([0.25, 0.29, 0.21])
     assert statistics.seeds_p(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert statistics.seeds_p(a[:1], b) is None
-    assert statistics.seeds_p(np.array([0.2, 0.2]), np.array([0.3, 0.3])) == 0.0
-    assert statistics.seeds_p(np.array([0.2, 0.2]), np.array([0.2, 0.2])) == 1.0
+
+
+def test_without_spread_over_seeds_only_models_without_chance_differ():
+    a, b = np.array([0.2, 0.2]), np.array([0.3, 0.3])
+    assert statistics.seeds_p(a, b) == 1.0
+    assert statistics.seeds_p(a, b, without_chance=True) == 0.0
+    assert statistics.seeds_p(a, a, without_chance=True) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("types", "differ"),
+    [(("TRADITIONAL", "TRADITIONAL"), True), (("TRADITIONAL", "GENERAL"), False), (("GENERAL",) * 2, False)],
+)
+def test_models_that_draw_are_not_better_for_equal_seeds(types, differ):
+    rows = [simulated_row(np.random.default_rng(19), name, ability, seeds=1, model_type=kind)
+            for name, ability, kind in zip("AB", (2.0, 0.0), types, strict=True)]  # fmt: skip
+    for row in rows:
+        row.results, row.users = row.results * 2, row.users * 2
+    setting = Setting("d", "full", None, rows)
+    (found,) = compare(setting, ["recall@10"], OPTIONS)
+    assert found.p_users < 0.01
+    assert (found.p_holm < 0.05) == differ
+    assert bool(significantly_best(setting, "recall@10", OPTIONS)) == differ
 
 
 def slow_holm(p):
@@ -146,7 +167,8 @@ def test_holm_on_a_known_example():
 # -- whole comparisons -----------------------------------------------------------------
 
 
-def simulated_row(rng, label, ability, seeds=3, users=400, seed_effect=0.15, model="SASRec"):
+def simulated_row(rng, label, ability, seeds=3, users=400, seed_effect=0.15, model="SASRec",
+                  model_type="SEQUENTIAL"):  # fmt: skip
     """Ranks of one model: users differ, and so do seeds, each by a shift of all its users."""
     results, stored = [], []
     base = np.random.default_rng(99).normal(size=users)  # users are easy or hard for every model
@@ -157,6 +179,7 @@ def simulated_row(rng, label, ability, seeds=3, users=400, seed_effect=0.15, mod
                        "popularity": np.arange(users) % 5})  # fmt: skip
         hits = float((ranks <= 10).mean())
         results.append({"model": model, "seed": seed, "test_result": {"recall@10": hits},
+                        "config": {"MODEL_TYPE": model_type},
                         "best_valid_score": hits, "valid_score_bigger": True})  # fmt: skip
     return Row(label, results=results, users=stored)
 

@@ -121,11 +121,21 @@ def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
             setting.rows.append(rows[row_key])
         row, place = rows[row_key], folder / "runs" / entry["id"]
         if (place / RESULT).is_file():
-            row.results.append(read_json(place / RESULT))
+            result = read_json(place / RESULT)
+            if result["test_result"] is None:
+                row.errors[entry["seed"]] = "its result has no test result; --redo makes it anew"
+                continue
+            row.results.append(result)
             if (place / PER_USER).is_file():
                 row.users.append(_read_users(place / PER_USER))
         else:
             row.errors[entry["seed"]] = state_of(place).get("error", "not run yet")
+    for (label, *names), search in searches.items():
+        if search["chosen"] is None:
+            setting = settings.setdefault(tuple(names), Setting(*names, plan["sweep"], []))
+            why = f"all {search['trials']} trials of its search are broken"
+            errors = dict.fromkeys(plan["options"]["seeds"], why)
+            setting.rows.append(Row(label, search=search, errors=errors))
     trials = [read_json(file) for entry in plan["trials"]
               if (file := folder / "runs" / entry["id"] / RESULT).is_file()]  # fmt: skip
     return Collection(list(settings.values()), plan["options"], plan["command"], trials)
@@ -136,7 +146,10 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
     rows: dict[Any, Row] = {}
     for file in sorted(folder.glob("*.json")):
         result = read_json(file)
-        if not isinstance(result, dict) or "test_result" not in result:
+        # Such a folder may hold trials of a search, too, and files of other programs.
+        if not isinstance(result, dict) or not {"schema", "config"} <= result.keys():
+            continue
+        if result.get("test_result") is None:
             continue
         config = result["config"]
         mode = config["eval_args"]["mode"]
@@ -175,6 +188,15 @@ def _read_users(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"report: {path} is no file of ranks ({error}); delete it and run again") from error
 
 
+def _filters_history(config: dict[str, Any]) -> bool | None:
+    """Whether a run left a user's history out of the ranking; None where sampled items were ranked."""
+    mode = config["eval_args"]["mode"]
+    if (mode["test"] if isinstance(mode, dict) else mode) != "full":
+        return None
+    wanted = config.get("filter_history")
+    return config["MODEL_TYPE"] != "SEQUENTIAL" if wanted is None else wanted
+
+
 def _check_alike(folder: Path, setting: Setting) -> None:
     """Rows of one table were measured on the same data with the same candidates."""
     results = [result for row in setting.rows for result in row.results]
@@ -188,7 +210,7 @@ def _check_alike(folder: Path, setting: Setting) -> None:
             raise UserError(
                 f"report: {folder}, {setting.name}: the runs differ in {what} and cannot be compared ({told})"
             )
-    filters = {str(r["config"].get("filter_history")) for r in results}
+    filters = {str(_filters_history(r["config"])) for r in results}
     if len(filters) > 1:
         raise UserError(
             f"report: {folder}, {setting.name}: the runs differ in filter_history "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recbole_disent import search_space
+from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import report
 from recbole_disent.leaderboard.plan import Plan, Run, make_plan
 from recbole_disent.leaderboard.runner import Runner, Stopped, locked, read_json, state_of, write_json
@@ -87,24 +88,29 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
     chosen: dict[Any, dict[str, Any]] = {}
     searches: dict[Any, dict[str, Any]] = {}
     entries = {entry.label: entry for entry in plan.entries}
-    draws = {entry.label: plan.draws(entry) for entry in plan.entries if entry.trials > 1}
+    draws = {key: plan.draws(entries[key[0]], *key[1:]) for key in dict.fromkeys(map(_key, trials))}
     best: dict[Any, float] = {}
     for run in trials:
         key, entry = _key(run), entries[run.cell.label]
         told = searches.setdefault(key, {
-            "label": key[0], "dataset": key[1], "protocol": key[2], "trials": len(draws[entry.label]),
+            "label": key[0], "dataset": key[1], "protocol": key[2], "trials": len(draws[key]),
             "broken": 0, "epochs": run.given.get("epochs"), "chosen": None,
-            "space": _describe(plan.space(entry)),
+            "space": _describe(plan.space(entry, *key[1:])),
         })  # fmt: skip
         if state_of(runner.folder(run))["state"] != "done":
             told["broken"] += 1
             continue
         found = read_json(runner.folder(run) / RESULT)
         told["epochs"] = found["config"]["epochs"]
+        if found["best_valid_score"] is None:
+            raise UserError(
+                f"plan, {', '.join(key)}: a search needs a validation part, and eval_args gives none; give "
+                "one or say trials: 1"
+            )
         score = found["best_valid_score"] * (1 if found["valid_score_bigger"] else -1)
         if key not in best or score > best[key]:
             best[key] = score
-            chosen[key] = draws[entry.label][run.trial or 0]
+            chosen[key] = draws[key][run.trial or 0]
             told["chosen"] = {"trial": run.trial, "keys": chosen[key], "valid": found["best_valid_score"]}
     return chosen, searches
 

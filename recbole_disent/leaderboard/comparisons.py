@@ -52,6 +52,12 @@ def _seed_values(row: Row, metric: str) -> np.ndarray:
     return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users])).mean(1)
 
 
+def _seeds_p(first: Row, second: Row, metric: str) -> float | None:
+    # RecBole's traditional models count and do not draw.
+    certain = all(r["config"]["MODEL_TYPE"] == "TRADITIONAL" for r in [*first.results, *second.results])
+    return statistics.seeds_p(_seed_values(first, metric), _seed_values(second, metric), certain)
+
+
 def _seed(options: dict[str, Any], *names: str) -> list[int]:
     return [options["statistics_seed"], *(zlib.crc32(name.encode()) for name in names)]
 
@@ -114,7 +120,7 @@ def _one(first: Row, second: Row, metric: str, options: dict[str, Any]) -> Compa
         a - b, 1 - options["alpha"], options["resamples"], _seed(options, "interval", *names)
     )
     p = statistics.sign_flip_p(a - b, options["resamples"], _seed(options, "test", *names))
-    p_seeds = statistics.seeds_p(_seed_values(first, metric), _seed_values(second, metric))
+    p_seeds = _seeds_p(first, second, metric)
     return Comparison(*names, float((a - b).mean()), float(b.mean()), low, high, p, p_seeds)
 
 
@@ -133,7 +139,7 @@ def significantly_best(setting: Setting, metric: str, options: dict[str, Any]) -
     for row in rows:
         if row is best:
             continue
-        p_seeds = statistics.seeds_p(_seed_values(best, metric), _seed_values(row, metric))
+        p_seeds = _seeds_p(best, row, metric)
         if p_seeds is None or p_seeds >= level:
             return []
         seed = _seed(options, "best", title(best), title(row), metric)

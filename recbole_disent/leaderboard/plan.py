@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -144,18 +144,17 @@ class Plan:
                     if self.options["search_epochs"] is not None:
                         base["epochs"] = self.options["search_epochs"]
                     cell = Cell(entry.label, dataset, protocol, values[0])
-                    for number, drawn in enumerate(self.draws(entry)):
+                    for number, drawn in enumerate(self.draws(entry, dataset, protocol)):
                         given = {**base, **drawn}
-                        run = self._run(entry, cell, self.options["search_seed"], given)
-                        found.append(replace(run, trial=number))
+                        found.append(self._run(entry, cell, self.options["search_seed"], given, number))
         return found
 
-    def draws(self, entry: Entry) -> list[dict[str, Any]]:
+    def draws(self, entry: Entry, dataset: str, protocol: str) -> list[dict[str, Any]]:
         """Return the settings that are tried: the given one, then distinct random ones.
 
         More trials begin with the same draws as fewer.
         """
-        space = self.space(entry)
+        space = self.space(entry, dataset, protocol)
         rng = np.random.default_rng(np.random.SeedSequence(self.options["search_seed"]))
         found: list[dict[str, Any]] = [{}]
         for _ in range(100 * entry.trials):
@@ -166,16 +165,21 @@ class Plan:
                 found.append(drawn)
         return found
 
-    def space(self, entry: Entry) -> dict[str, search_space.Distribution]:
-        """Return what is searched: the model's space without the keys that the plan itself gives."""
-        given = {*self.options["config"], *entry.config, self.sweep[0]}
+    def space(self, entry: Entry, dataset: str, protocol: str) -> dict[str, search_space.Distribution]:
+        """Return what is searched: the model's space without the keys that the plan itself gives there."""
+        given = {*self._given(entry, dataset, protocol), self.sweep[0]}
         return {k: v for k, v in search_space.read_space(entry.space).items() if k not in given}
 
     def _given(self, entry: Entry, dataset: str, protocol: str) -> dict[str, Any]:
         parts = (self.options["config"], self.datasets[dataset], self.protocols[protocol], entry.config)
-        return {key: value for part in parts for key, value in part.items()}
+        given = {key: value for part in parts for key, value in part.items()}
+        if "filter_history" not in given and _ranks_all(given):
+            given["filter_history"] = _ONE_RULE
+        return given
 
-    def _run(self, entry: Entry, cell: Cell, seed: int, given: dict[str, Any]) -> Run:
+    def _run(
+        self, entry: Entry, cell: Cell, seed: int, given: dict[str, Any], trial: int | None = None
+    ) -> Run:
         if self.options["data_path"] is not None:
             given = {"data_path": self.options["data_path"], **given}
         text = json.dumps(given, sort_keys=True, default=str)
@@ -183,8 +187,10 @@ class Plan:
             digest = _resolved_digest(entry.model, cell.dataset, text)
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
-        run_id = hashlib.sha256(f"{digest} {seed}".encode()).hexdigest()[:16]
-        return Run(cell, entry.model, seed, given, id=run_id)
+        # A trial has no test result, so it is not the reported run with the same keys and seed.
+        kind = "" if trial is None else " trial"
+        run_id = hashlib.sha256(f"{digest} {seed}{kind}".encode()).hexdigest()[:16]
+        return Run(cell, entry.model, seed, given, trial, run_id)
 
 
 @cache
@@ -253,6 +259,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
         raise UserError(f"plan: seeds: got {seeds!r}, expected whole numbers from 0 on such as [1, 2, 3]")
     options["seeds"] = list(dict.fromkeys(seeds))
     _check_sweep(options["sweep"])
+    _check_keys("sweep", options["sweep"] or {})
+    _check_keys("config", options["config"])
     entries = tuple(_entry(value, options) for value in options["models"])
     labels = [entry.label for entry in entries]
     for label in labels:
@@ -268,6 +276,18 @@ _EXAMPLES = {"models": "[DisentS2S, SASRec]", "datasets": "[ml-100k]", "seeds": 
              "protocols": "[full]"}  # fmt: skip
 
 
+# RecBole filters for general models only: a comparison needs one rule.
+_ONE_RULE = True
+
+
+def _ranks_all(given: dict[str, Any]) -> bool:
+    """Whether keys of a run lead to a ranking of all items."""
+    default = settings.overall()["eval_args"].default
+    own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
+    mode = given.get("eval_mode") or {**default, **own}["mode"]
+    return "full" in (mode.values() if isinstance(mode, dict) else [mode])
+
+
 def protocol(name: str) -> dict[str, Any]:
     """Return the configuration keys of a protocol that has a name.
 
@@ -275,8 +295,7 @@ def protocol(name: str) -> dict[str, Any]:
         UserError: it has none.
     """
     if name == "full":
-        # RecBole filters for general models only: a comparison needs one rule.
-        return {"eval_mode": "full", "filter_history": True}
+        return {"eval_mode": "full", "filter_history": _ONE_RULE}
     if isinstance(name, str) and _SAMPLED.fullmatch(name):
         return {"eval_mode": name}
     raise UserError(
@@ -291,8 +310,26 @@ def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
         keys = make(name) if keys is None else keys
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UserError(f"plan: {key}: got {name!r}: {keys!r}, expected name: {{key: value, ...}}")
+        _check_keys(f"{key}, {name}", keys)
         result[name] = keys
     return result
+
+
+_OUT = "a plan has out, the folder of all that its runs write"
+# Configuration keys that each run gets from the plan, whatever a configuration says.
+_TAKEN = {
+    "seed": "a plan has seeds, such as seeds: [1, 2]",
+    "model": "a plan has models, such as models: [DisentS2S, SASRec]",
+    "dataset": "a plan has datasets, such as datasets: [ml-100k]",
+    "resume_file": "the same command goes on with what was stopped",
+    **dict.fromkeys(("checkpoint_dir", "result_dir", "per_user_file", "candidate_dir"), _OUT),
+}
+
+
+def _check_keys(where: str, keys: dict[str, Any]) -> None:
+    for key in keys:
+        if key in _TAKEN:
+            raise UserError(f"plan: {where}: the key '{key}' has no effect here: {_TAKEN[key]}")
 
 
 def _check_sweep(sweep: Any) -> None:
@@ -321,6 +358,7 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     config = given.get("config") or {}
     if not isinstance(config, dict):
         raise UserError(f"plan: models, {given['name']}, config: got {config!r}, expected a dictionary")
+    _check_keys(f"models, {given['name']}, config", config)
     registry.get_model(given["name"])
     trials = given.get("trials", options["trials"])
     settings.leaderboard()["trials"].check(trials)

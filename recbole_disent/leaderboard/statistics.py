@@ -127,16 +127,21 @@ def _parts(total: int, width: int) -> list[slice]:
     return [slice(begin, min(begin + step, total)) for begin in range(0, total, step)]
 
 
-def seeds_p(first: np.ndarray, second: np.ndarray) -> float | None:
+def seeds_p(first: np.ndarray, second: np.ndarray, without_chance: bool = False) -> float | None:
     """Two-sided p-value of Welch's t-test between the results of two models' seeds.
+
+    Args:
+        first, second: float (seeds,), not always of the same length.
+        without_chance: whether neither model depends on its seed, such as Pop.
 
     Returns:
         p; None with fewer than two seeds of either, which tell nothing about other seeds.
+        Without any spread there is no test: 1, unless no other seed could give another result.
     """
     if len(first) < 2 or len(second) < 2:
         return None
-    if np.ptp(first) == 0 and np.ptp(second) == 0:  # models without chance, such as Pop
-        return 1.0 if first[0] == second[0] else 0.0
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        return 0.0 if without_chance and first[0] != second[0] else 1.0
     a, b = first.var(ddof=1) / len(first), second.var(ddof=1) / len(second)
     t = (first.mean() - second.mean()) / np.sqrt(a + b)
     freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))

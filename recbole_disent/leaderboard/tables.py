@@ -234,30 +234,39 @@ def breakdown_table(setting: Setting, found: Breakdown | None) -> Table | None:
     )
 
 
+def _chosen(found: dict[str, Any] | None) -> str:
+    """Return in words what a search has found."""
+    if found is None:
+        return "none: every trial is broken"
+    keys = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in found["keys"].items()]
+    return "; ".join(keys) or "as given"
+
+
 def care_table(collection: Collection) -> Table:
     """How each model was tuned: the same question for all."""
     rows = []
     for setting in collection.settings:
         seen = set()
-        for row in setting.filled:
+        failed = [row for row in setting.rows if row.search and row.search["chosen"] is None]
+        for row in [*setting.filled, *failed]:
             if row.label in seen:
                 continue
             seen.add(row.label)
-            config, search = row.results[0]["config"], row.search
-            stop = f"{config['stopping_step']} epochs without gain of {config['valid_metric']}"
+            search, most, stop = row.search, Cell("-"), "-"
+            if row.results:
+                config = row.results[0]["config"]
+                most = Cell(str(config["epochs"]), config["epochs"])
+                stop = f"{config['stopping_step']} epochs without gain of {config['valid_metric']}"
             if search is None:
                 cells = ["none", "-", "as given", "-"]
             else:
                 broken = f" ({search['broken']} broken)" if search["broken"] else ""
-                keys = (search["chosen"] or {}).get("keys") or {}
                 cells = [
                     f"{search['trials']}{broken}",
-                    f"{search['epochs']}",
-                    "; ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in keys.items())
-                    or "as given",
+                    f"{search['epochs'] or '-'}",
+                    _chosen(search["chosen"]),
                     "; ".join(f"{k}: {v}" for k, v in search["space"].items()),
                 ]
-            most = Cell(str(config["epochs"]), config["epochs"])
             trials, trial_epochs, chosen, space = map(Cell, cells)
             rows.append([Cell(setting.name), Cell(row.label), trials, trial_epochs, most, Cell(stop), chosen,
                          space])  # fmt: skip

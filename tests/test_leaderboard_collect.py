@@ -1,0 +1,105 @@
+"""Reading results into rows: what counts, what is left out, what cannot stand in one table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.collect import collect
+from recbole_disent.leaderboard.tables import care_table, main_table
+
+OPTIONS = {"alpha": 0.05, "resamples": 100, "statistics_seed": 1, "seeds": [1, 2]}
+
+
+def result(model="SASRec", kind="SEQUENTIAL", seed=1, mode="full", **more):
+    """Return the content of a result file."""
+    keys = {"MODEL_TYPE": kind, "eval_args": {"mode": {"valid": mode, "test": mode}}, "epochs": 3,
+            "stopping_step": 2, "valid_metric": "NDCG@10"}  # fmt: skip
+    return {"schema": 1, "model": model, "dataset": "d", "seed": seed, "test_result": {"ndcg@10": 0.5},
+            "best_valid_score": 0.5, "valid_score_bigger": True, "data_hash": "h", "candidate_hashes": {},
+            "epochs_run": 3, "seconds": {"train": 1.0}, "peak_memory_mb": {"cpu": 1.0}, "parameters": 5,
+            "config": {**keys, **more.pop("config", {})}, **more}  # fmt: skip
+
+
+def write(folder, **files):
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def filters(value):
+    return {"config": {"filter_history": value}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ({}, {"model": "BPR", "kind": "GENERAL"}, False),  # the rule of RecBole: two
+        (filters(False), {"model": "BPR", "kind": "GENERAL", **filters(None)}, False),
+        (filters(True), {"model": "BPR", "kind": "GENERAL"}, True),
+        (filters(False), {"model": "GRU4Rec"}, True),
+        (filters(True), {"model": "GRU4Rec"}, False),
+        ({"mode": "uni8"}, {"model": "BPR", "kind": "GENERAL", "mode": "uni8"}, True),  # no part of it
+    ],
+)
+def test_one_rule_for_the_history_whatever_the_key_says(tmp_path, first, second, alike):
+    write(tmp_path, a=result(**first), b=result(**second))
+    if alike:
+        assert len(collect(tmp_path).settings[0].filled) == 2
+    else:
+        with pytest.raises(UserError, match=r"runs differ in filter_history \(False, True\)"):
+            collect(tmp_path)
+
+
+def test_files_that_are_no_tested_run_are_left_out(tmp_path):
+    study = {"id": "a", "number": 0, "values": {}, "score": 0.5, "test_result": {"ndcg@10": 0.5}}
+    write(
+        tmp_path, run=result(), trial=result(seed=2, test_result=None), study=study, other=[1], more={"a": 1}
+    )
+    (setting,) = collect(tmp_path).settings
+    (row,) = setting.rows
+    assert row.seeds == [1]
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UserError, match="report: no result file"):
+        collect(tmp_path)
+
+
+def plan_folder(folder, found, searches=()):
+    cell = {"label": "SASRec", "dataset": "d", "protocol": "full", "sweep": None}
+    runs = [{**cell, "seed": seed, "id": f"r{seed}"} for seed in OPTIONS["seeds"]]
+    write(folder, plan={"runs": runs, "trials": [], "searches": list(searches), "sweep": None,
+                        "options": OPTIONS, "command": []})  # fmt: skip
+    for run, content in zip(runs, found, strict=True):
+        (folder / "runs" / run["id"]).mkdir(parents=True)
+        write(folder / "runs" / run["id"], result=content)
+
+
+def test_a_run_of_a_plan_without_a_test_result_is_told(tmp_path):
+    plan_folder(tmp_path, [result(), result(seed=2, test_result=None)])
+    (row,) = collect(tmp_path).settings[0].rows
+    assert row.seeds == [1]
+    assert row.errors == {2: "its result has no test result; --redo makes it anew"}
+
+
+def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
+    search = {"label": "BPR", "dataset": "d", "trials": 4, "broken": 4, "epochs": None, "chosen": None,
+              "space": {"learning_rate": "0.1 | 0.2"}}  # fmt: skip
+    # In the second setting nothing else has a result, either.
+    searches = [{**search, "protocol": "full"}, {**search, "protocol": "uni8"}]
+    plan_folder(tmp_path, [result(), result(seed=2)], searches)
+    found = collect(tmp_path)
+    setting, alone = found.settings
+    assert [row.label for row in setting.filled] == ["SASRec"]
+    assert not alone.filled
+    notes = main_table(setting, ["ndcg@10"], OPTIONS).notes
+    assert [f"Not in the table: BPR, seed {s}: all 4 trials of its search are broken." for s in (1, 2)] == [
+        note for note in notes if "BPR" in note
+    ]
+    rows = [[cell.text for cell in row] for row in care_table(found).rows]
+    broken = ["BPR", "4 (4 broken)", "-", "-", "-", "none: every trial is broken", "learning_rate: 0.1 | 0.2"]
+    assert rows == [
+        ["d, full", "SASRec", "none", "-", "3", "2 epochs without gain of NDCG@10", "as given", "-"],
+        ["d, full", *broken],
+        ["d, uni8", *broken],
+    ]
