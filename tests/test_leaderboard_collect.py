@@ -103,3 +103,11 @@ def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
         ["d, full", *broken],
         ["d, uni8", *broken],
     ]
+
+
+def test_seeds_with_other_item_content_are_no_row(tmp_path):
+    write(tmp_path, a=result(seed=1, content_hash="x"), b=result(seed=2, content_hash="x"))
+    assert len(collect(tmp_path).settings[0].filled) == 1
+    write(tmp_path, b=result(seed=2, content_hash="y"))
+    with pytest.raises(UserError, match="the runs of SASRec differ in content_hash"):
+        collect(tmp_path)

@@ -130,9 +130,9 @@ def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
                 row.users.append(_read_users(place / PER_USER))
         else:
             row.errors[entry["seed"]] = state_of(place).get("error", "not run yet")
-    for (label, *names), search in searches.items():
+    for (label, dataset, protocol), search in searches.items():
         if search["chosen"] is None:
-            setting = settings.setdefault(tuple(names), Setting(*names, plan["sweep"], []))
+            setting = settings.setdefault((dataset, protocol), Setting(dataset, protocol, plan["sweep"], []))
             why = f"all {search['trials']} trials of its search are broken"
             errors = dict.fromkeys(plan["options"]["seeds"], why)
             setting.rows.append(Row(label, search=search, errors=errors))
@@ -209,6 +209,13 @@ def _check_alike(folder: Path, setting: Setting) -> None:
             told = "; ".join(f"{key}: {', '.join(sorted(set(labels)))}" for key, labels in found.items())
             raise UserError(
                 f"report: {folder}, {setting.name}: the runs differ in {what} and cannot be compared ({told})"
+            )
+    for row in setting.rows:
+        content = {result.get("content_hash") for result in row.results}
+        if len(content) > 1:
+            raise UserError(
+                f"report: {folder}, {setting.name}: the runs of {row.label} differ in content_hash: the item "
+                "content was changed in between; --redo makes them anew"
             )
     filters = {str(_filters_history(r["config"])) for r in results}
     if len(filters) > 1:
