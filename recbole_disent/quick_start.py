@@ -94,6 +94,7 @@ def run(
     saved: bool = True,
     cmd_args: list[str] | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
+    test: bool = True,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
@@ -102,6 +103,8 @@ def run(
         saved: whether checkpoint and result file are written. Without a checkpoint the last
             epoch is tested, as in RecBole.
         on_epoch: called after each validation with the epoch, from 0, and its score.
+        test: whether the test part is looked at; False leaves ``test_result`` None and writes no
+            ``per_user_file``.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -115,13 +118,16 @@ def run(
         if on_epoch is not None:
             raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
         call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,
-                "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args}  # fmt: skip
+                "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
+                "test": test}  # fmt: skip
         return launcher.launch(config, call)
     with distributed.joined(config["device"], config["process_timeout"]):
-        return _run(config, saved, on_epoch)
+        return _run(config, saved, on_epoch, test)
 
 
-def _run(config: Config, saved: bool, on_epoch: Callable[[int, float], None] | None) -> dict[str, Any]:
+def _run(
+    config: Config, saved: bool, on_epoch: Callable[[int, float], None] | None, test: bool
+) -> dict[str, Any]:
     """Run in this process, which may be one of several."""
     first = distributed.rank() == 0
     init_seed(config["seed"], config["reproducibility"])
@@ -136,20 +142,24 @@ def _run(config: Config, saved: bool, on_epoch: Callable[[int, float], None] | N
     logger.info(config)
     data = prepare_data(config)
     logger.info(data.dataset)
-    if config["per_user_file"]:
+    per_user = config["per_user_file"] if test else None
+    if per_user:
         check_one_each(data.loaders[2])
     net = build_model(data)
     logger.info(net)
     trainer = build_trainer(data, net)
-    train, valid, test = data.loaders
+    train, valid, held_out = data.loaders
     score, best = trainer.fit(
         train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
     )
-    tested = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
-    if config["per_user_file"] and first:
-        write_per_user(config["per_user_file"], trainer.ranking, test)
+    tested = None
+    if test:
+        tested = trainer.evaluate(held_out, load_best_model=saved, show_progress=config["show_progress"])
+    if per_user and first:
+        write_per_user(per_user, trainer.ranking, held_out)
     logger.info(f"best valid: {best}")
-    logger.info(f"test result: {tested}")
+    if test:
+        logger.info(f"test result: {tested}")
     report = _report(data, trainer, net, score, best, tested)
     if saved:
         report["checkpoint"] = trainer.saved_model_file

@@ -345,7 +345,7 @@ def test_a_baseline_of_the_papers_resumes(hostile, model):
     from recbole_disent.leaderboard.worker import work
 
     spec = {"model": model, "dataset": "hostile", "seed": 1, "trial": None, "config": dict(TINY)}
-    options = {"data_path": str(hostile), "candidate_dir": "candidates", "threads": 1, "gpu": None,
+    options = {"paths": {"data_path": str(hostile)}, "candidate_dir": "candidates", "threads": 1, "gpu": None,
                "keep_checkpoints": True, "command": []}  # fmt: skip
     first = work(spec, options)
     longer = {**spec, "config": {**TINY, "epochs": 2}}

@@ -150,8 +150,52 @@ def test_threads_and_the_data_folder_reach_the_run(make_runner, given):  # noqa:
     line = (runner.folder(runs[0]) / "log.txt").read_text().split("options ")[1]
     assert line.endswith(" 2\n")
     options = json.loads(line[: line.rindex("}") + 1])
-    assert options["data_path"] == os.path.abspath(given["data_path"])
+    assert options["paths"] == {"data_path": os.path.abspath(given["data_path"])}
     assert options["threads"] == 2
+
+
+def test_files_of_a_plan_are_found_from_another_folder(make_runner, monkeypatch, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    content = {"content_source": ["file", "encoder"], "content_file": "v.npz"}
+    models = [{"name": "SASRecContent", "label": e, "config": {**content, "content_encoder": e}}
+              for e in ("encoder", "published")]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    runner, runs, _ = make_runner(models=models, seeds=[1])
+    runner.execute(runs)
+    names = [run.id for run in runs]
+    for run, encoder in zip(runs, (str(tmp_path / "encoder"), None), strict=True):
+        text = (runner.folder(run) / "log.txt").read_text().split("options ")[1]
+        paths = json.loads(text[: text.rindex("}") + 1])["paths"]
+        assert paths["content_file"] == str(tmp_path / "v.npz")
+        assert paths.get("content_encoder") == encoder
+    # Where the command works is no part of a run's name.
+    (tmp_path / "other/encoder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other")
+    assert [run.id for run in make_runner(models=models, seeds=[1])[1]] == names
+
+
+@pytest.mark.parametrize("trial", [None, 3])
+def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
+    from recbole_disent import quick_start
+    from recbole_disent.leaderboard.worker import work
+
+    asked = {}
+
+    def stand_in(model, dataset, config_dict, test):
+        asked.update(config_dict, test=test)
+        return {"config": dict(config_dict)}
+
+    monkeypatch.setattr(quick_start, "run", stand_in)
+    monkeypatch.chdir(tmp_path)
+    spec = {"model": "M", "dataset": "d", "seed": 1, "trial": trial, "config": {"content_file": "v.npz"}}
+    options = {"paths": {"data_path": "/data", "content_file": "/work/v.npz"}, "candidate_dir": "c",
+               "threads": 1, "gpu": None, "keep_checkpoints": False, "command": []}  # fmt: skip
+    found = work(spec, options)
+    assert asked["test"] == (trial is None)
+    assert (asked["data_path"], asked["content_file"]) == ("/data", "/work/v.npz")
+    assert (asked["per_user_file"] is None) == (trial is not None)
+    assert found["config"]["content_file"] == "v.npz"
+    assert found["config"]["data_path"] is None
 
 
 def test_gpus_are_given_out_in_turn(make_runner):

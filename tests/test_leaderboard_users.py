@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recbole_disent.errors import UserError
+from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.leaderboard import statistics
 from recbole_disent.quick_start import run
 from tests.test_leaderboard_plan import TINY
@@ -66,6 +67,22 @@ def test_users_with_several_test_items_are_refused_before_training(hostile):
     with pytest.raises(UserError, match="per_user_file: got a test part without one ranked item a user"):
         run("Pop", "hostile", config_dict=keys)
     assert not Path("u.npz").exists()
+
+
+def test_without_a_test_the_test_part_is_not_looked_at(hostile, monkeypatch):
+    parts = []
+    evaluate = RankingEvaluator.evaluate
+    monkeypatch.setattr(RankingEvaluator, "evaluate", lambda self, model, loader:
+                        parts.append(loader.dataset.part) or evaluate(self, model, loader))  # fmt: skip
+    keys = {**TINY, "data_path": str(hostile), "per_user_file": "u.npz", "eval_mode": "uni5"}
+    found = run("Pop", "hostile", config_dict=keys, test=False)
+    assert set(parts) == {"valid"}
+    assert found["test_result"] is None
+    assert set(found["candidate_hashes"]) == {"valid"}
+    assert found["best_valid_result"]["ndcg@5"] > 0
+    assert not Path("u.npz").exists()
+    assert run("Pop", "hostile", config_dict=keys)["test_result"]["ndcg@5"] > 0
+    assert parts[-1] == "test"
 
 
 def test_candidates_can_be_shared(hostile):

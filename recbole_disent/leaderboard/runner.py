@@ -173,7 +173,7 @@ class Runner:
             file.write(yaml.safe_dump(spec, sort_keys=True).encode())
         slot = min(set(range(self.parallel)) - {child.slot for child in self._children})
         options = {
-            "data_path": self._data[run.cell.dataset],
+            "paths": {"data_path": self._data[run.cell.dataset], **_absolute(run.given)},
             "candidate_dir": os.path.join("..", "..", "candidates"),
             "threads": self.plan.options["threads"],
             "gpu": self.gpus[slot % len(self.gpus)] if self.gpus else None,
@@ -285,6 +285,15 @@ class Runner:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+
+def _absolute(given: dict[str, Any]) -> dict[str, str]:
+    """Return the keys that name a file or folder from where this command works: runs work elsewhere."""
+    file, encoder = given.get("content_file"), given.get("content_encoder")
+    found = {"content_file": file} if file else {}
+    if encoder and os.path.isdir(encoder):  # else it is the name of a published one
+        found["content_encoder"] = encoder
+    return {key: os.path.abspath(value) for key, value in found.items()}
 
 
 def _send(child: _Child, number: int) -> None:

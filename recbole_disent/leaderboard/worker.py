@@ -48,11 +48,12 @@ def _checkpoint() -> str | None:
 
 
 def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Train, test and write the result of the run in the working directory.
+    """Train, test (unless it is a trial) and write the result of the run in the working directory.
 
     Args:
         spec: content of ``config.yaml``: model, dataset, seed, trial, config.
-        options: data_path (absolute), candidate_dir, threads, gpu, keep_checkpoints, command.
+        options: paths (keys with a file or folder, absolute), candidate_dir, threads, gpu,
+            keep_checkpoints, command.
 
     Returns:
         the content of ``result.json``.
@@ -66,7 +67,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(options["threads"])
     given = {
         **spec["config"],
-        "data_path": options["data_path"],
+        **options["paths"],
         "candidate_dir": options["candidate_dir"],
         "seed": spec["seed"],
         "checkpoint_dir": CHECKPOINTS,
@@ -75,11 +76,10 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         "resume_file": _checkpoint(),
         **({} if options["gpu"] is None else {"gpu_id": options["gpu"]}),
     }
-    found = run(spec["model"], spec["dataset"], config_dict=given)
-    if spec["trial"] is not None:
-        # Settings are chosen on the validation part: what must not be looked at is not kept.
-        found["test_result"] = None
-    found["config"]["data_path"] = spec["config"].get("data_path")
+    # Settings are chosen on the validation part: what must not be looked at is not made.
+    found = run(spec["model"], spec["dataset"], config_dict=given, test=spec["trial"] is None)
+    # As they were given: the folders say something of this machine only.
+    found["config"].update({key: spec["config"].get(key) for key in options["paths"]})
     found["command"] = options["command"]
     found["threads"] = options["threads"]
     found["code"] = code_digest()
