@@ -19,11 +19,3 @@ show scale.py --interactions 20000000 --max_length 200
 show evaluation.py --dataset toys --max_length 50 --mode pop100
 show evaluation.py --dataset toys --max_length 50 --mode full --recbole_users 4096
 show training.py --dataset toys --max_length 50 --ours SASRec --seconds 15
-show training.py --dataset toys --max_length 50 --seconds 15
-show training.py --dataset beauty --max_length 50 --seconds 15
-show training.py --dataset ml-1m --max_length 200 --seconds 15
-show training.py --dataset beauty --max_length 50 --model pairs --seconds 15
-show training.py --dataset ml-1m --max_length 200 --model pairs --seconds 15
-show linearity.py --dataset ml-1m --max_length 200
-show profile_step.py --dataset beauty --max_length 50
-show distributed.py --dataset ml-100k --max_length 50
