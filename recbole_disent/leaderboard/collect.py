@@ -130,9 +130,9 @@ def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
                 row.users.append(_read_users(place / PER_USER))
         else:
             row.errors[entry["seed"]] = state_of(place).get("error", "not run yet")
-    for (label, *names), search in searches.items():
+    for (label, dataset, protocol), search in searches.items():
         if search["chosen"] is None:
-            setting = settings.setdefault(tuple(names), Setting(*names, plan["sweep"], []))
+            setting = settings.setdefault((dataset, protocol), Setting(dataset, protocol, plan["sweep"], []))
             why = f"all {search['trials']} trials of its search are broken"
             errors = dict.fromkeys(plan["options"]["seeds"], why)
             setting.rows.append(Row(label, search=search, errors=errors))
