@@ -127,7 +127,7 @@ def distinct(
         if name not in met:
             done = study.trials.get(name)
             # One that failed is tried again: what was wrong may have been mended since.
-            met[name] = done if done and done["status"] == "done" else answer(len(met), values)
+            met[name] = done if done and done["status"] != "failed" else answer(len(met), values)
         trial = met[name]
         score = None if trial is None else trial["score"]
         proposer.tell(score if score is None or trial is None else (-score if trial["bigger"] else score))
