@@ -179,6 +179,7 @@ def plain_keys(case, keys):
 
 
 @pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.slow
 def test_loss_and_gradients_are_those_of_one_process(keys, one_process, n):
     ours = [case for case in MODELS if MODELS[case][0] == "DisentS2S"]
     theirs = [case for case in MODELS if case not in ours]
@@ -230,6 +231,7 @@ def report(folder="saved"):
         ("BPR", ["--train_batch_size=32", "--metrics=['Recall','NDCG','GAUC']"]),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_metrics_of_two_processes_are_those_of_one(keys, model, more):
     more = [*more, "--eval_batch_size=7", "--metric_decimal_place=12"]
     if model in ("SASRec", "BPR"):
@@ -247,6 +249,7 @@ def test_metrics_of_two_processes_are_those_of_one(keys, model, more):
         assert one[key] == two[key], key
 
 
+@pytest.mark.slow
 def test_dropout_differs_between_processes_and_repeats_with_the_seed(keys):
     found = []
     for _ in range(2):
@@ -264,6 +267,7 @@ def seeds():
     return distributed.seed_of_epoch(1, 0)
 
 
+@pytest.mark.slow
 def test_resume_with_another_number_of_processes(keys):
     more = ["--hidden_dropout_prob=0", "--train_batch_size=64", "--stopping_step=50"]
     assert cli.main(words(keys, "DisentS2S", *more, "--epochs=6")) == 0
@@ -279,6 +283,7 @@ def test_resume_with_another_number_of_processes(keys):
     assert resumed["test_result"] == whole["test_result"]
 
 
+@pytest.mark.slow
 def test_torchrun_is_another_way_in(keys):
     script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
     Path("script.py").write_text(script)
@@ -326,6 +331,7 @@ def start(keys, *more):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_with_one_sentence(keys, which):
     job = start(keys)
     children = children_of(job.pid)
@@ -350,6 +356,7 @@ def test_a_killed_process_ends_the_job_with_one_sentence(keys, which):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_no_process_outlives_the_launcher(keys, how):
     job = start(keys)
     children = children_of(job.pid)
@@ -433,6 +440,7 @@ def loaded(keys):
     return len(made), data.data_hash, store.items.clone(), len(data.dataset.field2id_token)
 
 
+@pytest.mark.slow
 def test_one_process_prepares_and_all_have_the_same_data(keys):
     alone = prepare_data(Config("DisentS2S", "hostile", config_dict=keys))
     found = in_processes(2, loaded, keys)
