@@ -10,9 +10,11 @@ import torch
 from recbole.data.transform import construct_transform
 from recbole.utils import init_seed
 
-from recbole_disent.data.dataloader import BucketedTrainDataLoader, PairLoader, WindowLoader
+from recbole_disent.data.dataloader import BucketedTrainDataLoader, PairLoader
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.data.sequence_store import SequenceStore
+from recbole_disent.data.window_loader import WindowLoader
+from recbole_disent.errors import UserError
 from recbole_disent.registry import TRIMMABLE, get_model
 
 NO_DROPOUT = {
@@ -68,12 +70,15 @@ def test_pairs_have_the_rest_of_the_training_sequence_as_future(make_config, len
     assert seen == len(train.inter_feat)
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 7, 50])
-def test_windows_hold_each_target_once_an_epoch(make_config, length):
-    config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20)
+@pytest.mark.parametrize(
+    ("length", "stride"), [(1, None), (2, None), (5, None), (7, None), (50, None), (5, 1), (7, 4), (7, 7)]
+)
+def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
+    config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20, window_stride=stride)
     train = train_part(config)
     train.store.fields["item_id"] = torch.arange(len(train.store), dtype=torch.int32) + 1
     loader = WindowLoader(config, train, None)
+    shortest = length - (stride or max(1, length // 2)) + 1
     epochs = []
     for _ in range(2):
         targets, sizes, layout = [], [], []
@@ -81,21 +86,36 @@ def test_windows_hold_each_target_once_an_epoch(make_config, length):
             sizes.append(len(batch))
             lengths = batch.lengths.tolist()
             assert lengths == sorted(lengths)
-            assert 2 <= lengths[0] <= lengths[-1] <= length + 1
-            for row, user in zip(batch.items.split(lengths), batch.users, strict=True):
-                window = (row - 1).tolist()
-                assert window == list(range(window[0], window[0] + len(window)))  # consecutive events
+            events = [(row - 1).tolist() for row in batch.items.split(lengths)]
+            for window, user in zip(events, batch.users, strict=True):
+                assert window == list(range(window[0], window[0] + len(window)))  # consecutive
                 assert window[0] >= train.store.offsets[user]
                 assert window[-1] < train.train_stops[user]
-                targets += window[1:]
-                layout.append((window[0], len(window)))
+            for number, _, last in zip(*(t.tolist() for t in batch.pairs()), strict=True):
+                window, user = events[number], batch.users[number]
+                target = int(batch.items[last + 1]) - 1
+                past, future = target - window[0], window[-1] + 1 - target
+                n_before = target - int(train.store.offsets[user])
+                n_after = int(train.train_stops[user]) - target
+                if n_before + n_after - 1 <= length:
+                    assert (past, future) == (n_before, n_after)
+                else:  # as one by one, but for less than a stride
+                    assert min(n_before, shortest) <= past <= length
+                    assert min(n_after, shortest) <= future <= length
+                targets.append(target)
+                layout.append((past, target))
         assert sorted(targets) == sorted(train.inter_feat.rows.tolist())
         assert len(sizes) <= len(loader) + 1
         assert max(sizes) < 20 + length + 1
         epochs.append(layout)
     assert epochs[0] != epochs[1]
-    if 1 < length < 20:
+    if length < 20 and (stride or length // 2) > 1:
         assert set(epochs[0]) != set(epochs[1])  # long sequences are cut elsewhere
+
+
+def test_a_stride_above_the_maximum_length_is_refused(make_config):
+    with pytest.raises(UserError, match="window_stride: got 8, expected at most MAX_ITEM_LIST_LENGTH, 7"):
+        make_config(window_stride=8, MAX_ITEM_LIST_LENGTH=7)
 
 
 # -- trimmed and bucketed batches ------------------------------------------------------

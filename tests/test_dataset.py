@@ -9,9 +9,10 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_disent.config import Config
-from recbole_disent.data.dataloader import PairLoader, WindowLoader, build_disents2s_loader
+from recbole_disent.data.dataloader import PairLoader, build_disents2s_loader
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
 from recbole_disent.data.preparation import data_hash, prepare
+from recbole_disent.data.window_loader import WindowLoader
 from recbole_disent.errors import UserError
 from tests.conftest import hostile_rows, write_inter
 

@@ -17,6 +17,8 @@ from tests import reference
 from tests.windows import windows
 
 SEQUENCES = [[3, 1, 4, 1, 5, 9], [2, 6], [5, 3, 5], [8, 9, 7, 9]]
+NONE = [(0, 0)] * 4
+MARGINS = [(2, 1), (0, 0), (0, 1), (2, 0)]
 
 
 def build(make_config, **keys):
@@ -29,11 +31,16 @@ def build(make_config, **keys):
     return DisentS2S(config, train).double()
 
 
-def one_by_one(sequences):
+def pairs_of(sequence, margins):
+    """Places of the next items of a window's pairs."""
+    return range(1 + margins[0], len(sequence) - margins[1])
+
+
+def one_by_one(sequences, margins=NONE):
     """The same pairs as RecBole rows."""
     pasts, futures, targets, users = [], [], [], []
     for user, s in enumerate(sequences, start=1):
-        for t in range(1, len(s)):
+        for t in pairs_of(s, margins[user - 1]):
             pasts.append(s[:t])
             futures.append(s[t:][::-1])
             targets.append(s[t])
@@ -57,11 +64,11 @@ def one_by_one(sequences):
     }
 
 
-def slow_loss(model, sequences, numerator, denominator):
+def slow_loss(model, sequences, numerator, denominator, margins=NONE):
     net, layer = model.encoder, model.disentanglement
     past, future, h, futures = [], [], [], []
-    for s in sequences:
-        for t in range(1, len(s)):
+    for s, margin in zip(sequences, margins, strict=True):
+        for t in pairs_of(s, margin):
             past.append(reference.disentangle(layer, reference.encoder(net, s[:t]), PAST))
             reverse = reference.encoder(net, s[t:][::-1])
             future.append(reference.disentangle(layer, reverse, FUTURE))
@@ -92,7 +99,8 @@ def gradients(model, loss):
     [("latent", (1, 2)), ("latent", (1, 1)), ("latent", (1, 10)), ("none", (1, 1)),
      ("all_items", (1, 1)), ("next_items", (1, 1))],
 )  # fmt: skip
-def test_both_modes_equal_the_reference_with_gradients(make_config, variant, share, scores):
+@pytest.mark.parametrize("margins", [NONE, MARGINS], ids=["whole", "margins"])
+def test_both_modes_equal_the_reference_with_gradients(make_config, variant, share, scores, margins):
     model = build(
         make_config,
         seq2seq_variant=variant,
@@ -101,9 +109,9 @@ def test_both_modes_equal_the_reference_with_gradients(make_config, variant, sha
         seq2seq_weight=0.7,
         next_items=2,
     )
-    expected = slow_loss(model, SEQUENCES, *share)
+    expected = slow_loss(model, SEQUENCES, *share, margins)
     expected_gradients = gradients(model, expected)
-    for batch in (one_by_one(SEQUENCES), windows(SEQUENCES)):
+    for batch in (one_by_one(SEQUENCES, margins), windows(SEQUENCES, margins=margins)):
         found = sum(model.calculate_loss(batch))
         assert found.item() == pytest.approx(expected.item(), abs=1e-9)
         for name, gradient in gradients(model, found).items():

@@ -7,9 +7,13 @@ import torch
 from recbole_disent.data.batch import WindowBatch
 
 
-def windows(sequences, users=None):
-    """Make a batch; without *users* each sequence is of another one."""
+def windows(sequences, users=None, margins=None):
+    """Make a batch; without *users* each sequence is of another one.
+
+    *margins*: (items before, items after the pairs) of each sequence; none by default.
+    """
     lengths, order = torch.tensor([len(s) for s in sequences]).sort()
     users = torch.arange(len(sequences)) + 1 if users is None else torch.tensor(users)
     items = torch.tensor([item for i in order.tolist() for item in sequences[i]])
-    return WindowBatch(items, lengths, users[order])
+    before, after = torch.tensor(margins or [(0, 0)] * len(sequences))[order].T
+    return WindowBatch(items, lengths, users[order], before, after)

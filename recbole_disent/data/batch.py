@@ -15,13 +15,17 @@ ROW_IN_BATCH = "row_in_batch"
 class WindowBatch:
     """Windows of users' training sequences, one after another, without padding.
 
-    A window of n items stands for the n - 1 pairs (first t items, reversed rest, item t + 1).
+    A window of n items without margins stands for the n - 1 pairs (first t items, reversed rest,
+    item t + 1). Margins are items that only complete pasts and futures: with b before and a
+    after, the pairs are those of t = b + 1, ..., n - 1 - a, their pasts begin with the window
+    and their futures end with it.
 
     Attributes:
         items: int64 (N,), items of all W windows.
         lengths: int64 (W,), n >= 2 of each window, ascending; always on the CPU, for shapes
             are made from it.
         users: int64 (W,), internal user id.
+        before, after: int64 (W,) on the CPU, b and a of each window.
         number: int64 (P,) or None; where the batch is one process's share of a global batch, the
             number of each pair in it. Such a share may be empty.
     """
@@ -29,14 +33,23 @@ class WindowBatch:
     items: Tensor
     lengths: Tensor
     users: Tensor
+    before: Tensor
+    after: Tensor
     number: Tensor | None = None
 
+    @property
+    def counts(self) -> Tensor:
+        """Pairs of each window: int64 (W,) on the CPU."""
+        return self.lengths - 1 - self.before - self.after
+
     def to(self, device: torch.device) -> WindowBatch:
-        """Return the batch on *device*, but for its lengths."""
+        """Return the batch on *device*, but for its lengths and margins."""
         return WindowBatch(
             self.items.to(device, non_blocking=True),
             self.lengths,
             self.users.to(device, non_blocking=True),
+            self.before,
+            self.after,
             None if self.number is None else self.number.to(device, non_blocking=True),
         )
 
@@ -47,11 +60,11 @@ class WindowBatch:
             int64 (P,) each, on the CPU: window, number of the pair in it (from 0), and index in
             ``items`` of the last item of its past; the next item has the index after that.
         """
-        counts = self.lengths - 1
+        counts = self.counts
         window = torch.repeat_interleave(torch.arange(len(counts)), counts)
         place = torch.arange(len(window)) - (counts.cumsum(0) - counts)[window]
-        return window, place, (self.lengths.cumsum(0) - self.lengths)[window] + place
+        return window, place, (self.lengths.cumsum(0) - self.lengths + self.before)[window] + place
 
     def __len__(self) -> int:
         """Number of (past, future) pairs."""
-        return len(self.items) - len(self.lengths)
+        return int(self.counts.sum())

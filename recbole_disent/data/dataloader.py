@@ -1,11 +1,10 @@
-"""Loaders: RecBole's for its models, windows of sequences for DisentS2S, held-out rows for all."""
+"""Loaders: RecBole's for its models, pairs one by one for DisentS2S, held-out rows for all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,10 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_disent import distributed
-from recbole_disent.compat import release_memory
-from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
+from recbole_disent.data.batch import ROW_IN_BATCH
 from recbole_disent.data.rows import SequenceRows
-from recbole_disent.errors import UserError
+from recbole_disent.data.window_loader import WindowLoader, require_sequences
 
-# Batches after which freed memory is given back: well under one percent of their time.
-_RELEASE_EVERY = 50
 # A bucket holds this many batches' worth of rows, drawn at random, then sorted by length.
 _BUCKET_BATCHES = 50
 
@@ -68,76 +64,6 @@ class PairLoader(TrainDataLoader):
         return batch
 
 
-class WindowLoader(TrainDataLoader):
-    """Whole training sequences: each target of the training part once an epoch.
-
-    A sequence of up to L + 1 items (L inputs and the last target) is one window. A longer
-    one is cut into windows that share one item, at an offset drawn anew in each epoch; the
-    positions of a window start at 0, a past does not reach beyond its window's first item
-    and a future ends with its window's last. Windows are always shuffled, and batches made
-    in this process (they are a few gathers): RecBole's ``shuffle`` and ``worker`` are not used.
-    """
-
-    def _init_batch_size_and_step(self) -> None:
-        super()._init_batch_size_and_step()
-        stops = self._dataset.train_stops
-        begins = self._dataset.store.offsets[:-1]
-        users = (stops - begins >= 2).nonzero()[:, 0]
-        self._users, self._begins, self._stops = users, begins[users], stops[users]
-        self._n_pairs = int((self._stops - self._begins - 1).sum())
-
-    def __len__(self) -> int:
-        return max(1, math.ceil(self._n_pairs / self.step))
-
-    def __iter__(self) -> Iterator[WindowBatch]:
-        users, firsts, lasts = self._windows()
-        order = torch.randperm(len(users), generator=self.generator)
-        users, firsts, lasts = users[order], firsts[order], lasts[order]
-        batch = self._batch_of(lasts - firsts)
-        cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
-        bounds = [0, *cuts.tolist(), len(users)]
-        for number, (begin, end) in enumerate(pairwise(bounds), start=1):
-            if number % _RELEASE_EVERY == 0:
-                release_memory()
-            yield self._collate(users[begin:end], firsts[begin:end], lasts[begin:end])
-
-    def _batch_of(self, pairs: Tensor) -> Tensor:
-        """Number of the batch of each window, int64 (W,), from the windows' numbers of pairs."""
-        return (pairs.cumsum(0) - 1) // self.step  # of the window's last pair
-
-    def _windows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """User, first and last position of each window of an epoch."""
-        length = self._dataset.max_item_list_len
-        pairs = self._stops - self._begins - 1
-        # A window of L pairs more or less: with an offset the first one is shorter.
-        offset = torch.randint(length, pairs.shape, generator=self.generator)
-        offset = torch.where(pairs > length, offset, torch.zeros_like(offset))
-        counts = (pairs + offset + length - 1) // length
-        owner = torch.repeat_interleave(torch.arange(len(pairs)), counts)
-        place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
-        firsts = (place * length - offset[owner]).clamp(min=0)
-        lasts = torch.minimum((place + 1) * length - offset[owner], pairs[owner])
-        return self._users[owner], self._begins[owner] + firsts, self._begins[owner] + lasts
-
-    def _collate(self, users: Tensor, firsts: Tensor, lasts: Tensor) -> WindowBatch:
-        lengths, order = (lasts - firsts + 1).sort()
-        users, firsts = users[order], firsts[order]
-        number = None
-        if distributed.active():
-            # Every n-th window of the sorted ones: like lengths for all.
-            ends = (lengths - 1).cumsum(0)
-            mine = slice(distributed.rank(), None, distributed.world())
-            users, firsts, ends = users[mine], firsts[mine], ends[mine]
-            lengths = lengths[mine].contiguous()
-            owner = torch.repeat_interleave(torch.arange(len(ends)), lengths - 1)
-            # Pairs stand in the global batch window after window: `ends` is behind a window's last.
-            number = torch.arange(len(owner)) + (ends - (lengths - 1).cumsum(0))[owner]
-        # Position of the first item of each window, less the number of items before it.
-        shift = torch.repeat_interleave(firsts - (lengths.cumsum(0) - lengths), lengths)
-        items = self._dataset.store.items[shift + torch.arange(len(shift))]
-        return WindowBatch(items.long(), lengths, users, number)
-
-
 def shared(loader: TrainDataLoader) -> TrainDataLoader:
     """Let a loader give this process's share of each batch; alone: all of it.
 
@@ -174,19 +100,6 @@ def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoad
     bucket = config["bucket_batches"] and dataset.trim and lazy
     loader = BucketedTrainDataLoader if bucket else TrainDataLoader
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
-
-
-def require_sequences(model: str, dataset: Any) -> None:
-    """Check that a data set has the sequences of its users, for a model that learns from them.
-
-    Raises:
-        UserError: it is of pre-split files that carry cut histories.
-    """
-    if not isinstance(dataset.inter_feat, SequenceRows):
-        raise UserError(
-            f"benchmark_filename: {model} learns from whole sequences, and these files hold cut "
-            "histories; give files with one interaction a line"
-        )
 
 
 def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:

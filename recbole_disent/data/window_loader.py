@@ -1,28 +1,157 @@
-"""Whole training sequences in batches of users, for models with a contrast between users."""
+"""Whole training sequences as windows, for models that learn from all positions at once."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
+from recbole.data.dataloader import TrainDataLoader
 from torch import Tensor
 
-from recbole_disent.data.dataloader import WindowLoader, require_sequences
+from recbole_disent import distributed
+from recbole_disent.compat import release_memory
+from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.rows import SequenceRows
+from recbole_disent.errors import UserError
+
+# Batches after which freed memory is given back: well under one percent of their time.
+_RELEASE_EVERY = 50
+
+
+class Windows(NamedTuple):
+    """Windows of training sequences, int64 (W,) each.
+
+    Attributes:
+        users: internal user id.
+        firsts: position of the first item in the store.
+        before, counts, after: items before the pairs, pairs, items after them; see
+            :class:`~recbole_disent.data.batch.WindowBatch`.
+    """
+
+    users: Tensor
+    firsts: Tensor
+    before: Tensor
+    counts: Tensor
+    after: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Items of each window."""
+        return self.before + self.counts + 1 + self.after
+
+    def at(self, index: Any) -> Windows:
+        """Return some of them."""
+        return Windows(*(part[index] for part in self))
+
+
+class WindowLoader(TrainDataLoader):
+    """Whole training sequences: each target of the training part once an epoch.
+
+    A sequence of up to L + 1 items (L inputs and the last target) is one window. The pairs of
+    a longer one are cut into runs of :attr:`stride`, at an offset drawn anew in each epoch. Each
+    run is a window, with as many items before and after it as make its longest past and its
+    longest future L items, if there are so many. Positions of a window start at 0. Windows are
+    always shuffled, and batches made in this process (they are a few gathers): RecBole's
+    ``shuffle`` and ``worker`` are not used.
+    """
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        stops = self._dataset.train_stops
+        begins = self._dataset.store.offsets[:-1]
+        users = (stops - begins >= 2).nonzero()[:, 0]
+        self._users, self._begins, self._stops = users, begins[users], stops[users]
+        self._n_pairs = int((self._stops - self._begins - 1).sum())
+
+    @property
+    def stride(self) -> int:
+        """Pairs of each window of a sequence that has more than L + 1 items."""
+        return self.config["window_stride"] or max(1, self._dataset.max_item_list_len // 2)
+
+    def _margin(self, counts: Tensor) -> Tensor:
+        """Most items before and after the pairs of each window."""
+        return self._dataset.max_item_list_len - counts
+
+    def __len__(self) -> int:
+        return max(1, math.ceil(self._n_pairs / self.step))
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        windows = self._windows()
+        order = torch.randperm(len(windows.users), generator=self.generator)
+        windows = windows.at(order)
+        batch = self._batch_of(windows.counts)
+        cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
+        bounds = [0, *cuts.tolist(), len(order)]
+        for number, (begin, end) in enumerate(pairwise(bounds), start=1):
+            if number % _RELEASE_EVERY == 0:
+                release_memory()
+            yield self._collate(windows.at(slice(begin, end)))
+
+    def _batch_of(self, pairs: Tensor) -> Tensor:
+        """Number of the batch of each window, int64 (W,), from the windows' numbers of pairs."""
+        return (pairs.cumsum(0) - 1) // self.step  # of the window's last pair
+
+    def _windows(self) -> Windows:
+        """The windows of an epoch."""
+        length, stride = self._dataset.max_item_list_len, self.stride
+        pairs = self._stops - self._begins - 1
+        whole = pairs <= length
+        step = torch.where(whole, length, stride)
+        # With an offset the first run is shorter.
+        offset = torch.randint(stride, pairs.shape, generator=self.generator)
+        offset = torch.where(whole, 0, offset)
+        runs = (pairs + offset + step - 1) // step
+        owner = torch.repeat_interleave(torch.arange(len(pairs)), runs)
+        place = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
+        pairs, step, offset = pairs[owner], step[owner], offset[owner]
+        first = (place * step - offset).clamp(min=0)
+        counts = torch.minimum((place + 1) * step - offset, pairs) - first
+        margin = self._margin(counts)
+        before = torch.minimum(first, margin)
+        after = torch.minimum(pairs - first - counts, margin)
+        return Windows(self._users[owner], self._begins[owner] + first - before, before, counts, after)
+
+    def _collate(self, windows: Windows) -> WindowBatch:
+        lengths, order = windows.lengths.sort()
+        windows, number = windows.at(order), None
+        if distributed.active():
+            # Every n-th window of the sorted ones: like lengths for all.
+            ends = windows.counts.cumsum(0)
+            mine = slice(distributed.rank(), None, distributed.world())
+            windows, ends, lengths = windows.at(mine), ends[mine], lengths[mine].contiguous()
+            counts = windows.counts
+            owner = torch.repeat_interleave(torch.arange(len(ends)), counts)
+            # Pairs stand in the global batch window after window: `ends` is behind a window's last.
+            number = torch.arange(len(owner)) + (ends - counts.cumsum(0))[owner]
+        # Position of the first item of each window, less the number of items before it.
+        shift = torch.repeat_interleave(windows.firsts - (lengths.cumsum(0) - lengths), lengths)
+        items = self._dataset.store.items[shift + torch.arange(len(shift))].long()
+        return WindowBatch(items, lengths, windows.users, windows.before, windows.after, number)
 
 
 class UserLoader(WindowLoader):
-    """Windows as of :class:`WindowLoader`, a fixed number of them in a batch.
+    """Windows without margins, a fixed number of them in a batch.
 
-    A user has one window, unless the training sequence is longer than L + 1 items. Of such a
-    one ``train_windows: last`` keeps the last window only.
+    A user has one window, unless the training sequence is longer than L + 1 items. Such a one
+    has windows of L pairs, or with ``train_windows: last`` its last window only.
     """
 
     def __len__(self) -> int:
         """Batches of an epoch; with windows at drawn offsets it may have a few more."""
-        pairs, length = self._stops - self._begins - 1, self._dataset.max_item_list_len
+        pairs, length = self._stops - self._begins - 1, self.stride
         windows = len(pairs) if self._keeps_last else int(((pairs + length - 1) // length).sum())
         return max(1, math.ceil(windows / self.step))
+
+    @property
+    def stride(self) -> int:
+        """Pairs of each window of a sequence that has more than L + 1 items."""
+        return self._dataset.max_item_list_len
+
+    def _margin(self, counts: Tensor) -> Tensor:
+        return torch.zeros_like(counts)
 
     @property
     def _keeps_last(self) -> bool:
@@ -31,11 +160,25 @@ class UserLoader(WindowLoader):
     def _batch_of(self, pairs: Tensor) -> Tensor:
         return torch.arange(len(pairs)) // self.step
 
-    def _windows(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _windows(self) -> Windows:
         if not self._keeps_last:
             return super()._windows()
-        lasts = self._stops - 1
-        return self._users, torch.maximum(self._begins, lasts - self._dataset.max_item_list_len), lasts
+        counts = (self._stops - self._begins - 1).clamp(max=self.stride)
+        none = torch.zeros_like(counts)
+        return Windows(self._users, self._stops - 1 - counts, none, counts, none)
+
+
+def require_sequences(model: str, dataset: Any) -> None:
+    """Check that a data set has the sequences of its users, for a model that learns from them.
+
+    Raises:
+        UserError: it is of pre-split files that carry cut histories.
+    """
+    if not isinstance(dataset.inter_feat, SequenceRows):
+        raise UserError(
+            f"benchmark_filename: {model} learns from whole sequences, and these files hold cut "
+            "histories; give files with one interaction a line"
+        )
 
 
 def build_user_loader(config: Any, dataset: Any, sampler: Any) -> UserLoader:

@@ -69,6 +69,11 @@ def check(config: Any) -> None:
             f"item_decay: got {config['item_decay']} with learner={config['learner']}, expected "
             "learner=adamw, whose decay is no part of the gradient"
         )
+    stride, length = config["window_stride"], config["MAX_ITEM_LIST_LENGTH"]
+    if stride is not None and stride > length:
+        raise UserError(
+            f"window_stride: got {stride}, expected at most MAX_ITEM_LIST_LENGTH, {length}: no past is longer"
+        )
 
 
 class DisentS2S(SequentialRecommender):
@@ -211,26 +216,31 @@ class DisentS2S(SequentialRecommender):
         if not len(batch.lengths):
             return self._no_pairs(sample)
         device = batch.items.device
-        counts = batch.lengths - 1  # pairs of each window
+        counts = batch.counts
         window, place, last = batch.pairs()
         table = self.encoder.item_vectors(batch.items)
-        future = None
-        if sample is None:
-            packing = Packing(counts, device)
-            sums = self._prefix_sums(table, last, packing)
-        else:
-            # Each window twice: forward, and backward from its last item to its second.
-            packing = Packing(counts.repeat_interleave(2), device)
-            forward = packing.starts[2 * window] + place
-            backward = packing.starts[2 * window + 1] + counts[window] - 1 - place
-            token = torch.empty(2 * len(last), dtype=torch.long)
-            token[forward], token[backward] = last, last + 1
-            sums = self._prefix_sums(table, token, packing)
-            chosen = backward.to(device, non_blocking=True)[sample]
+        # Each window as one sequence or two: its pasts from its first item on, and its futures
+        # backward from its last item on.
+        starts = batch.lengths.cumsum(0) - batch.lengths
+        begin, length, step = starts, batch.before + counts, torch.ones_like(counts)
+        if sample is not None:
+            begin = torch.cat([begin, starts + batch.lengths - 1])
+            length = torch.cat([length, counts + batch.after])
+            step = torch.cat([step, -step])
+        length, order = length.sort(stable=True)
+        packing = Packing(length, device)
+        token = torch.repeat_interleave(begin[order] - step[order] * packing.starts, length)
+        token += torch.repeat_interleave(step[order], length) * torch.arange(len(token))
+        sums = self._prefix_sums(table, token, packing)
+        start = torch.empty_like(order).index_copy_(0, order, packing.starts)  # of each in the packing
+        future, row = None, (start[window] + batch.before[window] + place).to(device, non_blocking=True)
+        if sample is not None:
+            reach = counts + batch.after - 1  # row of a window's first and longest future
+            behind = start[len(counts) + window] + reach[window] - place
+            chosen = behind.to(device, non_blocking=True)[sample]
             future = self.disentanglement.from_sums(sums.index_select(0, chosen), FUTURE)
-            sums = sums.index_select(0, forward.to(device, non_blocking=True))
-        past = self.disentanglement.from_sums(sums, PAST)
-        cut = torch.clamp(counts[window] - place, max=self.future_cut or 0)
+        past = self.disentanglement.from_sums(sums.index_select(0, row), PAST)
+        cut = torch.clamp((counts + batch.after)[window] - place, max=self.future_cut or 0)
         owner = torch.repeat_interleave(torch.arange(len(last)), cut)
         ahead = torch.arange(len(owner)) - (cut.cumsum(0) - cut)[owner] + 1
         following, rest, owner, window = (
