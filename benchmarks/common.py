@@ -29,9 +29,9 @@ def arguments(description: str, **defaults: Any) -> argparse.Namespace:
     return found
 
 
-def config(args: argparse.Namespace, model: str, **keys: Any) -> Config:
-    """Make a configuration of one of the two sides."""
-    given = {
+def common_keys(args: argparse.Namespace, **keys: Any) -> dict[str, Any]:
+    """Configuration keys of every run, and *keys*."""
+    return {
         "data_path": args.data_path,
         "MAX_ITEM_LIST_LENGTH": args.max_length,
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
@@ -39,7 +39,11 @@ def config(args: argparse.Namespace, model: str, **keys: Any) -> Config:
         "state": "ERROR",
         **keys,
     }
-    return Config(model, args.dataset, config_dict=given)
+
+
+def config(args: argparse.Namespace, model: str, **keys: Any) -> Config:
+    """Make a configuration of one of the two sides."""
+    return Config(model, args.dataset, config_dict=common_keys(args, **keys))
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
