@@ -7,7 +7,7 @@ import gc
 import multiprocessing
 import resource
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -52,6 +52,32 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     start = perf_counter()
     result = work()
     return perf_counter() - start, result
+
+
+def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> tuple[float, int]:
+    """Train for about *limit* seconds after two batches of warm-up.
+
+    With one thread seconds of CPU time are counted, so that what else the machine does is left out;
+    with more, seconds on the wall.
+
+    Returns:
+        seconds of a target (of a pair, for DisentS2S), and how many were timed.
+    """
+    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    net.train()
+    targets, start, number = 0, 0.0, 0
+    while True:
+        for batch in loader:
+            if number == 2:
+                targets, start = 0, clock()
+            optimizer.zero_grad()
+            loss = net.calculate_loss(batch)
+            (sum(loss) if isinstance(loss, tuple) else loss).backward()
+            optimizer.step()
+            targets += len(batch)
+            number += 1
+            if number > 4 and clock() - start > limit:
+                return (clock() - start) / targets, targets
 
 
 def peak_gb() -> float:

@@ -92,7 +92,9 @@ def main() -> None:
         args.data_path = str(Path(args.data_path).resolve())
     with tempfile.TemporaryDirectory() as folder:
         rows = [row(args, model, folder) for model in args.models.split(",")]
-    print(f"{args.dataset}, length {args.max_length}, epochs: {args.epochs}, processes: {args.nproc} against 1")
+    print(
+        f"{args.dataset}, length {args.max_length}, epochs: {args.epochs}, processes: {args.nproc} against 1"
+    )
     table(rows, ("model", "runs", "failed", "difference in double precision", "in single precision"))
 
 

@@ -3,18 +3,15 @@
 ``--model pairs`` puts DisentS2S's own ``train_mode: pairs`` in RecBole's place.
 
 ``--ours`` is the model of our side: DisentS2S with its defaults, or SASRec for the effect of
-trimmed, bucketed batches alone. With one thread seconds of CPU time are counted, so that what
-else the machine does is left out; with more, seconds on the wall. Ends with
-``pairs_per_second=<ours / RecBole>``.
+trimmed, bucketed batches alone. Ends with ``pairs_per_second=<ours / RecBole>``.
 """
 
 from __future__ import annotations
 
-from time import perf_counter, process_time
 from typing import Any
 
 import torch
-from common import arguments, config, table
+from common import arguments, config, seconds_of_a_target, table
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
@@ -24,24 +21,11 @@ from recbole_disent.registry import get_model
 
 
 def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) -> tuple[float, int]:
-    """Train for about *limit* seconds after two batches of warm-up."""
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
-    net.train()
+    """Train for about *limit* seconds; also the number of pairs that were timed."""
     fused = isinstance(net, DisentS2S)  # as in SafeTrainer
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=fused)
-    pairs, start, number = 0, 0.0, 0
-    while True:
-        for batch in loader:
-            if number == 2:
-                pairs, start = 0, clock()
-            optimizer.zero_grad()
-            loss = net.calculate_loss(batch)
-            (sum(loss) if isinstance(loss, tuple) else loss).backward()
-            optimizer.step()
-            pairs += len(batch)
-            number += 1
-            if number > 4 and clock() - start > limit:
-                return pairs / (clock() - start), pairs
+    each, pairs = seconds_of_a_target(net, optimizer, loader, limit)
+    return 1 / each, pairs
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What two streams and a contrast cost: time of an epoch, memory and latency against SASRec.
 
 SASRec is RecBole's model on this package's loader (bucketed batches). An epoch is timed for
-about ``--seconds`` after two batches of warm-up and extrapolated by its share of the targets;
+about ``--seconds`` and extrapolated by its share of the targets;
 latency is that of scoring all items for 256 held-out rows. Each model has a process of its
 own. Ends with ``epoch_time=``, ``memory=`` and ``latency=<TSSR / SASRec>``.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import arguments, config, in_own_process, peak_gb, table
+from common import arguments, config, in_own_process, peak_gb, seconds_of_a_target, table
 
 from recbole_disent.quick_start import build_model, build_trainer, prepare_data
 
@@ -38,9 +38,8 @@ def measure(args: Any, name: str) -> tuple[float, float, float]:
     data = prepare_data(config(args, model, **keys))
     net = build_model(data)
     optimizer = build_trainer(data, net).optimizer
-    net.train()
-    total = len(data.loaders[0]._dataset.inter_feat)
-    epoch = _epoch_seconds(net, optimizer, data.loaders[0], total, args.seconds)
+    each, _ = seconds_of_a_target(net, optimizer, data.loaders[0], args.seconds)
+    epoch = each * len(data.loaders[0]._dataset.inter_feat)
     part = data.loaders[2].dataset
     batch = part[np.arange(min(_QUERIES, len(part.inter_feat)))]
     net.eval()
@@ -51,22 +50,6 @@ def measure(args: Any, name: str) -> tuple[float, float, float]:
             net.full_sort_predict(batch)
             times.append(perf_counter() - start)
     return epoch, peak_gb(), 1000 * float(np.median(times))
-
-
-def _epoch_seconds(net: Any, optimizer: Any, loader: Any, total: int, limit: float) -> float:
-    targets, start, number = 0, 0.0, 0
-    while True:
-        for batch in loader:
-            if number == 2:
-                targets, start = 0, perf_counter()
-            optimizer.zero_grad()
-            loss = net.calculate_loss(batch)
-            (sum(loss) if isinstance(loss, tuple) else loss).backward()
-            optimizer.step()
-            targets += len(batch)
-            number += 1
-            if number > 4 and perf_counter() - start > limit:
-                return (perf_counter() - start) * total / targets
 
 
 def main() -> None:

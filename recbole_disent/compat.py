@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def prepare() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
 
 
+@cache
 def mended(model_class: type[Any]) -> type[Any]:
     """Return a model of RecBole, without its fault where it has one that changes results.
 

@@ -10,7 +10,7 @@ from typing import IO
 
 
 @contextmanager
-def write_atomically(path: str) -> Iterator[IO[bytes]]:
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside *path*; it takes the name *path* when the block succeeds.
 
     A process that is killed leaves a file ``.<name>.*.tmp`` at worst, never half of *path*.
@@ -29,3 +29,9 @@ def write_atomically(path: str) -> Iterator[IO[bytes]]:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 file, complete or not at all."""
+    with write_atomically(path) as file:
+        file.write(text.encode("utf-8"))

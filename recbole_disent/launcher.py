@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_text
 
 # Seconds: between looks; for the process with the cause to say it; to end by itself.
 _LOOK, _CAUSE, _END = 0.1, 3.0, 5.0
@@ -215,16 +215,13 @@ def main(folder: str, parent: int) -> int:
     try:
         report = run(**call)
     except UserError as error:
-        with write_atomically(os.path.join(folder, f"error-{number}.txt")) as file:
-            file.write(str(error).encode("utf-8"))
+        write_text(os.path.join(folder, f"error-{number}.txt"), str(error))
         return _TOLD
     except Exception:
         # Kept: only the launcher knows whether this is the cause or follows from another's end.
-        with write_atomically(os.path.join(folder, f"traceback-{number}.txt")) as file:
-            file.write(traceback.format_exc().encode("utf-8"))
+        write_text(os.path.join(folder, f"traceback-{number}.txt"), traceback.format_exc())
         return 1
-    with write_atomically(os.path.join(folder, f"report-{number}.json")) as file:
-        file.write(json.dumps(report).encode("utf-8"))
+    write_text(os.path.join(folder, f"report-{number}.json"), json.dumps(report))
     return 0
 
 

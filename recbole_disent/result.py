@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_text
 
 SCHEMA = 1
 _PACKAGES = ("recbole_disent", "recbole", "torch", "numpy", "pandas", "scipy", "ray")
@@ -59,8 +59,7 @@ def peak_memory_mb() -> dict[str, float]:
 
 def write(path: str, result: dict[str, Any]) -> None:
     """Write a result file."""
-    with write_atomically(path) as file:
-        file.write(json.dumps(_finite(result), indent=2, allow_nan=False).encode() + b"\n")
+    write_text(path, json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -4,11 +4,7 @@
 set -euo pipefail
 data=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../benchmarks"
-python=${PYTHON:-python}
-show() {
-    printf '\n## `python benchmarks/%s`\n\n' "$*"
-    "$python" "$1" "${@:2}" --data_path "$data" 2>/dev/null | grep -v '^\[' | sed 's/^\([a-z_]*=.*\)$/\n**\1**/'
-}
+source ../results/show.sh
 echo '# Benchmarks'
 echo
 echo 'Made by `results/benchmarks.sh DATA_PATH`; each command also takes `--data_path`. One thread; a ratio is of two'

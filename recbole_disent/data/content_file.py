@@ -29,16 +29,13 @@ def read_vectors(path: str, separator: str, encoding: str | None) -> tuple[list[
     Raises:
         UserError: no file, another format or shape, a value that is not a number, an id twice.
     """
-    readers = {".npz": _npz, ".npy": _npy, ".itememb": _itememb}
+    arrays = {".npz": _npz, ".npy": _npy}
     kind = os.path.splitext(path)[1]
-    if kind not in readers:
+    if kind not in {*arrays, ".itememb"}:
         raise UserError(f"{_KEY}: got '{path}', expected a file named .npz, .npy or .itememb")
     if not os.path.isfile(path):
         raise UserError(f"{_KEY}: the file {path} is not there; give the path of the vectors of the items")
-    if kind == ".itememb":
-        ids, vectors = _itememb(path, separator, encoding)
-    else:
-        ids, vectors = readers[kind](path)  # type: ignore[operator]
+    ids, vectors = arrays[kind](path) if kind in arrays else _itememb(path, separator, encoding)
     _check(path, ids, vectors)
     return ids, vectors.astype(np.float32)
 

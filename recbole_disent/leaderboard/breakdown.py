@@ -8,7 +8,7 @@ import numpy as np
 
 from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.collect import Row, Setting
-from recbole_disent.leaderboard.comparisons import has_users
+from recbole_disent.leaderboard.comparisons import has_users, values_of_users
 
 FIELDS = {"history": "history length", "popularity": "target popularity"}
 _GROUPS = 5
@@ -73,6 +73,6 @@ def break_down(setting: Setting, metric: str, field: str) -> Breakdown | None:
     users = np.bincount(number)
     found = []
     for row in rows:
-        values = statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users]))
+        values = values_of_users(row, metric)
         found.append(np.stack([np.bincount(number, weights=seed) / users for seed in values]))
     return Breakdown(field, metric, groups, users, rows, found)

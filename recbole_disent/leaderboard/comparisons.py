@@ -42,20 +42,21 @@ def has_users(row: Row) -> bool:
     return bool(row.users) and len(row.users) == len(row.results)
 
 
+def values_of_users(row: Row, metric: str) -> np.ndarray:
+    """Return the value of each user with each seed: float64 (seeds, users)."""
+    return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users]))
+
+
 def user_values(row: Row, metric: str) -> np.ndarray:
     """Return each user's value, averaged over seeds: float64 (users,)."""
-    return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users])).mean(0)
-
-
-def _seed_values(row: Row, metric: str) -> np.ndarray:
-    """Unrounded metric of each seed."""
-    return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users])).mean(1)
+    return values_of_users(row, metric).mean(0)
 
 
 def _seeds_p(first: Row, second: Row, metric: str) -> float | None:
     # RecBole's traditional models count and do not draw.
     certain = all(r["config"]["MODEL_TYPE"] == "TRADITIONAL" for r in [*first.results, *second.results])
-    return statistics.seeds_p(_seed_values(first, metric), _seed_values(second, metric), certain)
+    a, b = (values_of_users(row, metric).mean(1) for row in (first, second))
+    return statistics.seeds_p(a, b, certain)
 
 
 def _seed(options: dict[str, Any], *names: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_disent import settings
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_text
 from recbole_disent.leaderboard import formats, plots
 from recbole_disent.leaderboard.breakdown import FIELDS, break_down
 from recbole_disent.leaderboard.collect import Collection, Setting, collect
@@ -63,8 +63,7 @@ def write(
     texts["report.html"] = page(options["title"] or folder.resolve().name, tables, pictures, notes)
     texts |= {f"plots/{plot.name}.svg": plot.svg for plot in pictures}
     for name, text in texts.items():
-        with write_atomically(str(out / name)) as file:
-            file.write(text.encode())
+        write_text(out / name, text)
     say(f"report: {out / 'report.html'} (also .md, .csv, .tex; {len(pictures)} plots)")
     return [out / name for name in texts]
 

@@ -21,7 +21,7 @@ import yaml
 
 from recbole_disent.data.preparation import create_dataset
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_text
 from recbole_disent.leaderboard.plan import Plan, Run, code_digest, config_of
 from recbole_disent.leaderboard.worker import CONFIG, RESULT
 
@@ -36,8 +36,7 @@ class Stopped(Exception):
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file: complete or not at all."""
-    with write_atomically(str(path)) as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True, default=str).encode() + b"\n")
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -169,8 +168,7 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         spec = {"model": run.model, "dataset": run.cell.dataset, "seed": run.seed, "trial": run.trial,
                 "config": run.given}  # fmt: skip
-        with write_atomically(str(folder / CONFIG)) as file:
-            file.write(yaml.safe_dump(spec, sort_keys=True).encode())
+        write_text(folder / CONFIG, yaml.safe_dump(spec, sort_keys=True))
         slot = min(set(range(self.parallel)) - {child.slot for child in self._children})
         options = {
             "paths": {"data_path": self._data[run.cell.dataset], **_absolute(run.given)},

@@ -58,8 +58,7 @@ def table_metrics(setting: Setting, wanted: list[str] | None) -> list[str]:
     Raises:
         UserError: a wanted metric that a result lacks.
     """
-    have = [set(r["test_result"]) for row in setting.filled for r in row.results]
-    common = set.intersection(*have) if have else set()
+    common = _common_metrics(setting)
     if wanted:
         for metric in wanted:
             if metric.lower() not in common:
@@ -73,6 +72,12 @@ def table_metrics(setting: Setting, wanted: list[str] | None) -> list[str]:
     found = [f"mrr@{largest}" if m == "mrr" else m for m in usual]
     rest = sorted(common, key=lambda m: (not statistics.is_of_ranks(m), m))
     return [m for m in found if m in common] or rest[:6]
+
+
+def _common_metrics(setting: Setting) -> set[str]:
+    """Metrics that every result has."""
+    have = [set(r["test_result"]) for row in setting.filled for r in row.results]
+    return set.intersection(*have) if have else set()
 
 
 def number(value: float) -> str:
@@ -140,8 +145,7 @@ def main_table(setting: Setting, metrics: list[str], options: dict[str, Any]) ->
 
 def beyond_table(setting: Setting) -> Table | None:
     """Coverage, diversity and popularity of the lists, beside accuracy."""
-    have = [set(r["test_result"]) for row in setting.filled for r in row.results]
-    common = set.intersection(*have) if have else set()
+    common = _common_metrics(setting)
     found = [f"{name}@{k}" for name in _BEYOND for k in (10, 5, 20, 50) if f"{name}@{k}" in common]
     # One cut-off a metric is enough to read.
     metrics = list({m.partition("@")[0]: m for m in reversed(found)}.values())[::-1]

@@ -18,7 +18,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.model import losses
 from recbole_disent.model.content import content_embedding
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
-from recbole_disent.model.encoder import CausalEncoder
+from recbole_disent.model.encoder import CausalEncoder, init_weights
 from recbole_disent.model.packing import Packing
 
 
@@ -127,12 +127,7 @@ class DisentS2S(SequentialRecommender):
 
     def _init_weights(self, module: nn.Module) -> None:
         std = self.initializer_range
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=std)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            nn.init.zeros_(module.weight[module.padding_idx])
+        init_weights(module, std)
         if isinstance(module, Disentanglement):
             nn.init.normal_(module.prototypes, std=std)
             nn.init.normal_(module.position, std=std)
@@ -300,16 +295,12 @@ class DisentS2S(SequentialRecommender):
         contrast, its sum is scaled by P / S.
         """
         if isinstance(interaction, WindowBatch):
-            count, number = len(interaction), interaction.number
+            encode, count, number = self.pairs_of_windows, len(interaction), interaction.number
         else:
-            count = len(interaction[self.USER_ID])
+            encode, count = self.pairs_one_by_one, len(interaction[self.USER_ID])
             number = interaction[ROW_IN_BATCH] if distributed.active() else None
         blocks = distributed.Blocks(count, self.log_share.device)
-        sample = self._sample(blocks.total, number)
-        if isinstance(interaction, WindowBatch):
-            pairs = self.pairs_of_windows(interaction, sample)
-        else:
-            pairs = self.pairs_one_by_one(interaction, sample)
+        pairs = encode(interaction, self._sample(blocks.total, number))
         # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
         place = blocks.place()
         targets = blocks.gather(pairs.target_vectors)

@@ -11,6 +11,19 @@ from recbole_disent.model.functional import Dropout
 from recbole_disent.model.packing import Packing
 
 
+def init_weights(module: nn.Module, std: float) -> None:
+    """Draw a layer's weights from N(0, std^2); biases and the padding's vector are 0.
+
+    To be applied to every layer of a model (``nn.Module.apply``).
+    """
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        nn.init.zeros_(module.weight[module.padding_idx])
+
+
 class CausalBlock(nn.Module):
     """Causal self-attention, then a feed-forward net; each with residual and LayerNorm.
 

@@ -6,19 +6,20 @@ Sequential Recommendation, ICDM 2018, with cross-entropy over all items at every
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.content import check as check_content
 from recbole_disent.data.content import item_content
 from recbole_disent.errors import UserError
 from recbole_disent.model.content import content_embedding, scored_by_content
-from recbole_disent.model.encoder import CausalEncoder
+from recbole_disent.model.encoder import CausalEncoder, init_weights
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.two_stream_losses import next_item
 
@@ -65,16 +66,7 @@ class SASRecContent(SequentialRecommender):
             content_embedding(item_content(config, dataset), width, config) if config["content"] else None,
         )
         self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
-        self.initializer_range: float = config["initializer_range"]
-        self.apply(self._init_weights)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=self.initializer_range)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            nn.init.zeros_(module.weight[module.padding_idx])
+        self.apply(partial(init_weights, std=config["initializer_range"]))
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item of each sequence: (B, L), (B,) -> float (B, D)."""

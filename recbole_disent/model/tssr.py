@@ -3,6 +3,7 @@ Semantic Relatedness, arXiv 2403.07623."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from recbole_disent.data.content import item_content
 from recbole_disent.errors import UserError
 from recbole_disent.model import two_stream_losses as losses
 from recbole_disent.model.content import content_embedding, scored_by_content
+from recbole_disent.model.encoder import init_weights
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.two_stream import BlockSizes, States, TwoStreamEncoder
 
@@ -108,17 +110,8 @@ class TSSR(SequentialRecommender):
             config["gate"],
         )
         self.prediction = nn.Linear(width, self.n_items) if self.output == "linear" else None
-        self.initializer_range: float = config["initializer_range"]
-        self.apply(self._init_weights)
+        self.apply(partial(init_weights, std=config["initializer_range"]))
         self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=self.initializer_range)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            nn.init.zeros_(module.weight[module.padding_idx])
 
     # -- encoding ----------------------------------------------------------------------
 

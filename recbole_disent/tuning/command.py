@@ -15,7 +15,7 @@ from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.quick_start import run
 from recbole_disent.search_space import read_space
 from recbole_disent.tuning import proposals
-from recbole_disent.tuning.study import Study, trial_id
+from recbole_disent.tuning.study import FILES_OF_A_RUN, Study, trial_id
 
 # Known values in a row after which a space is taken for used up.
 _REPEATS = 1000
@@ -98,7 +98,7 @@ def tune(
 
 
 def _check_own_keys(given: dict[str, Any]) -> None:
-    for key in ("checkpoint_dir", "result_dir", "resume_file", "per_user_file"):
+    for key in FILES_OF_A_RUN:
         if given.get(key) is not None:
             raise UserError(
                 f"{key}: got {given[key]!r}, but each trial has its own; leave it out, trials go to --output"

@@ -20,12 +20,13 @@ from typing import Any
 import yaml
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_text
 from recbole_disent.search_space import Distribution
 
 SCHEMA = 1
 # Set for each trial by the search itself.
-_OWN_KEYS = ("result_dir", "checkpoint_dir", "resume_file", "show_progress")
+# Keys that name files of a run: each trial has its own.
+FILES_OF_A_RUN = ("result_dir", "checkpoint_dir", "resume_file", "per_user_file")
 
 
 def trial_id(values: dict[str, Any]) -> str:
@@ -57,7 +58,7 @@ class Study:
         search: dict[str, Any],
     ) -> None:
         self.folder, self.model, self.dataset, self.space = folder, model, dataset, space
-        fixed = {"model", "dataset", *space, *_OWN_KEYS}
+        fixed = {"model", "dataset", *space, *FILES_OF_A_RUN, "show_progress"}
         self.given = {key: value for key, value in given.items() if key not in fixed}
         described = {key: {"kind": type(d).__name__, **asdict(d)} for key, d in space.items()}
         for one in described.values():
@@ -164,8 +165,7 @@ class Study:
         self._write("best.yaml", yaml.safe_dump(best, sort_keys=True, allow_unicode=True))
 
     def _write(self, name: str, text: str) -> None:
-        with write_atomically(os.path.join(self.folder, name)) as file:
-            file.write(text.encode("utf-8"))
+        write_text(os.path.join(self.folder, name), text)
 
 
 def _cell(value: Any) -> str:
@@ -180,8 +180,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _write_json(path: str, content: dict[str, Any]) -> None:
-    with write_atomically(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode("utf-8"))
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -1,0 +1,7 @@
+# Sourced by the scripts beside it, with the data folder in $data: show BENCHMARK ARGUMENTS ... prints a
+# section with the command and its tables.
+python=${PYTHON:-python}
+show() {
+    printf '\n## `python benchmarks/%s`\n\n' "$*"
+    "$python" "$1" "${@:2}" --data_path "$data" 2>/dev/null | grep -v '^\[' | sed 's/^\([a-z_]*=.*\)$/\n**\1**/'
+}
