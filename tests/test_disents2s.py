@@ -245,3 +245,19 @@ def test_half_precision_gives_almost_the_same_loss(make_config, variant):
         assert half.item() != whole.item()
         assert half.item() == pytest.approx(whole.item(), rel=0.03)
         assert all(g.isfinite().all() for g in gradients(model, half).values())
+
+
+@pytest.mark.parametrize("margins", [NONE, MARGINS], ids=["whole", "margins"])
+def test_futures_of_a_sample_are_those_among_all(make_config, margins):
+    """Only what a sample asks for is encoded."""
+    model = build(make_config)
+    batch = windows(SEQUENCES, margins=margins)
+    every = torch.arange(len(batch))
+    expected = model.pairs_of_windows(batch, every)
+    torch.manual_seed(0)
+    for size in (0, 1, 3, len(batch)):
+        sample = torch.randperm(len(batch))[:size]
+        found = model.pairs_of_windows(batch, sample)
+        torch.testing.assert_close(found.past, expected.past)
+        torch.testing.assert_close(found.future, expected.future[sample])
+        assert torch.equal(found.sample, sample)

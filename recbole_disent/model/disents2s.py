@@ -181,13 +181,14 @@ class DisentS2S(SequentialRecommender):
 
         Args:
             batch: an Interaction with the past, the reversed future and the next item.
-            sample: int64 (S,), the pairs whose future is encoded, or None.
+            sample: int64 (S,) on the CPU, the pairs whose future is encoded, or None.
         """
         past = self.intentions(batch[self.ITEM_SEQ], batch[self.ITEM_SEQ_LEN], PAST)
         reversed_future = batch["future_" + self.ITEM_SEQ]
         future_length = batch["future_" + self.ITEM_SEQ_LEN]
         future = None
         if sample is not None:
+            sample = sample.to(past.device, non_blocking=True)
             future = self.intentions(reversed_future[sample], future_length[sample], FUTURE)
         rank = (
             future_length[:, None] - 1 - torch.arange(reversed_future.shape[1], device=future_length.device)
@@ -206,7 +207,7 @@ class DisentS2S(SequentialRecommender):
 
         Args:
             batch: windows.
-            sample: int64 (S,), the pairs whose future is encoded, or None.
+            sample: int64 (S,) on the CPU, the pairs whose future is encoded, or None.
         """
         if not len(batch.lengths):
             return self._no_pairs(sample)
@@ -214,14 +215,17 @@ class DisentS2S(SequentialRecommender):
         counts = batch.counts
         window, place, last = batch.pairs()
         table = self.encoder.item_vectors(batch.items)
-        # Each window as one sequence or two: its pasts from its first item on, and its futures
-        # backward from its last item on.
+        # Sequences to encode: each window up to its last pair, and backward from its last item up to
+        # the longest future that is asked for.
         starts = batch.lengths.cumsum(0) - batch.lengths
         begin, length, step = starts, batch.before + counts, torch.ones_like(counts)
         if sample is not None:
-            begin = torch.cat([begin, starts + batch.lengths - 1])
-            length = torch.cat([length, counts + batch.after])
-            step = torch.cat([step, -step])
+            here, reach = window[sample], (counts + batch.after)[window[sample]] - place[sample]
+            longest = torch.zeros_like(counts).scatter_reduce_(0, here, reach, "amax")
+            asked = longest > 0
+            begin = torch.cat([begin, (starts + batch.lengths - 1)[asked]])
+            length = torch.cat([length, longest[asked]])
+            step = torch.cat([step, -torch.ones_like(longest[asked])])
         length, order = length.sort(stable=True)
         packing = Packing(length, device)
         token = torch.repeat_interleave(begin[order] - step[order] * packing.starts, length)
@@ -230,10 +234,10 @@ class DisentS2S(SequentialRecommender):
         start = torch.empty_like(order).index_copy_(0, order, packing.starts)  # of each in the packing
         future, row = None, (start[window] + batch.before[window] + place).to(device, non_blocking=True)
         if sample is not None:
-            reach = counts + batch.after - 1  # row of a window's first and longest future
-            behind = start[len(counts) + window] + reach[window] - place
-            chosen = behind.to(device, non_blocking=True)[sample]
-            future = self.disentanglement.from_sums(sums.index_select(0, chosen), FUTURE)
+            chosen = start[len(counts) + asked.cumsum(0)[here] - 1] + reach - 1
+            sampled = sums.index_select(0, chosen.to(device, non_blocking=True))
+            future = self.disentanglement.from_sums(sampled, FUTURE)
+            sample = sample.to(device, non_blocking=True)
         past = self.disentanglement.from_sums(sums.index_select(0, row), PAST)
         cut = torch.clamp((counts + batch.after)[window] - place, max=self.future_cut or 0)
         owner = torch.repeat_interleave(torch.arange(len(last)), cut)
@@ -263,7 +267,7 @@ class DisentS2S(SequentialRecommender):
         vectors = distributed.attached(weight.new_zeros(0, weight.shape[1]), weight)
         past = vectors[:, None].expand(0, self.n_intentions, -1)
         none = torch.zeros(0, dtype=torch.long, device=weight.device)
-        future = None if sample is None else past
+        future, sample = (None, None) if sample is None else (past, none)
         return Pairs(past, future, sample, none, vectors, none, none, vectors, none)
 
     def _sample(self, total: int, number: Tensor | None) -> Tensor | None:
@@ -274,16 +278,17 @@ class DisentS2S(SequentialRecommender):
             number: int64 (P,), the number in it of each pair that is here; None: all are here.
 
         Returns:
-            int64 (S,), of the pairs that are here.
+            int64 (S,) on the CPU, for shapes are made from it: of the pairs that are here.
         """
         if not self.latent:
             return None
-        device = self.log_share.device
-        chosen = torch.arange(total, device=device)
-        if total > self.seq2seq_samples:
-            chosen = torch.randperm(total, device=device)[: self.seq2seq_samples]
-            chosen = distributed.from_first(chosen)
-        return chosen if number is None else torch.isin(number, chosen).nonzero()[:, 0]
+        few = total > self.seq2seq_samples
+        chosen = torch.randperm(total)[: self.seq2seq_samples] if few else torch.arange(total)
+        if number is None:
+            return chosen
+        if few:
+            chosen = distributed.from_first(chosen.to(number.device))
+        return torch.isin(number, chosen.to(number.device)).nonzero()[:, 0].cpu()
 
     # -- RecBole's interface -----------------------------------------------------------
 
