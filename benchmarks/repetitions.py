@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -43,7 +44,7 @@ def keys_of(args: argparse.Namespace, model: str, folder: str) -> dict[str, Any]
 def in_double(options: dict[str, Any], model: str, folder: str) -> dict[str, float]:
     """Train and test in double precision, as one of several processes or alone."""
     args = argparse.Namespace(**options)
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     given = config(args, model, **keys_of(args, model, folder))
     init_seed(given["seed"], given["reproducibility"])
     data = prepare_data(given)
@@ -88,6 +89,7 @@ def main() -> None:
     args = arguments(
         __doc__ or "", models="DisentS2S,TSSR,SASRec", repetitions=20, nproc=2, epochs=1, max_length=10
     )
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes of --nproc
     if args.dataset != "ml-100k":
         args.data_path = str(Path(args.data_path).resolve())
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """What two streams and a contrast cost: time of an epoch, memory and latency against SASRec.
 
 SASRec is RecBole's model on this package's loader (bucketed batches). An epoch is timed for
-about ``--seconds`` and extrapolated by its share of the targets;
-latency is that of scoring all items for 256 held-out rows. Each model has a process of its
-own. Ends with ``epoch_time=``, ``memory=`` and ``latency=<TSSR / SASRec>``.
+about ``--seconds``, of CPU time with one thread, and extrapolated by its share of the targets;
+latency is that of scoring all items for 256 held-out rows, on the wall. Each model has a process
+of its own. Ends with ``epoch_time=``, ``memory=`` and ``latency=<TSSR / SASRec>``.
 """
 
 from __future__ import annotations

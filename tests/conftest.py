@@ -92,7 +92,7 @@ def make_config(hostile: Path) -> Any:
 
 
 @pytest.fixture
-def keys(hostile: Path) -> dict[str, Any]:
-    """Configuration keys of a run of DisentS2S on the data set ``hostile``, as plain values."""
+def run_keys(hostile: Path) -> dict[str, Any]:
+    """Configuration keys of a run on the data set ``hostile``, as plain values."""
     return {"data_path": str(hostile), "MAX_ITEM_LIST_LENGTH": 7, "topk": [1, 5, 10], "epochs": 2,
-            "show_progress": False, "seq2seq_weight": 0.7}  # fmt: skip
+            "show_progress": False}  # fmt: skip

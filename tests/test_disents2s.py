@@ -254,10 +254,17 @@ def test_futures_of_a_sample_are_those_among_all(make_config, margins):
     batch = windows(SEQUENCES, margins=margins)
     every = torch.arange(len(batch))
     expected = model.pairs_of_windows(batch, every)
+    window, place, _ = batch.pairs()
+    encoded, encode = [], model.encoder.packed
+    model.encoder.packed = lambda x, packing: encoded.append(len(x)) or encode(x, packing)
     torch.manual_seed(0)
     for size in (0, 1, 3, len(batch)):
         sample = torch.randperm(len(batch))[:size]
         found = model.pairs_of_windows(batch, sample)
+        longest = {}  # future of each window
+        for w, p in zip(window[sample].tolist(), place[sample].tolist(), strict=True):
+            longest[w] = max(longest.get(w, 0), int(batch.counts[w] + batch.after[w]) - p)
+        assert encoded.pop() == int((batch.before + batch.counts).sum()) + sum(longest.values())
         torch.testing.assert_close(found.past, expected.past)
         torch.testing.assert_close(found.future, expected.future[sample])
         assert torch.equal(found.sample, sample)

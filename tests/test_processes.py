@@ -31,8 +31,7 @@ pytestmark = pytest.mark.processes
 
 
 def words(keys, model, *more):
-    plain = {k: v for k, v in keys.items() if k != "seq2seq_weight"}
-    usual = [f"--model={model}", "--dataset=hostile", *(f"--{k}={v}" for k, v in plain.items())]
+    usual = [f"--model={model}", "--dataset=hostile", *(f"--{k}={v}" for k, v in keys.items())]
     return ["run", *{word.partition("=")[0]: word for word in [*usual, *more]}.values()]
 
 
@@ -54,13 +53,13 @@ def report(folder="saved"):
     ],
 )  # fmt: skip
 @pytest.mark.slow
-def test_metrics_of_two_processes_are_those_of_one(keys, model, more):
+def test_metrics_of_two_processes_are_those_of_one(run_keys, model, more):
     more = [*more, "--eval_batch_size=7", "--metric_decimal_place=12"]
     if model in ("SASRec", "BPR"):
         more.append("--valid_metric=NDCG@10")
     found = []
     for n in (1, 2):
-        assert cli.main(words(keys, model, *more, f"--nproc={n}", f"--result_dir=n{n}",
+        assert cli.main(words(run_keys, model, *more, f"--nproc={n}", f"--result_dir=n{n}",
                               f"--checkpoint_dir=n{n}")) == 0  # fmt: skip
         assert len(list(Path(f"n{n}").glob("*.pth"))) == len(list(Path(f"n{n}").glob("*.json"))) == 1
         assert not list(Path(f"n{n}").rglob("*.tmp"))
@@ -72,10 +71,10 @@ def test_metrics_of_two_processes_are_those_of_one(keys, model, more):
 
 
 @pytest.mark.slow
-def test_dropout_differs_between_processes_and_repeats_with_the_seed(keys):
+def test_dropout_differs_between_processes_and_repeats_with_the_seed(run_keys):
     found = []
     for _ in range(2):
-        assert cli.main(words(keys, "DisentS2S", "--nproc=2", "--hidden_dropout_prob=0.5")) == 0
+        assert cli.main(words(run_keys, "DisentS2S", "--nproc=2", "--hidden_dropout_prob=0.5")) == 0
         found.append(checkpoint.load(report()["checkpoint"])["state_dict"])
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
@@ -90,15 +89,17 @@ def seeds():
 
 
 @pytest.mark.slow
-def test_resume_with_another_number_of_processes(keys):
+def test_resume_with_another_number_of_processes(run_keys):
     more = ["--hidden_dropout_prob=0", "--train_batch_size=64", "--stopping_step=50"]
-    assert cli.main(words(keys, "DisentS2S", *more, "--epochs=6")) == 0
+    assert cli.main(words(run_keys, "DisentS2S", *more, "--epochs=6")) == 0
     whole = report()
-    assert cli.main(words(keys, "DisentS2S", *more, "--nproc=2", "--epochs=3")) == 0
+    assert cli.main(words(run_keys, "DisentS2S", *more, "--nproc=2", "--epochs=3")) == 0
     half = report()
     path = half["checkpoint"]
     start = checkpoint.load(path)["epoch"] + 1
-    assert cli.main(words(keys, "DisentS2S", *more, "--nproc=3", "--epochs=6", f"--resume_file={path}")) == 0
+    assert (
+        cli.main(words(run_keys, "DisentS2S", *more, "--nproc=3", "--epochs=6", f"--resume_file={path}")) == 0
+    )
     resumed = report()
     assert resumed["resumed_from"] == start
     assert resumed["processes"] == 3
@@ -106,11 +107,11 @@ def test_resume_with_another_number_of_processes(keys):
 
 
 @pytest.mark.slow
-def test_torchrun_is_another_way_in(keys):
+def test_torchrun_is_another_way_in(run_keys):
     script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
     Path("script.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port",
-               str(launcher._free_port()), "script.py", *words(keys, "DisentS2S")]  # fmt: skip
+               str(launcher._free_port()), "script.py", *words(run_keys, "DisentS2S")]  # fmt: skip
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert report()["processes"] == 2
@@ -154,8 +155,8 @@ def start(keys, *more):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.slow
-def test_a_killed_process_ends_the_job_with_one_sentence(keys, which):
-    job = start(keys)
+def test_a_killed_process_ends_the_job_with_one_sentence(run_keys, which):
+    job = start(run_keys)
     children = children_of(job.pid)
     assert len(children) == 2
     begin = time.monotonic()
@@ -171,16 +172,16 @@ def test_a_killed_process_ends_the_job_with_one_sentence(keys, which):
     # The checkpoint is complete, and a run of one process goes on from it.
     (path,) = Path("saved").glob("*.pth")
     epoch = checkpoint.load(str(path))["epoch"]
-    keys = {**keys, "epochs": epoch + 2}
-    assert cli.main(words(keys, "DisentS2S", f"--resume_file={path}")) == 0
+    run_keys = {**run_keys, "epochs": epoch + 2}
+    assert cli.main(words(run_keys, "DisentS2S", f"--resume_file={path}")) == 0
     assert report()["resumed_from"] == epoch + 1
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_no_process_outlives_the_launcher(keys, how):
-    job = start(keys)
+def test_no_process_outlives_the_launcher(run_keys, how):
+    job = start(run_keys)
     children = children_of(job.pid)
     job.send_signal(how)
     job.communicate(timeout=60)
@@ -201,23 +202,23 @@ def test_no_process_outlives_the_launcher(keys, how):
         (["--nproc=2", "--topk=[500]"], "topk: got 500, expected at most"),
     ],
 )
-def test_errors_of_several_processes_are_one_sentence(keys, capfd, more, message):
+def test_errors_of_several_processes_are_one_sentence(run_keys, capfd, more, message):
     model = "GRU4Rec" if "--learning_rate=1e30" in more else "DisentS2S"
-    assert cli.main(words(keys, model, *more)) == 2
+    assert cli.main(words(run_keys, model, *more)) == 2
     (line,) = [x for x in capfd.readouterr().err.splitlines() if x.startswith("recbole-disent: error:")]
     assert message in line
 
 
 @pytest.mark.parametrize("model", ["Pop", "ItemKNN"])
-def test_models_without_a_gradient_are_refused(keys, model):
-    plain = {k: v for k, v in keys.items() if k not in ("seq2seq_weight", "MAX_ITEM_LIST_LENGTH")}
+def test_models_without_a_gradient_are_refused(run_keys, model):
+    plain = {k: v for k, v in run_keys.items() if k != "MAX_ITEM_LIST_LENGTH"}
     with pytest.raises(UserError, match=re.escape(f"nproc: {model} is not trained by the gradient")):
         run(model, "hostile", config_dict={**plain, "nproc": 2})
 
 
-def test_a_function_cannot_go_to_other_processes(keys):
+def test_a_function_cannot_go_to_other_processes(run_keys):
     with pytest.raises(UserError, match="nproc: a call after each epoch"):
-        run("BPR", "hostile", config_dict={"data_path": keys["data_path"], "nproc": 2}, on_epoch=print)
+        run("BPR", "hostile", config_dict={"data_path": run_keys["data_path"], "nproc": 2}, on_epoch=print)
 
 
 # -- data ------------------------------------------------------------------------------
@@ -263,9 +264,9 @@ def loaded(keys):
 
 
 @pytest.mark.slow
-def test_one_process_prepares_and_all_have_the_same_data(keys):
-    alone = prepare_data(Config("DisentS2S", "hostile", config_dict=keys))
-    found = in_processes(2, loaded, keys)
+def test_one_process_prepares_and_all_have_the_same_data(run_keys):
+    alone = prepare_data(Config("DisentS2S", "hostile", config_dict=run_keys))
+    found = in_processes(2, loaded, run_keys)
     assert [made for made, *_ in found] == [1, 0]
     for _, data_hash, items, fields in found:
         assert data_hash == alone.data_hash

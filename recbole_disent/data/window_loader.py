@@ -76,6 +76,7 @@ class WindowLoader(TrainDataLoader):
         return self._dataset.max_item_list_len - counts
 
     def __len__(self) -> int:
+        """Most batches of an epoch; there are fewer where a window has more pairs than a batch."""
         return max(1, math.ceil(self._n_pairs / self.step))
 
     def __iter__(self) -> Iterator[WindowBatch]:

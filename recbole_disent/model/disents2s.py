@@ -203,7 +203,7 @@ class DisentS2S(SequentialRecommender):
         )
 
     def pairs_of_windows(self, batch: WindowBatch, sample: Tensor | None) -> Pairs:
-        """Encode all pairs of each window: one pass over it and one over its reverse.
+        """Encode all pairs of each window: one pass over it, and one over what *sample* needs of its reverse.
 
         Args:
             batch: windows.
@@ -232,13 +232,13 @@ class DisentS2S(SequentialRecommender):
         token += torch.repeat_interleave(step[order], length) * torch.arange(len(token))
         sums = self._prefix_sums(table, token, packing)
         start = torch.empty_like(order).index_copy_(0, order, packing.starts)  # of each in the packing
-        future, row = None, (start[window] + batch.before[window] + place).to(device, non_blocking=True)
+        ends = (start[window] + batch.before[window] + place).to(device, non_blocking=True)
+        past, future = self.disentanglement.from_sums(sums.index_select(0, ends), PAST), None
         if sample is not None:
-            chosen = start[len(counts) + asked.cumsum(0)[here] - 1] + reach - 1
-            sampled = sums.index_select(0, chosen.to(device, non_blocking=True))
-            future = self.disentanglement.from_sums(sampled, FUTURE)
+            ends = start[len(counts) + asked.cumsum(0)[here] - 1] + reach - 1
+            sums = sums.index_select(0, ends.to(device, non_blocking=True))
+            future = self.disentanglement.from_sums(sums, FUTURE)
             sample = sample.to(device, non_blocking=True)
-        past = self.disentanglement.from_sums(sums.index_select(0, row), PAST)
         cut = torch.clamp((counts + batch.after)[window] - place, max=self.future_cut or 0)
         owner = torch.repeat_interleave(torch.arange(len(last)), cut)
         ahead = torch.arange(len(owner)) - (cut.cumsum(0) - cut)[owner] + 1
@@ -282,11 +282,11 @@ class DisentS2S(SequentialRecommender):
         """
         if not self.latent:
             return None
-        few = total > self.seq2seq_samples
-        chosen = torch.randperm(total)[: self.seq2seq_samples] if few else torch.arange(total)
+        drawn = total > self.seq2seq_samples
+        chosen = torch.randperm(total)[: self.seq2seq_samples] if drawn else torch.arange(total)
         if number is None:
             return chosen
-        if few:
+        if drawn:
             chosen = distributed.from_first(chosen.to(number.device))
         return torch.isin(number, chosen.to(number.device)).nonzero()[:, 0].cpu()
 

@@ -24,7 +24,6 @@ from recbole_disent.files import write_text
 from recbole_disent.search_space import Distribution
 
 SCHEMA = 1
-# Set for each trial by the search itself.
 # Keys that name files of a run: each trial has its own.
 FILES_OF_A_RUN = ("result_dir", "checkpoint_dir", "resume_file", "per_user_file")
 

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Prints results/processes.md: runs of two processes beside the same run of one.
+# usage: results/processes.sh DATA_PATH > results/processes.md
+set -euo pipefail
+data=$(cd "$1" && pwd)
+cd "$(dirname "$0")/../benchmarks"
+source ../results/show.sh
+echo '# Several processes'
+echo
+echo 'Made by `results/processes.sh DATA_PATH`; each command also takes `--data_path`. The same global batches, without'
+echo 'dropout; the largest difference of any test metric.'
+show repetitions.py --dataset office --repetitions 20
+show repetitions.py --dataset ml-100k --repetitions 20
