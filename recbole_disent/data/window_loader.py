@@ -69,7 +69,7 @@ class WindowLoader(TrainDataLoader):
     @property
     def stride(self) -> int:
         """Pairs of each window of a sequence that has more than L + 1 items."""
-        return self.config["window_stride"] or max(1, self._dataset.max_item_list_len // 2)
+        return self.config["window_stride"] or self._dataset.max_item_list_len
 
     def _margin(self, counts: Tensor) -> Tensor:
         """Most items before and after the pairs of each window."""
