@@ -90,8 +90,6 @@ def main() -> None:
         __doc__ or "", models="DisentS2S,TSSR,SASRec", repetitions=20, nproc=2, epochs=1, max_length=10
     )
     os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes of --nproc
-    if args.dataset != "ml-100k":
-        args.data_path = str(Path(args.data_path).resolve())
     with tempfile.TemporaryDirectory() as folder:
         rows = [row(args, model, folder) for model in args.models.split(",")]
     print(

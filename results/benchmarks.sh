@@ -2,9 +2,7 @@
 # Prints results/benchmarks.md: RecBole and this package in turn, one thread.
 # usage: results/benchmarks.sh DATA_PATH > results/benchmarks.md
 set -euo pipefail
-data=$(cd "$1" && pwd)
-cd "$(dirname "$0")/../benchmarks"
-source ../results/show.sh
+source "$(dirname "$0")/show.sh"
 echo '# Benchmarks'
 echo
 echo 'Made by `results/benchmarks.sh DATA_PATH`; each command also takes `--data_path`. One thread; a ratio is of two'

@@ -2,9 +2,7 @@
 # Prints results/processes.md: runs of two processes beside the same run of one.
 # usage: results/processes.sh DATA_PATH > results/processes.md
 set -euo pipefail
-data=$(cd "$1" && pwd)
-cd "$(dirname "$0")/../benchmarks"
-source ../results/show.sh
+source "$(dirname "$0")/show.sh"
 echo '# Several processes'
 echo
 echo 'Made by `results/processes.sh DATA_PATH`; each command also takes `--data_path`. The same global batches, without'

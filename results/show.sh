@@ -1,5 +1,7 @@
-# Sourced by the scripts beside it, with the data folder in $data: show BENCHMARK ARGUMENTS ... prints a
+# Sourced by the scripts beside it, whose argument is the data folder: show BENCHMARK ARGUMENTS ... prints a
 # section with the command and its tables.
+data=$(cd "$1" && pwd)
+cd "$(dirname "$0")/../benchmarks"
 python=${PYTHON:-python}
 show() {
     printf '\n## `python benchmarks/%s`\n\n' "$*"

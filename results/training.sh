@@ -2,9 +2,7 @@
 # Prints results/training.md: training speed and memory, one thread.
 # usage: results/training.sh DATA_PATH > results/training.md
 set -euo pipefail
-data=$(cd "$1" && pwd)
-cd "$(dirname "$0")/../benchmarks"
-source ../results/show.sh
+source "$(dirname "$0")/show.sh"
 echo '# Training speed'
 echo
 echo 'Made by `results/training.sh DATA_PATH`; each command also takes `--data_path`. One thread; a ratio is of two'
