@@ -52,10 +52,10 @@ class WindowLoader(TrainDataLoader):
 
     A sequence of up to L + 1 items (L inputs and the last target) is one window. The pairs of
     a longer one are cut into runs of :attr:`stride`, at an offset drawn anew in each epoch. Each
-    run is a window, with as many items before and after it as make its longest past and its
-    longest future L items, if there are so many. Positions of a window start at 0. Windows are
-    always shuffled, and batches made in this process (they are a few gathers): RecBole's
-    ``shuffle`` and ``worker`` are not used.
+    run is a window, with up to L - :attr:`stride` items before it and after it: the longest past
+    and the longest future have L items where there are so many. Positions of a window start at 0.
+    Windows are always shuffled, and batches made in this process (they are a few gathers):
+    RecBole's ``shuffle`` and ``worker`` are not used.
     """
 
     def _init_batch_size_and_step(self) -> None:
@@ -70,10 +70,6 @@ class WindowLoader(TrainDataLoader):
     def stride(self) -> int:
         """Pairs of each window of a sequence that has more than L + 1 items."""
         return self.config["window_stride"] or self._dataset.max_item_list_len
-
-    def _margin(self, counts: Tensor) -> Tensor:
-        """Most items before and after the pairs of each window."""
-        return self._dataset.max_item_list_len - counts
 
     def __len__(self) -> int:
         """Most batches of an epoch; there are fewer where a window has more pairs than a batch."""
@@ -110,9 +106,9 @@ class WindowLoader(TrainDataLoader):
         pairs, step, offset = pairs[owner], step[owner], offset[owner]
         first = (place * step - offset).clamp(min=0)
         counts = torch.minimum((place + 1) * step - offset, pairs) - first
-        margin = self._margin(counts)
-        before = torch.minimum(first, margin)
-        after = torch.minimum(pairs - first - counts, margin)
+        margin = length - stride
+        before = first.clamp(max=margin)
+        after = (pairs - first - counts).clamp(max=margin)
         return Windows(self._users[owner], self._begins[owner] + first - before, before, counts, after)
 
     def _collate(self, windows: Windows) -> WindowBatch:
@@ -150,9 +146,6 @@ class UserLoader(WindowLoader):
     def stride(self) -> int:
         """Pairs of each window of a sequence that has more than L + 1 items."""
         return self._dataset.max_item_list_len
-
-    def _margin(self, counts: Tensor) -> Tensor:
-        return torch.zeros_like(counts)
 
     @property
     def _keeps_last(self) -> bool:

@@ -50,48 +50,65 @@ class Dropout(nn.Module):
 
 # Stands for -inf where all terms of a sum are excluded, so that nothing is inf - inf.
 _LOWEST = -1e30
+# Taken off the score of an excluded term, which is far below _LOWEST then: exp() of it is 0.
+_FAR = 1e36
 
 
 class _Terms(NamedTuple):
     """Which exponentials are summed; see :func:`logsumexp_of_products`."""
 
     scale: float
-    fold: int
     offset: Tensor | None
     groups: Tensor | None
     own: bool
     place: Tensor | None
     best: bool
 
-    def scores(self, rows: Tensor, columns: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
-        """Scores of the n = (end - begin) / fold values of the rows begin .. end - 1.
+    def scores(
+        self, rows: Tensor, columns: Tensor, begin: int, end: int, values: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores of the m = end - begin results from *begin* on, of *values* in all.
+
+        Args:
+            rows: float (fold, m, D).
+            columns: float (C, D).
 
         Returns:
-            float (n, fold * C) and None; of the best rows (n, C) and which they are, int64 (n, C).
+            float (fold, m, C) and None; of the best rows (1, m, C) and which they are, uint8 (m, C).
         """
-        scores = rows[begin:end] @ (columns * self.scale).T
+        scores = (rows.flatten(0, 1) @ (columns * self.scale).T).view(*rows.shape[:2], -1)
+        which = None
+        if self.best:
+            # Before all that is the same for each row of a fold: the rest is for the best ones only.
+            best, which = scores[0], scores.new_zeros(scores.shape[1:], dtype=torch.uint8)
+            for number in range(1, len(scores)):  # filling where a mask is would take ten times longer
+                which = torch.maximum(which, (scores[number] > best).view(torch.uint8) * number)
+                best = torch.maximum(best, scores[number])
+            scores = best[None]
         if self.offset is not None:
             scores -= self.offset
         if self.groups is not None:
             samples = len(self.groups)
             mine = samples if self.place is None else len(self.place)
-            place = torch.arange(begin, end, device=rows.device) // max(1, len(rows) // max(1, mine))
+            place = torch.arange(begin, end, device=rows.device) // max(1, values // max(1, mine))
             place = place if self.place is None else self.place[place]
             blocked = self.groups[place][:, None] == self.groups
             if self.own:
                 blocked &= place[:, None] != torch.arange(samples, device=rows.device)
-            scores.masked_fill_(blocked.repeat_interleave(len(columns) // samples, 1), float("-inf"))
-        if not self.best:
-            return scores.view((end - begin) // self.fold, -1), None
-        top = scores.view((end - begin) // self.fold, self.fold, -1).max(1)
-        return top.values, top.indices
+            if len(columns) > samples:
+                blocked = blocked.repeat_interleave(len(columns) // samples, 1)
+            scores.sub_(blocked.to(scores.dtype), alpha=_FAR)
+        return scores, which
 
-    def spread(self, share: Tensor, which: Tensor | None, rows: int) -> Tensor:
-        """The way back of :meth:`scores`: to (rows, C)."""
+    @staticmethod
+    def spread(share: Tensor, which: Tensor | None, fold: int) -> Tensor:
+        """The way back of :meth:`scores`: to (fold, m, C)."""
         if which is None:
-            return share.view(rows, -1)
-        whole = share.new_zeros(len(share), self.fold, share.shape[1])
-        return whole.scatter_(1, which[:, None], share[:, None]).view(rows, -1)
+            return share
+        whole = share.new_empty(fold, *which.shape)
+        for number in range(fold):
+            torch.mul(share[0], which == number, out=whole[number])
+        return whole
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -102,38 +119,41 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, terms: _Terms, limit: int) -> Tensor:
-        fold = terms.fold
-        step = max(1, limit // max(1, len(columns) * fold)) * fold
-        result = rows.new_empty(len(rows) // fold)
-        kept = None
-        for begin in range(0, len(rows), step):
-            end = min(begin + step, len(rows))
-            scores, which = terms.scores(rows, columns, begin, end)
-            top = scores.amax(1, keepdim=True).clamp_(min=_LOWEST)
-            total = scores.sub_(top).exp_().sum(1, keepdim=True)
-            result[begin // fold : end // fold] = (total.log() + top)[:, 0]
-            if end - begin == len(rows):
-                kept = terms.spread(scores.div_(total.clamp_(min=-1 / _LOWEST)), which, len(rows))
-        ctx.save_for_backward(rows, columns, result, *([] if kept is None else [kept]))
+        values, fold, _ = rows.shape
+        step = max(1, limit // max(1, len(columns) * fold))
+        result = rows.new_empty(values)
+        kept: list[Tensor] = []
+        for begin in range(0, values, step):
+            end = min(begin + step, values)
+            part = rows[begin:end].transpose(0, 1).contiguous()
+            scores, which = terms.scores(part, columns, begin, end, values)
+            top = scores.amax((0, 2))[:, None].clamp_(min=_LOWEST)
+            total = scores.sub_(top).exp_().sum(2).sum(0)[:, None]
+            result[begin:end] = (total.log() + top)[:, 0]
+            if end - begin == values:
+                kept = [scores.div_(total.clamp_(min=-1 / _LOWEST)), *([] if which is None else [which])]
+        ctx.save_for_backward(rows, columns, result, *kept)
         ctx.terms, ctx.step = terms, step
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         rows, columns, result, *kept = ctx.saved_tensors
-        terms, fold = ctx.terms, ctx.terms.fold
-        weight = (gradient * terms.scale).repeat_interleave(fold)[:, None]
+        values, fold, width = rows.shape
+        weight = (gradient * ctx.terms.scale)[:, None]
         for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
-        for begin in range(0, len(rows), ctx.step):
-            end = min(begin + ctx.step, len(rows))
+        for begin in range(0, values, ctx.step):
+            end = min(begin + ctx.step, values)
+            part = rows[begin:end].transpose(0, 1).contiguous()
             if kept:
-                share = kept[0]
+                share, which = kept[0], kept[1] if len(kept) > 1 else None
             else:
-                scores, which = terms.scores(rows, columns, begin, end)
-                scores = scores.sub(result[begin // fold : end // fold, None].clamp(min=_LOWEST)).exp_()
-                share = terms.spread(scores, which, end - begin)
-            for_rows[begin:end] = (share @ columns) * weight[begin:end]
-            for_columns += share.T @ (rows[begin:end] * weight[begin:end])
+                share, which = ctx.terms.scores(part, columns, begin, end, values)
+                share = share.sub_(result[begin:end, None].clamp(min=_LOWEST)).exp_()
+            share = ctx.terms.spread(share, which, fold).flatten(0, 1)
+            for_part = (share @ columns).view(fold, -1, width) * weight[begin:end]
+            for_rows[begin:end] = for_part.transpose(0, 1)
+            for_columns += share.T @ (part * weight[begin:end]).flatten(0, 1)
         return for_rows, for_columns, None, None
 
 
@@ -163,13 +183,13 @@ def logsumexp_of_products(
         own: whether the columns of a row's own sample take part; False needs *groups*.
         place: int64 (p,) or None; R is a multiple of p: which of the P samples the rows are of.
             None: of all P, in their order.
-        best: whether of each column only the best of the *fold* rows takes part.
+        best: whether of each column only the best of the *fold* rows, 255 at most, takes part.
 
     Returns:
         float (R / fold,); -inf, without a gradient, where no term is left.
     """
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
-    terms = _Terms(scale, fold, offset, groups, own, place, best)
+    terms = _Terms(scale, offset, groups, own, place, best)
     with torch.autocast(rows.device.type, enabled=False):
-        return _LogSumExp.apply(rows.to(wide), columns.to(wide), terms, limit)
+        return _LogSumExp.apply(rows.view(len(rows) // fold, fold, -1).to(wide), columns.to(wide), terms, limit)
