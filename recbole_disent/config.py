@@ -311,6 +311,8 @@ def _check_fields(config: Config) -> None:
             raise UserError(f"{key}: got {config[key]}, expected at least {least}")
     if str(config["learner"]).lower() not in _LEARNERS:
         raise UserError(f"learner: got {config['learner']!r}, expected one of {', '.join(_LEARNERS)}")
+    if config["precision"] == "double" and config["enable_amp"]:
+        raise UserError("precision: got double with enable_amp=True, expected one of the two at most")
     clip = config["clip_grad_norm"]
     if clip is not None and not isinstance(clip, dict):
         raise UserError(f"clip_grad_norm: got {clip!r}, expected a dict such as {{'max_norm': 5.0}}")

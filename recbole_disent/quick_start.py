@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from time import perf_counter
 from typing import Any
 
+import torch
 from recbole.utils import init_logger, init_seed
 
 from recbole_disent import checkpoint, compat, distributed, launcher, registry, result
@@ -23,6 +25,8 @@ from recbole_disent.model.content import ContentEmbedding
 from recbole_disent.trainer import check_belongs, make_trainer, plain_config
 
 compat.prepare_tuning()
+
+_DTYPES = {"single": torch.float32, "double": torch.float64}
 
 
 @dataclass
@@ -72,7 +76,7 @@ def build_model(data: Prepared) -> Any:
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with as_user_error(f"model '{config['model']}'"):
         model = config.model_class(config, data.loaders[0]._dataset)
-    return distributed.prepared(model.to(config["device"]))
+    return distributed.prepared(model.to(config["device"], _DTYPES[config["precision"]]))
 
 
 def build_trainer(data: Prepared, model: Any) -> Any:
@@ -121,8 +125,19 @@ def run(
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
                 "test": test}  # fmt: skip
         return launcher.launch(config, call)
-    with distributed.joined(config["device"], config["process_timeout"]):
+    with distributed.joined(config["device"], config["process_timeout"]), _default_dtype(config):
         return _run(config, saved, on_epoch, test)
+
+
+@contextmanager
+def _default_dtype(config: Config) -> Iterator[None]:
+    """Let tensors that a model makes as it goes be of the type of its weights."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(_DTYPES[config["precision"]])
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def _run(

@@ -87,7 +87,8 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
             lengths = batch.lengths.tolist()
             assert lengths == sorted(lengths)
             if stride in (None, length):
-                assert not batch.before.any() and not batch.after.any()
+                assert not batch.before.any()
+                assert not batch.after.any()
             events = [(row - 1).tolist() for row in batch.items.split(lengths)]
             for window, user in zip(events, batch.users, strict=True):
                 assert window == list(range(window[0], window[0] + len(window)))  # consecutive

@@ -48,13 +48,14 @@ def report(folder="saved"):
         ("SASRec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32",
                     "--metrics=['NDCG','AveragePopularity','RepeatShare','TailPercentage']",
                     "--topk=[3,10]"]),
+        ("TSSR", ["--hidden_dropout_prob=0", "--train_batch_size=8"]),
         ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32"]),
         ("BPR", ["--train_batch_size=32", "--metrics=['Recall','NDCG','GAUC']"]),
     ],
 )  # fmt: skip
 @pytest.mark.slow
 def test_metrics_of_two_processes_are_those_of_one(run_keys, model, more):
-    more = [*more, "--eval_batch_size=7", "--metric_decimal_place=12"]
+    more = [*more, "--eval_batch_size=7", "--metric_decimal_place=12", "--precision=double"]
     if model in ("SASRec", "BPR"):
         more.append("--valid_metric=NDCG@10")
     found = []
@@ -64,6 +65,8 @@ def test_metrics_of_two_processes_are_those_of_one(run_keys, model, more):
         assert len(list(Path(f"n{n}").glob("*.pth"))) == len(list(Path(f"n{n}").glob("*.json"))) == 1
         assert not list(Path(f"n{n}").rglob("*.tmp"))
         found.append(report(f"n{n}"))
+        weights = checkpoint.load(found[-1]["checkpoint"])["state_dict"].values()
+        assert {w.dtype for w in weights if w.is_floating_point()} == {torch.float64}
     one, two = found
     assert (one["processes"], two["processes"]) == (1, 2)
     for key in ("test_result", "best_valid_result", "best_epoch", "data_hash", "candidate_hashes", "rows"):

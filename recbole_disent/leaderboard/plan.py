@@ -27,6 +27,9 @@ _NOT_HASHED = {
     "show_progress", "state", "worker", "gpu_id", "use_gpu", "device", "local_rank", "single_spec",
     "eval_memory_mb", "log_wandb", "wandb_project", "seed", "model", "dataset",
 }  # fmt: skip
+# Keys that are younger than stored results, with the value that leaves everything as it was: a run
+# with it keeps its name.
+_NEUTRAL = {"precision": "single"}
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 
@@ -198,7 +201,8 @@ def _resolved_digest(model: str, dataset: str, given: str) -> str:
     """Digest of every key that a run would have, defaults included, and of the code's version."""
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
-    keys = {k: v for k, v in plain_config(config).items() if k not in _NOT_HASHED}
+    plain = plain_config(config).items()
+    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in _NEUTRAL.items()}
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -54,6 +54,11 @@ _LOWEST = -1e30
 _FAR = 1e36
 
 
+def _exp_(x: Tensor) -> Tensor:
+    """exp() in place; 0 where it is below 1e-37, without the slow way of a CPU for such numbers."""
+    return F.threshold_(x.clamp_(min=-87.0).exp_(), 1e-37, 0.0)
+
+
 class _Terms(NamedTuple):
     """Which exponentials are summed; see :func:`logsumexp_of_products`."""
 
@@ -128,7 +133,7 @@ class _LogSumExp(torch.autograd.Function):
             part = rows[begin:end].transpose(0, 1).contiguous()
             scores, which = terms.scores(part, columns, begin, end, values)
             top = scores.amax((0, 2))[:, None].clamp_(min=_LOWEST)
-            total = scores.sub_(top).exp_().sum(2).sum(0)[:, None]
+            total = _exp_(scores.sub_(top)).sum(2).sum(0)[:, None]
             result[begin:end] = (total.log() + top)[:, 0]
             if end - begin == values:
                 kept = [scores.div_(total.clamp_(min=-1 / _LOWEST)), *([] if which is None else [which])]
@@ -149,7 +154,7 @@ class _LogSumExp(torch.autograd.Function):
                 share, which = kept[0], kept[1] if len(kept) > 1 else None
             else:
                 share, which = ctx.terms.scores(part, columns, begin, end, values)
-                share = share.sub_(result[begin:end, None].clamp(min=_LOWEST)).exp_()
+                share = _exp_(share.sub_(result[begin:end, None].clamp(min=_LOWEST)))
             share = ctx.terms.spread(share, which, fold).flatten(0, 1)
             for_part = (share @ columns).view(fold, -1, width) * weight[begin:end]
             for_rows[begin:end] = for_part.transpose(0, 1)
@@ -192,4 +197,5 @@ def logsumexp_of_products(
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
     terms = _Terms(scale, offset, groups, own, place, best)
     with torch.autocast(rows.device.type, enabled=False):
-        return _LogSumExp.apply(rows.view(len(rows) // fold, fold, -1).to(wide), columns.to(wide), terms, limit)
+        folds = rows.view(len(rows) // fold, fold, rows.shape[1]).to(wide)
+        return _LogSumExp.apply(folds, columns.to(wide), terms, limit)
