@@ -67,12 +67,17 @@ def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
     ]
 
 
-def seq2item(phi: list[list[Tensor]], h: list[Tensor], scores: str = "all") -> list[Tensor]:
+def _rivals(u: int, users: list[int]) -> list[int]:
+    """Numbers of the pair u itself and of the pairs of other users."""
+    return [q for q in range(len(users)) if q == u or users[q] != users[u]]
+
+
+def seq2item(phi: list[list[Tensor]], h: list[Tensor], scores: str, users: list[int]) -> list[Tensor]:
     root = math.sqrt(len(h[0]))
     losses = []
     for u, vectors in enumerate(phi):
         best = max((h[u] @ v / root for v in vectors), key=float)
-        total = sum(_exponentials(other, vectors, scores) for other in h)
+        total = sum(_exponentials(h[q], vectors, scores) for q in _rivals(u, users))
         losses.append(-torch.log(torch.exp(best) / total))
     return losses
 
@@ -83,14 +88,14 @@ def _exponentials(item: Tensor, vectors: list[Tensor], scores: str) -> Tensor:
     return sum(found) if scores == "all" else max(found, key=float)
 
 
-def seq2seq(past: list[list[Tensor]], future: list[list[Tensor]]) -> list[list[Tensor]]:
+def seq2seq(past: list[list[Tensor]], future: list[list[Tensor]], users: list[int]) -> list[list[Tensor]]:
     root = math.sqrt(len(past[0][0]))
     losses = []
     for u, vectors in enumerate(past):
         row = []
         for k, v in enumerate(vectors):
             own = torch.exp(future[u][k] @ v / root)
-            total = sum(torch.exp(w @ v / root) for other in future for w in other)
+            total = sum(torch.exp(w @ v / root) for q in _rivals(u, users) for w in future[q])
             row.append(-torch.log(own / total))
         losses.append(row)
     return losses
@@ -105,13 +110,13 @@ def trusted(losses: list[list[Tensor]], numerator: int, denominator: int) -> Ten
     return sum(v for row in losses for v in row if float(v) <= flat[keep - 1])
 
 
-def future_items(phi, h, futures: list[list[Tensor]], scores: str = "all") -> Tensor:
+def future_items(phi, h, futures: list[list[Tensor]], scores: str, users: list[int]) -> Tensor:
     """Variants (2), (3): each item of each future in place of the pair's next item."""
     root = math.sqrt(len(h[0]))
     total = torch.zeros((), dtype=h[0].dtype)
     for u, vectors in enumerate(phi):
         for f in futures[u]:
-            others = sum(_exponentials(h[q], vectors, scores) for q in range(len(h)) if q != u)
+            others = sum(_exponentials(h[q], vectors, scores) for q in _rivals(u, users) if q != u)
             own = _exponentials(f, vectors, scores)
             best = max((torch.exp(f @ v / root) for v in vectors), key=float)
             total = total - torch.log(best / (others + own))

@@ -66,9 +66,11 @@ def one_by_one(sequences, margins=NONE):
 
 def slow_loss(model, sequences, numerator, denominator, margins=NONE):
     net, layer = model.encoder, model.disentanglement
-    past, future, h, futures = [], [], [], []
-    for s, margin in zip(sequences, margins, strict=True):
+    past, future, h, futures, users = [], [], [], [], []
+    for user, (s, margin) in enumerate(zip(sequences, margins, strict=True)):
         for t in pairs_of(s, margin):
+            # Where pairs of one user are negatives, each counts as a user of its own.
+            users.append(user if model.mask_same_user else len(users))
             past.append(reference.disentangle(layer, reference.encoder(net, s[:t]), PAST))
             reverse = reference.encoder(net, s[t:][::-1])
             future.append(reference.disentangle(layer, reverse, FUTURE))
@@ -76,14 +78,14 @@ def slow_loss(model, sequences, numerator, denominator, margins=NONE):
             futures.append([net.item_embedding.weight[i] for i in s[t:]])
     pairs = len(h)
     scores = "best" if model.best_scores else "all"
-    item = sum(reference.seq2item(past, h, scores)) / pairs
+    item = sum(reference.seq2item(past, h, scores, users)) / pairs
     if model.variant == "none":
         return item
     if model.variant == "latent":
-        rest = reference.trusted(reference.seq2seq(past, future), numerator, denominator)
+        rest = reference.trusted(reference.seq2seq(past, future, users), numerator, denominator)
     else:
         cut = None if model.variant == "all_items" else model.next_items
-        rest = reference.future_items(past, h, [f[:cut] for f in futures], scores)
+        rest = reference.future_items(past, h, [f[:cut] for f in futures], scores, users)
     return item + model.seq2seq_weight * rest / pairs
 
 
@@ -99,10 +101,13 @@ def gradients(model, loss):
     [("latent", (1, 2)), ("latent", (1, 1)), ("latent", (1, 10)), ("none", (1, 1)),
      ("all_items", (1, 1)), ("next_items", (1, 1))],
 )  # fmt: skip
-@pytest.mark.parametrize("margins", [NONE, MARGINS], ids=["whole", "margins"])
-def test_both_modes_equal_the_reference_with_gradients(make_config, variant, share, scores, margins):
+@pytest.mark.parametrize(("same_user", "margins"), [("mask", NONE), ("mask", MARGINS), ("keep", MARGINS)])
+def test_both_modes_equal_the_reference_with_gradients(
+    make_config, variant, share, scores, same_user, margins
+):
     model = build(
         make_config,
+        same_user_negatives=same_user,
         seq2seq_variant=variant,
         seq2item_scores=scores,
         seq2seq_lambda=share[0] / share[1],
@@ -141,22 +146,6 @@ def test_threshold_carries_no_gradient():
     assert values.grad.tolist() == [1.0, 1.0, 0.0]
 
 
-def test_masking_leaves_out_other_pairs_of_the_user(make_config):
-    """Two copies of a user's pairs: masked, each pair meets only the other users."""
-    torch.manual_seed(0)
-    phi, h = torch.randn(4, 2, 3).double(), torch.randn(4, 3).double()
-    users = torch.tensor([1, 1, 2, 3])
-    found = losses.seq2item(phi, h, users)
-    for p in range(4):
-        kept = [q for q in range(4) if q == p or users[q] != users[p]]
-        expected = reference.seq2item([list(phi[p])], [h[p], *(h[q] for q in kept if q != p)])[0]
-        assert found[p].item() == pytest.approx(expected.item())
-    future = torch.randn(4, 2, 3).double()
-    masked = losses.seq2seq(phi, future, users)
-    unmasked = losses.seq2seq(phi[1:], future[1:])
-    torch.testing.assert_close(masked[1], unmasked[0])
-
-
 def test_popularity_correction_makes_the_softmax_exact():
     """With every item in the batch as often as its share says, the corrected loss is the full softmax."""
     torch.manual_seed(0)
@@ -183,7 +172,9 @@ def test_future_items_with_correction_equals_seq2item_for_the_next_item():
 
 def test_sampling_pairs_keeps_the_expected_share(make_config):
     """The mean over many draws of S of P pairs, as a mean over pairs, has the size of the full one."""
-    model = build(make_config, seq2seq_lambda=1.0, seq2seq_samples=4, seq2seq_weight=1.0)
+    model = build(
+        make_config, seq2seq_lambda=1.0, seq2seq_samples=4, seq2seq_weight=1.0, same_user_negatives="keep"
+    )
     model.disentanglement.output_norm.weight.data.mul_(0.01)
     for batch in (windows(SEQUENCES), one_by_one(SEQUENCES)):
         values = [model.calculate_loss(batch)[1].item() for _ in range(20)]
