@@ -13,6 +13,7 @@ from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.breakdown import assign, break_down
 from recbole_disent.leaderboard.collect import Row, Setting
 from recbole_disent.leaderboard.comparisons import compare, reference_of, significantly_best
+from recbole_disent.leaderboard.tables import cold_table
 
 OPTIONS = {"alpha": 0.05, "resamples": 2000, "statistics_seed": 1, "reference": None}
 
@@ -304,3 +305,17 @@ def test_a_metric_by_group_is_the_mean_over_its_users():
             inside = (stored["popularity"] >= low) & (stored["popularity"] <= high)
             slow = [1 / np.log2(r + 1) if r <= 10 else 0.0 for r in stored["rank"][inside]]
             assert found.values[0][seed, group] == pytest.approx(np.mean(slow))
+
+
+def test_the_table_of_cold_items_is_of_users_whose_test_item_is_rare():
+    row = simulated_row(np.random.default_rng(19), "a", 0.0)
+    setting = Setting("d", "full", None, [row])
+    rare = sorted(row.users[0]["popularity"])[40] + 1
+    table = cold_table(setting, ["recall@10", "itemcoverage@10", "mrr@5"], rare)
+    assert table.head == ["model", "recall@10", "mrr@5"]
+    inside = [stored["rank"][stored["popularity"] < rare] for stored in row.users]
+    recall, mrr = (cell.value for cell in table.rows[0][1:])
+    assert recall == pytest.approx(np.mean([np.mean(ranks <= 10) for ranks in inside]))
+    assert mrr == pytest.approx(np.mean([np.mean(np.where(r <= 5, 1 / r, 0.0)) for r in inside]))
+    assert f"{len(inside[0])} of 400 users" in table.notes[0]
+    assert cold_table(setting, ["recall@10"], 0) is None

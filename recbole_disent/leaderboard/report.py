@@ -19,6 +19,7 @@ from recbole_disent.leaderboard.tables import (
     beyond_table,
     breakdown_table,
     care_table,
+    cold_table,
     comparison_table,
     drawn_metric,
     kept_table,
@@ -99,6 +100,7 @@ def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
             kept_table(setting, metrics),
             beyond_table(setting),
             *(breakdown_table(setting, break_down(setting, drawn_metric(metrics), f)) for f in FIELDS),
+            cold_table(setting, metrics, options["cold_below"]),
         ]
         for table in made:
             if table is not None:

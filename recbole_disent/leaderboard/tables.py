@@ -12,7 +12,13 @@ from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown
 from recbole_disent.leaderboard.collect import Collection, Row, Setting
-from recbole_disent.leaderboard.comparisons import Comparison, significantly_best, title
+from recbole_disent.leaderboard.comparisons import (
+    Comparison,
+    has_users,
+    significantly_best,
+    title,
+    values_of_users,
+)
 
 _FULL = ["recall@10", "recall@20", "recall@50", "ndcg@10", "ndcg@20", "mrr@10"]
 _SAMPLED = ["recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr"]
@@ -236,6 +242,27 @@ def breakdown_table(setting: Setting, found: Breakdown | None) -> Table | None:
     return Table(
         f"{setting.name}: {found.metric} by {FIELDS[found.field]}", [*name_head(setting), *head], rows, [note]
     )
+
+
+def cold_table(setting: Setting, metrics: list[str], below: int) -> Table | None:
+    """All metrics of ranks, of the users whose test item has fewer than *below* training clicks."""
+    rows = [row for row in setting.filled if has_users(row)]
+    ranked = [metric for metric in metrics if statistics.is_of_ranks(metric)]
+    if not rows or not ranked:
+        return None
+    cold = rows[0].users[0]["popularity"] < below
+    if not cold.any():
+        return None
+    cells = [
+        [
+            *name_cells(setting, row),
+            *(mean_and_spread(values_of_users(row, m)[:, cold].mean(1)) for m in ranked),
+        ]
+        for row in rows
+    ]
+    who = f"Test items with fewer than {below} training clicks: {cold.sum()} of {len(cold)} users."
+    note = f"{who} Mean ± standard deviation over seeds."
+    return Table(f"{setting.name}: cold test items", [*name_head(setting), *ranked], cells, [note])
 
 
 def _chosen(found: dict[str, Any] | None) -> str:

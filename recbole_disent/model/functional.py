@@ -56,7 +56,7 @@ _FAR = 1e36
 
 def _exp_(x: Tensor) -> Tensor:
     """exp() in place; 0 where it is below 1e-37, without the slow way of a CPU for such numbers."""
-    return F.threshold_(x.clamp_(min=-87.0).exp_(), 1e-37, 0.0)
+    return F.threshold(x.clamp_(min=-87.0).exp_(), 1e-37, 0.0, inplace=True)
 
 
 class _Terms(NamedTuple):
