@@ -210,6 +210,20 @@ def test_a_hidden_item_is_an_unknown_one(make_config):
     torch.testing.assert_close(encoder.eval()(items), encoder(items))
 
 
+def test_item_learning_rate_is_for_the_item_embeddings_alone(make_config):
+    config = make_config(learner="sgd", learning_rate=0.5, item_learning_rate=0.1)
+    train = SequenceDataset(config).build()[0]
+    model = DisentS2S(config, train)
+    optimizer = make_trainer(config, model).optimizer
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        step = 0.1 if name == "encoder.item_embedding.weight" else 0.5
+        torch.testing.assert_close(p.detach(), before[name] - step, msg=name)
+
+
 def test_item_decay_is_for_the_item_embeddings_alone(make_config):
     config = make_config(learner="adamw", item_decay=0.5, weight_decay=0.0, learning_rate=0.1)
     model = DisentS2S(config, SequenceDataset(config).build()[0])

@@ -96,7 +96,11 @@ class DisentS2S(SequentialRecommender):
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["same_user_negatives"] == "mask"
-        self.item_decay: float = config["item_decay"]
+        self.item_options: dict[str, Any] = {}  # of the optimiser, for the item embeddings
+        if config["item_decay"]:
+            self.item_options["weight_decay"] = config["item_decay"]
+        if config["item_learning_rate"] is not None:
+            self.item_options["lr"] = config["item_learning_rate"]
         self.best_scores: bool = config["seq2item_scores"] == "best"
         self.next_items: int = config["next_items"]
         self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
@@ -136,15 +140,12 @@ class DisentS2S(SequentialRecommender):
             nn.init.zeros_(module.bias)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimiser: item embeddings with ``item_decay``, and the others."""
+        """Parameters for the optimiser: item embeddings with their own step size and decay, and the others."""
         items = self.encoder.item_embedding.weight
-        groups: list[dict[str, Any]] = [
+        return [
             {"params": [p for p in self.parameters() if p is not items]},
-            {"params": [items]},
+            {"params": [items], **self.item_options},
         ]
-        if self.item_decay:
-            groups[1]["weight_decay"] = self.item_decay
-        return groups
 
     # -- encoding ----------------------------------------------------------------------
 
