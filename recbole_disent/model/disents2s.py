@@ -140,7 +140,7 @@ class DisentS2S(SequentialRecommender):
             nn.init.zeros_(module.bias)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimiser: item embeddings with their own step size and decay, and the others."""
+        """Groups for the optimiser: item embeddings, with a step size and decay of their own, go last."""
         items = self.encoder.item_embedding.weight
         return [
             {"params": [p for p in self.parameters() if p is not items]},
