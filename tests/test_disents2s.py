@@ -24,7 +24,7 @@ MARGINS = [(2, 1), (0, 0), (0, 1), (2, 0)]
 def build(make_config, **keys):
     config = make_config(
         hidden_size=6, inner_size=5, n_intentions=3, hidden_dropout_prob=0.0, initializer_range=0.4,
-        popularity_correction="never", **keys,
+        popularity_correction="never", seq2seq_warmup=0, **keys,
     )  # fmt: skip
     train = SequenceDataset(config).build()[0]
     torch.manual_seed(1)
@@ -210,8 +210,8 @@ def test_a_hidden_item_is_an_unknown_one(make_config):
     torch.testing.assert_close(encoder.eval()(items), encoder(items))
 
 
-def test_item_learning_rate_is_for_the_item_embeddings_alone(make_config):
-    config = make_config(learner="sgd", learning_rate=0.5, item_learning_rate=0.1)
+def test_item_step_is_for_the_item_embeddings_alone(make_config):
+    config = make_config(learner="sgd", learning_rate=0.5, item_step=0.2)
     train = SequenceDataset(config).build()[0]
     model = DisentS2S(config, train)
     optimizer = make_trainer(config, model).optimizer
@@ -225,7 +225,7 @@ def test_item_learning_rate_is_for_the_item_embeddings_alone(make_config):
 
 
 def test_item_decay_is_for_the_item_embeddings_alone(make_config):
-    config = make_config(learner="adamw", item_decay=0.5, weight_decay=0.0, learning_rate=0.1)
+    config = make_config(learner="adamw", item_decay=0.5, weight_decay=0.0, learning_rate=0.1, item_step=1.0)
     model = DisentS2S(config, SequenceDataset(config).build()[0])
     optimizer = make_trainer(config, model).optimizer
     before = {name: value.clone() for name, value in model.named_parameters()}

@@ -96,11 +96,9 @@ class DisentS2S(SequentialRecommender):
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["same_user_negatives"] == "mask"
-        self.item_options: dict[str, Any] = {}  # of the optimiser, for the item embeddings
+        self.item_options = {"lr": config["learning_rate"] * config["item_step"]}  # of the optimiser
         if config["item_decay"]:
             self.item_options["weight_decay"] = config["item_decay"]
-        if config["item_learning_rate"] is not None:
-            self.item_options["lr"] = config["item_learning_rate"]
         self.best_scores: bool = config["seq2item_scores"] == "best"
         self.next_items: int = config["next_items"]
         self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
