@@ -7,5 +7,7 @@ echo '# Several processes'
 echo
 echo 'Made by `results/processes.sh DATA_PATH`; each command also takes `--data_path`. The same global batches, without'
 echo 'dropout; the largest difference of any test metric.'
-show repetitions.py --dataset office --repetitions 20
-show repetitions.py --dataset ml-100k --repetitions 20
+for dataset in office ml-100k; do
+    show repetitions.py --models DisentS2S --dataset "$dataset" --repetitions 20
+    show repetitions.py --models TSSR,SASRec --precisions single --dataset "$dataset" --repetitions 20
+done

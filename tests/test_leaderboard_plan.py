@@ -14,7 +14,7 @@ import yaml
 from recbole_disent import settings
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.compare import _choose
-from recbole_disent.leaderboard.plan import make_plan, read_plan
+from recbole_disent.leaderboard.plan import _resolved_digest, make_plan, read_plan
 from recbole_disent.leaderboard.presets import names, preset
 from recbole_disent.leaderboard.runner import Runner
 from tests.conftest import write_inter
@@ -69,7 +69,7 @@ def test_every_ranking_of_all_items_has_one_rule_for_the_history(given):
                      "args too": None, "said": False}  # fmt: skip
 
 
-def test_a_run_is_named_by_what_determines_its_result(given, tmp_path):
+def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypatch):
     base = ids(given)
     assert ids(given) == base
     assert ids(given, config={**TINY, "show_progress": True, "worker": 0, "eval_memory_mb": 100}) == base
@@ -80,7 +80,14 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path):
     assert ids(given, config={**TINY, "n_intentions": 4}, models=["DisentS2S"]) == ids(
         given, models=["DisentS2S"]
     )
-    changes = [{"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
+    # A key that is younger than stored results, at the value that leaves everything as it was.
+    without = {k: v for k, v in settings.overall().items() if k != "precision"}
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "overall", lambda: without)
+        _resolved_digest.cache_clear()
+        assert ids(given) == base
+    changes = [{"config": {**TINY, "precision": "double"}},
+               {"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
                {"config": {**TINY, "learning_rate": 0.5}}]  # fmt: skip
     for change in changes:
         assert not set(ids(given, **change)) & set(base)
