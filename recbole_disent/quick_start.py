@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,9 +75,11 @@ def build_model(data: Prepared) -> Any:
     """Make a model with freshly drawn weights, on the configured device."""
     config = data.config
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    with as_user_error(f"model '{config['model']}'"):
+    with as_user_error(f"model '{config['model']}'"), _arithmetic(config):
         model = config.model_class(config, data.loaders[0]._dataset)
-    return distributed.prepared(model.to(config["device"], _DTYPES[config["precision"]]))
+    if config["precision"] == "double":  # RecBole's draw from numpy, too
+        model = model.double()
+    return distributed.prepared(model.to(config["device"]))
 
 
 def build_trainer(data: Prepared, model: Any) -> Any:
@@ -125,17 +128,28 @@ def run(
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
                 "test": test}  # fmt: skip
         return launcher.launch(config, call)
-    with distributed.joined(config["device"], config["process_timeout"]), _default_dtype(config):
+    with distributed.joined(config["device"], config["process_timeout"]), _arithmetic(config):
         return _run(config, saved, on_epoch, test)
 
 
 @contextmanager
-def _default_dtype(config: Config) -> Iterator[None]:
-    """Let tensors that a model makes as it goes be of the type of its weights."""
+def _arithmetic(config: Config) -> Iterator[None]:
+    """Let tensors that a model makes as it goes be of the type of its weights.
+
+    Raises:
+        UserError: double precision, and a model that says by itself that a number is single.
+    """
     usual = torch.get_default_dtype()
     torch.set_default_dtype(_DTYPES[config["precision"]])
     try:
         yield
+    except RuntimeError as error:
+        if config["precision"] == "single" or not re.search("dtype|scalar type|Float|Double", str(error)):
+            raise
+        raise UserError(
+            f"precision: {config['model']} makes numbers in single precision by itself and cannot be "
+            f"computed in double ({str(error).splitlines()[0]}); leave precision at single"
+        ) from error
     finally:
         torch.set_default_dtype(usual)
 

@@ -14,4 +14,4 @@ show training.py --dataset beauty --max_length 50 --model pairs --seconds 15
 show training.py --dataset ml-1m --max_length 200 --model pairs --seconds 15
 show linearity.py --dataset ml-1m --max_length 200
 show profile_step.py --dataset beauty --max_length 50
-show distributed.py --dataset ml-100k --max_length 50
+show distributed.py --dataset ml-100k --max_length 50 --batch 1024

@@ -106,6 +106,7 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--MAX_ITEM_LIST_LENGTH=0"], "MAX_ITEM_LIST_LENGTH: got 0, expected at least 1"),
         (["--seed=-1"], "seed: got -1, expected at least 0"),
         (["--learner=foo"], "learner: got 'foo', expected one of adam"),
+        (["--precision=double", "--enable_amp=True"], "precision: got double with enable_amp=True"),
         (["--clip_grad_norm=3"], "clip_grad_norm: got 3, expected a dict"),
         (["--benchmark_filename=['a','b']"], "expected three parts"),
         (["--loss_type=BPR"], "the key 'loss_type' is known neither"),

@@ -146,6 +146,15 @@ def test_threshold_carries_no_gradient():
     assert values.grad.tolist() == [1.0, 1.0, 0.0]
 
 
+def test_a_batch_of_one_user_has_negatives_all_the_same(make_config):
+    losses_of = []
+    for wanted in ("mask", "keep"):
+        model = build(make_config, same_user_negatives=wanted)
+        losses_of.append([part.item() for part in model.calculate_loss(windows([SEQUENCES[0]]))])
+    assert losses_of[0] == losses_of[1]
+    assert min(losses_of[0]) > 0
+
+
 def test_popularity_correction_makes_the_softmax_exact():
     """With every item in the batch as often as its share says, the corrected loss is the full softmax."""
     torch.manual_seed(0)

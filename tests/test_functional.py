@@ -92,3 +92,10 @@ def test_half_precision_vectors_are_summed_in_single_precision():
         found = logsumexp_of_products(rows.bfloat16(), columns, 1.0)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)
+
+
+def test_the_best_of_too_many_rows_is_refused():
+    rows, columns = torch.randn(257, 2), torch.randn(3, 2)
+    assert logsumexp_of_products(rows, columns, 1.0, 257).shape == (1,)
+    with pytest.raises(ValueError, match="best of 257 rows"):
+        logsumexp_of_products(rows, columns, 1.0, 257, best=True)

@@ -44,7 +44,7 @@ def report(folder="saved"):
     ("model", "more"),
     [
         ("DisentS2S", ["--hidden_dropout_prob=0", "--train_batch_size=64", "--eval_mode=pop8",
-                       "--topk=[1,9]"]),
+                       "--topk=[1,9]", "--seq2seq_warmup=0"]),
         ("SASRec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32",
                     "--metrics=['NDCG','AveragePopularity','RepeatShare','TailPercentage']",
                     "--topk=[3,10]"]),

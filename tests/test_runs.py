@@ -221,6 +221,17 @@ def test_load_checkpoint_gives_the_scores_back(make_config, model):
         == first["test_result"]  # fmt: skip
 
 
+def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(make_config, hostile):
+    keys = {"data_path": str(hostile), "epochs": 1, "topk": [3], "valid_metric": "NDCG@3",
+            "show_progress": False, "precision": "double"}  # fmt: skip
+    report = run("BERT4Rec", "hostile", config_dict={**keys, "MAX_ITEM_LIST_LENGTH": 7})
+    model, _ = load_checkpoint(report["checkpoint"])
+    assert model.item_embedding.weight.dtype == torch.float64
+    with pytest.raises(UserError, match="precision: LightGCN makes numbers in single precision by itself"):
+        run("LightGCN", "hostile", config_dict=keys)
+    assert torch.get_default_dtype() == torch.float32
+
+
 def test_resuming_with_another_shape_or_learner_is_one_sentence(make_config):
     path = run(config_dict=_given(make_config))["checkpoint"]
     for keys in ({"hidden_size": 8}, {"learner": "sgd"}):

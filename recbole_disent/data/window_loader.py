@@ -52,8 +52,8 @@ class WindowLoader(TrainDataLoader):
 
     A sequence of up to L + 1 items (L inputs and the last target) is one window. The pairs of
     a longer one are cut into runs of :attr:`stride`, at an offset drawn anew in each epoch. Each
-    run is a window, with up to L - :attr:`stride` items before it and after it: the longest past
-    and the longest future have L items where there are so many. Positions of a window start at 0.
+    run is a window, with up to L - :attr:`stride` items before it and after it: a whole run's
+    longest past and future have L items where there are so many. Positions of a window start at 0.
     Windows are always shuffled, and batches made in this process (they are a few gathers):
     RecBole's ``shuffle`` and ``worker`` are not used.
     """

@@ -101,13 +101,14 @@ class DisentS2S(SequentialRecommender):
             self.item_options["weight_decay"] = config["item_decay"]
         self.best_scores: bool = config["seq2item_scores"] == "best"
         self.next_items: int = config["next_items"]
-        self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
+        self.score_limit: int = config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
         self.scale = width**-0.5
         self.corrects_popularity = _corrects_popularity(config)
         counts = dataset.training_counts().clip(min=1)
         share = torch.from_numpy(counts / counts.sum()).log().float()
         self.register_buffer("log_share", share, persistent=False)
         self.warmup: int = config["seq2seq_warmup"]
+        self.warm = self.warmup == 0
         # Part of the checkpoint, so that a resumed run does not warm up again.
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.encoder = CausalEncoder(
@@ -308,7 +309,7 @@ class DisentS2S(SequentialRecommender):
         # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
         place = blocks.place()
         targets = blocks.gather(pairs.target_vectors)
-        groups = blocks.gather(pairs.users) if self.mask_same_user else None
+        groups = self._groups(blocks, pairs.users)
         share = self.log_share[blocks.gather(pairs.targets)] if self.corrects_popularity else None
         weight = self._future_weight()
         best = self.best_scores
@@ -332,18 +333,32 @@ class DisentS2S(SequentialRecommender):
             return (item_loss,)
         past = pairs.past.index_select(0, pairs.sample)
         blocks = distributed.Blocks(len(past), past.device)
-        groups = blocks.gather(pairs.users[pairs.sample]) if self.mask_same_user else None
+        groups = self._groups(blocks, pairs.users[pairs.sample])
         futures, place = blocks.gather(pairs.future), blocks.place()
         values = losses.seq2seq(past, futures, groups, self.score_limit, place)
         trusted = losses.confident(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
 
+    def _groups(self, blocks: distributed.Blocks, users: Tensor) -> Tensor | None:
+        """Users of all pairs, where those of one are not each other's negatives; None: all are.
+
+        Pairs of one user alone are: without any negative they would teach nothing.
+        """
+        if not self.mask_same_user:
+            return None
+        groups = blocks.gather(users)
+        return groups if bool((groups != groups[:1]).any()) else None
+
     def _future_weight(self) -> float:
         """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""
-        if not self.training or not self.warmup:
+        if not self.training:
             return self.seq2seq_weight
         self.steps += 1
-        return self.seq2seq_weight * min(1.0, int(self.steps) / self.warmup)
+        if not self.warm:
+            done = int(self.steps)  # on a GPU this waits for it
+            self.warm = done >= self.warmup
+            return self.seq2seq_weight * min(1.0, done / self.warmup)
+        return self.seq2seq_weight
 
     def score_items(self, phi: Tensor, items: Tensor) -> Tensor:
         """max over k of h . phi^(k) / sqrt(D).

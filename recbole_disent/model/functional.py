@@ -188,11 +188,16 @@ def logsumexp_of_products(
         own: whether the columns of a row's own sample take part; False needs *groups*.
         place: int64 (p,) or None; R is a multiple of p: which of the P samples the rows are of.
             None: of all P, in their order.
-        best: whether of each column only the best of the *fold* rows, 255 at most, takes part.
+        best: whether of each column only the best of the *fold* rows takes part.
 
     Returns:
         float (R / fold,); -inf, without a gradient, where no term is left.
+
+    Raises:
+        ValueError: the best of more than 256 rows: their numbers are kept in bytes.
     """
+    if best and fold > 256:
+        raise ValueError(f"best of {fold} rows, expected 256 at most")
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
     terms = _Terms(scale, offset, groups, own, place, best)

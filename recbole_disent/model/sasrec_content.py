@@ -51,7 +51,7 @@ class SASRecContent(SequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         width = config["hidden_size"]
-        self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
+        self.score_limit: int = config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
         self.encoder = CausalEncoder(
             self.n_items,
             self.max_seq_length,

@@ -85,7 +85,7 @@ class TSSR(SequentialRecommender):
         self.user_weight: float = config["user_weight"] if both else 0.0
         self.item_weight: float = config["item_weight"] if both else 0.0
         self.temperature: float = config["temperature"]
-        self.score_limit: int = config["score_memory_mb"] * 2**20 // 4
+        self.score_limit: int = config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
         # The content stream alone has no item ids, unless the prediction is by their embedding.
         has_ids = self.streams != "content" or self.output != "linear"
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
