@@ -1,10 +1,10 @@
 """Runs of several processes beside the same run of one, again and again.
 
 ``python repetitions.py --models=DisentS2S,SASRec --repetitions=20 --nproc=2`` trains without dropout
-on the same global batches and compares all test metrics. In single precision a sum over processes
-is rounded in another order than a sum over one batch, and training carries that on; in double
-precision (``--precision=double`` of the program) that is far too small to change a rank, and the
-metrics have to be equal.
+on the same global batches and compares all test metrics; ``--keys`` has more keys, as YAML. In
+single precision a sum over processes is rounded in another order than a sum over one batch, and
+training carries that on; in double precision (``--precision=double`` of the program) the metrics
+have to be equal, as long as training does not multiply 1e-16 until it changes a rank.
 """
 
 from __future__ import annotations
@@ -19,19 +19,13 @@ from typing import Any
 
 from common import arguments, common_keys, table
 
+from recbole_disent import settings
 from recbole_disent.errors import UserError
 from recbole_disent.quick_start import run
 
-# Keys without random numbers that each process would draw for itself, and what keeps rounding small.
+# Keys without random numbers that each process would draw for itself.
 SAME = {
-    # The paper's step size: with the default ones training multiplies a difference by 1e14 in an epoch of
-    # ml-100k, so that not even double precision would do.
-    "DisentS2S": {
-        "hidden_dropout_prob": 0.0,
-        "attn_dropout_prob": 0.0,
-        "learning_rate": 0.001,
-        "item_step": 1.0,
-    },
+    "DisentS2S": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
     "TSSR": {"hidden_dropout_prob": 0.0},
     "SASRecContent": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
     "SASRec": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "bucket_batches": True},
@@ -50,6 +44,7 @@ def tested(args: argparse.Namespace, model: str, folder: str, nproc: int, precis
         nproc=nproc,
         precision=precision,
         **SAME[model],
+        **settings.load_yaml(args.keys),
     )
     report = run(model, args.dataset, config_dict=keys)
     for name in ("checkpoint", "result_file"):
@@ -83,6 +78,7 @@ def main() -> None:
         __doc__ or "",
         models="DisentS2S,TSSR,SASRec",
         precisions="single,double",
+        keys="{}",
         repetitions=20,
         nproc=2,
         epochs=1,
