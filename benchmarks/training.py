@@ -3,7 +3,9 @@
 ``--model pairs`` puts DisentS2S's own ``train_mode: pairs`` in RecBole's place.
 
 ``--ours`` is the model of our side: DisentS2S with its defaults, or SASRec for the effect of
-trimmed, bucketed batches alone. Ends with ``pairs_per_second=<ours / RecBole>``.
+trimmed, bucketed batches alone. RecBole trains its sequential models with torch's anomaly
+detection, which one of them turns on for all (recbole_disent/compat.py); ``--anomaly 0`` turns it
+off. Ends with ``pairs_per_second=<ours / RecBole>``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) 
 
 
 def main() -> None:
-    args = arguments(__doc__, model="SASRec", ours="DisentS2S", train_mode="sequences", seconds=30.0)
+    args = arguments(
+        __doc__, model="SASRec", ours="DisentS2S", train_mode="sequences", seconds=30.0, anomaly=1
+    )
     if args.model == "pairs":
         name = "ours DisentS2S {'train_mode': 'pairs'}"
         data = prepare_data(config(args, "DisentS2S", train_mode="pairs"))
@@ -41,7 +45,9 @@ def main() -> None:
         init_seed(1, True)
         train = data_preparation(theirs, create_dataset(theirs))[0]
         net = get_model(args.model)(theirs, train._dataset)
+        torch.autograd.set_detect_anomaly(bool(args.anomaly))
         base, base_pairs = pairs_per_second(net, train, theirs["learning_rate"], args.seconds)
+        torch.autograd.set_detect_anomaly(False)
     del train, net
 
     keys = {"train_mode": args.train_mode} if args.ours == "DisentS2S" else {"bucket_batches": True}

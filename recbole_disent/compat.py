@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,20 @@ def prepare() -> None:
     # RecBole's column-wise fillna(inplace=True) (pandas 3 is excluded for it) and its
     # torch.cuda.amp.GradScaler: nothing a user could do about them, printed on every run.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+
+
+@contextmanager
+def anomaly_detection_kept() -> Iterator[None]:
+    """Import models of RecBole without their effect on all others.
+
+    Its SINE turns torch's anomaly detection on where it is imported, which is with any sequential
+    model: every gradient is searched for NaN, at up to twice the time of a step.
+    """
+    wanted = torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(wanted)
 
 
 @cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from recbole_disent.compat import mended, recbole_folder
+from recbole_disent.compat import anomaly_detection_kept, mended, recbole_folder
 from recbole_disent.errors import UserError, nearest
 
 
@@ -79,7 +79,8 @@ def get_model(name: str) -> type[Any]:
     from recbole.utils import get_model as recbole_model
 
     try:
-        return mended(recbole_model(name))
+        with anomaly_detection_kept():
+            return mended(recbole_model(name))
     except ImportError as error:
         raise UserError(
             f"model '{name}' needs the package '{error.name}': pip install {error.name}"

@@ -144,6 +144,21 @@ def test_with_ray_it_can_be_imported():
     assert done.returncode == 0, done.stderr
 
 
+def test_recboles_models_still_turn_anomaly_detection_on_and_ours_keep_it_off():
+    code = (
+        "import torch\n"
+        "from recbole_disent.registry import get_model\n"
+        "get_model('SASRec')\n"
+        "print(torch.is_anomaly_enabled())\n"
+        "from importlib import reload\n"
+        "from recbole.model.sequential_recommender import sine\n"
+        "reload(sine)\n"
+        "print(torch.is_anomaly_enabled())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_recboles_pop_still_counts_an_item_once_a_batch():
     found = source("model/general_recommender/pop.py")
     assert "self.item_cnt[item, :] = self.item_cnt[item, :] + 1" in found
