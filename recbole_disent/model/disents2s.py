@@ -19,6 +19,7 @@ from recbole_disent.model import losses
 from recbole_disent.model.content import content_embedding
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder, init_weights
+from recbole_disent.model.functional import score_limit
 from recbole_disent.model.packing import Packing
 
 
@@ -101,7 +102,7 @@ class DisentS2S(SequentialRecommender):
             self.item_options["weight_decay"] = config["item_decay"]
         self.best_scores: bool = config["seq2item_scores"] == "best"
         self.next_items: int = config["next_items"]
-        self.score_limit: int = config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
+        self.score_limit: int = score_limit(config)
         self.scale = width**-0.5
         self.corrects_popularity = _corrects_popularity(config)
         counts = dataset.training_counts().clip(min=1)

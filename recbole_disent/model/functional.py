@@ -48,6 +48,11 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+def score_limit(config: Any) -> int:
+    """Scores that may exist at a time by ``score_memory_mb``, for a model that is being built."""
+    return config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
+
+
 # Stands for -inf where all terms of a sum are excluded, so that nothing is inf - inf.
 _LOWEST = -1e30
 # Taken off the score of an excluded term, which is far below _LOWEST then: exp() of it is 0.

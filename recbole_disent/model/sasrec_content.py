@@ -20,6 +20,7 @@ from recbole_disent.data.content import item_content
 from recbole_disent.errors import UserError
 from recbole_disent.model.content import content_embedding, scored_by_content
 from recbole_disent.model.encoder import CausalEncoder, init_weights
+from recbole_disent.model.functional import score_limit
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.two_stream_losses import next_item
 
@@ -51,7 +52,7 @@ class SASRecContent(SequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         width = config["hidden_size"]
-        self.score_limit: int = config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
+        self.score_limit: int = score_limit(config)
         self.encoder = CausalEncoder(
             self.n_items,
             self.max_seq_length,

@@ -19,6 +19,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.model import two_stream_losses as losses
 from recbole_disent.model.content import content_embedding, scored_by_content
 from recbole_disent.model.encoder import init_weights
+from recbole_disent.model.functional import score_limit
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.two_stream import BlockSizes, States, TwoStreamEncoder
 
@@ -85,7 +86,7 @@ class TSSR(SequentialRecommender):
         self.user_weight: float = config["user_weight"] if both else 0.0
         self.item_weight: float = config["item_weight"] if both else 0.0
         self.temperature: float = config["temperature"]
-        self.score_limit: int = config["score_memory_mb"] * 2**20 // torch.get_default_dtype().itemsize
+        self.score_limit: int = score_limit(config)
         # The content stream alone has no item ids, unless the prediction is by their embedding.
         has_ids = self.streams != "content" or self.output != "linear"
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
