@@ -2,10 +2,11 @@
 
 ``--model pairs`` puts DisentS2S's own ``train_mode: pairs`` in RecBole's place.
 
-``--ours`` is the model of our side: DisentS2S with its defaults, or SASRec for the effect of
-trimmed, bucketed batches alone. RecBole trains its sequential models with torch's anomaly
-detection, which one of them turns on for all (recbole_disent/compat.py); ``--anomaly 0`` turns it
-off. Ends with ``pairs_per_second=<ours / RecBole>``.
+``--ours`` is the model of our side: DisentS2S with its defaults, or a model of RecBole, SASRec say:
+on whole sequences, or with ``--train_mode pairs`` for the effect of trimmed, bucketed batches alone.
+RecBole trains its sequential models with torch's anomaly detection, which one of them turns on for
+all (recbole_disent/compat.py); ``--anomaly 0`` turns it off. Ends with
+``pairs_per_second=<ours / RecBole>``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from common import arguments, config, seconds_of_a_target, table
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
-from recbole_disent.model.disents2s import DisentS2S
+from recbole_disent.data.dataloader import PairLoader
+from recbole_disent.data.window_loader import WindowLoader
 from recbole_disent.quick_start import build_model, prepare_data
 from recbole_disent.registry import get_model
 
 
 def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) -> tuple[float, int]:
     """Train for about *limit* seconds; also the number of pairs that were timed."""
-    fused = isinstance(net, DisentS2S)  # as in SafeTrainer
+    fused = isinstance(loader, (WindowLoader, PairLoader))  # as in SafeTrainer
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=fused)
     each, pairs = seconds_of_a_target(net, optimizer, loader, limit)
     return 1 / each, pairs
@@ -50,7 +52,9 @@ def main() -> None:
         torch.autograd.set_detect_anomaly(False)
     del train, net
 
-    keys = {"train_mode": args.train_mode} if args.ours == "DisentS2S" else {"bucket_batches": True}
+    keys: dict[str, Any] = {"train_mode": args.train_mode}
+    if args.ours != "DisentS2S" and args.train_mode == "pairs":
+        keys["bucket_batches"] = True
     data = prepare_data(config(args, args.ours, **keys))
     net = build_model(data)
     found, pairs = pairs_per_second(net, data.loaders[0], data.config["learning_rate"], args.seconds)

@@ -59,9 +59,7 @@ class Config(RecBoleConfig):
         with as_user_error("configuration"):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         _check_fields(self)
-        spec = registry.MODELS.get(self["model"])
-        if spec is not None and spec.check:
-            registry.load(spec.check)(self)
+        registry.check(self)
 
     # -- reading -----------------------------------------------------------------------
 
@@ -163,6 +161,12 @@ class Config(RecBoleConfig):
             known |= known_keys.of_transforms()
         for key, value in self.external_config_dict.items():
             source = self._sources.get(key, "configuration")
+            if key not in known and key == "train_mode":
+                both = ", ".join(("DisentS2S", *sorted(registry.CAUSAL)))
+                raise UserError(
+                    f"{source}: train_mode: {self.model} is trained in one way only; leave the key out "
+                    f"(models with two ways: {both})"
+                )
             if key not in known:
                 raise UserError(
                     f"{source}: the key '{key}' is known neither to RecBole nor to {self.model}"

@@ -57,14 +57,13 @@ def prepare_data(config: Config) -> Prepared:
     """
     start = perf_counter()
     name = config["model"]
-    spec = registry.MODELS.get(name)
     with as_user_error(f"dataset '{config['dataset']}'"):
         dataset, parts = load_parts(config)
         loaders = prepare(
             config,
             dataset,
-            trim=spec is not None or name in registry.TRIMMABLE,
-            train_loader=registry.load(spec.train_loader) if spec else None,
+            trim=name in registry.MODELS or name in registry.TRIMMABLE,
+            train_loader=registry.train_loader(config),
             parts=parts,
         )
     parts = [loader._dataset for loader in loaders]

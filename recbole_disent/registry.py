@@ -12,12 +12,12 @@ from recbole_disent.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model of this package is made of; each value is ``module:class``."""
+    """What a model of this package is made of; each value is ``module:name``."""
 
     model: str
     train_loader: str
     # Function of a configuration for checks of several keys at once.
-    check: str | None = None
+    check: str
 
 
 MODELS = {
@@ -42,7 +42,14 @@ MODELS = {
 # padding after the longest history of a batch is cut off (tests/test_dataloader.py shows
 # it for each). Models that convolve over, pool over or size a layer by the full width
 # (Caser, NextItNet, LightSANs, ...) are not here and keep it.
-TRIMMABLE = frozenset({"SASRec", "GRU4Rec", "NARM", "BERT4Rec", "CORE", "FPMC", "STAMP"})
+TRIMMABLE = frozenset(
+    {"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF", "NARM", "BERT4Rec", "CORE", "FPMC", "STAMP"}
+)
+
+# RecBole's sequential models whose state at a place knows earlier places only: they can learn from
+# whole sequences, too (tests/test_causal.py shows for each that the loss and its gradients are those
+# of the pairs one by one).
+CAUSAL = frozenset({"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF"})
 
 # RecBole's models whose loss is a mean over something else than rows: over the positions where
 # this field is positive.
@@ -80,8 +87,32 @@ def get_model(name: str) -> type[Any]:
 
     try:
         with anomaly_detection_kept():
-            return mended(recbole_model(name))
+            found = mended(recbole_model(name))
     except ImportError as error:
         raise UserError(
             f"model '{name}' needs the package '{error.name}': pip install {error.name}"
         ) from error
+    return load("recbole_disent.model.causal:on_sequences")(found) if name in CAUSAL else found
+
+
+def check(config: Any) -> None:
+    """Check the keys of a configuration together, as its model asks for.
+
+    Raises:
+        UserError: keys that do not fit together.
+    """
+    name = config["model"]
+    if name in MODELS:
+        load(MODELS[name].check)(config)
+    elif name in CAUSAL:
+        load("recbole_disent.model.causal:check")(config)
+
+
+def train_loader(config: Any) -> Any:
+    """Return the function (config, dataset, sampler) -> training loader; None: RecBole's for the model."""
+    name = config["model"]
+    if name in MODELS:
+        return load(MODELS[name].train_loader)
+    if name in CAUSAL and config["train_mode"] == "sequences":
+        return load("recbole_disent.data.window_loader:build_window_loader")
+    return None

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from recbole_disent.errors import UserError
+from recbole_disent.registry import CAUSAL
 
 _PACKAGE = Path(__file__).resolve().parent
 _RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
@@ -26,6 +27,7 @@ TABLES = {
     "DisentS2S": "model/DisentS2S.yaml",
     "TSSR": "model/TSSR.yaml",
     "SASRecContent": "model/SASRecContent.yaml",
+    "causal models of RecBole": "causal.yaml",
     "content": "content.yaml",
     "a plan": "leaderboard.yaml",
     "tune": "tune.yaml",
@@ -153,10 +155,13 @@ def leaderboard() -> dict[str, Setting]:
 
 @cache
 def of_model(name: str) -> dict[str, Setting]:
-    """Return the settings of ``properties/model/<name>.yaml``; empty for RecBole's models.
+    """Return the settings of a model: those of ``properties/model/<name>.yaml``.
 
-    A line ``# with FILE`` adds those of another file of ``properties``.
+    A line ``# with FILE`` adds those of another file of ``properties``. RecBole's causal models have
+    those of ``properties/causal.yaml``, its others none.
     """
+    if name in CAUSAL:
+        return of_file("causal.yaml")
     path = folder("properties") / "model" / f"{name}.yaml"
     if not path.is_file():
         return {}

@@ -18,7 +18,7 @@ from recbole_disent import checkpoint, distributed
 from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
-from recbole_disent.registry import MODELS, WEIGHED_BY
+from recbole_disent.registry import WEIGHED_BY, train_loader
 
 # Keys that may differ between a checkpoint and the run that goes on from it.
 _FREE_KEYS = {
@@ -69,11 +69,11 @@ class SafeTrainer:
         self._random_state: dict[str, Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
-        """RecBole's; Adam of this package's models in its fused form, the same step in one pass."""
+        """RecBole's; Adam in its fused form, the same step in one pass, where RecBole's rows are not used."""
         if "params" not in kwargs and hasattr(self.model, "parameter_groups"):
             kwargs["params"] = self.model.parameter_groups()
         optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
-        if self.config["model"] in MODELS and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+        if train_loader(self.config) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
             for group in optimizer.param_groups:
                 group["fused"] = True
         return optimizer

@@ -63,6 +63,14 @@ def hostile_items(items: int = 30) -> list[tuple]:
     return rows
 
 
+def feature_keys(model: str) -> dict[str, Any]:
+    """The keys of a model of RecBole with item features, on the data set ``hostile``; none for others."""
+    if model not in ("SASRecF", "FDSA", "GRU4RecF"):
+        return {}
+    load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "tags", "title"]}
+    return {"selected_features": ["tags", "title"], "load_col": load}
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Folder with the data set ``hostile``."""

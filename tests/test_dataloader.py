@@ -16,6 +16,7 @@ from recbole_disent.data.sequence_store import SequenceStore
 from recbole_disent.data.window_loader import WindowLoader
 from recbole_disent.errors import UserError
 from recbole_disent.registry import TRIMMABLE, get_model
+from tests.conftest import feature_keys
 
 NO_DROPOUT = {
     "hidden_dropout_prob", "attn_dropout_prob", "dropout_prob", "sess_dropout", "item_dropout",
@@ -146,7 +147,7 @@ def loss_and_gradients(config, train, trim, state):
 
 @pytest.mark.parametrize("name", sorted(TRIMMABLE))
 def test_trimming_changes_neither_loss_nor_gradients(make_config, name):
-    config = make_config(name, MAX_ITEM_LIST_LENGTH=20)
+    config = make_config(name, MAX_ITEM_LIST_LENGTH=20, **feature_keys(name))
     for key in NO_DROPOUT & set(config.final_config_dict):
         config[key] = 0.0
     if "dropout_probs" in config:

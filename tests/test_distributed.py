@@ -124,6 +124,10 @@ MODELS = {
     "TSSR, tiny batches": ("TSSR", {"train_batch_size": 2, "residual_init": 0.5, "output": "both"}),
     "SASRecContent": ("SASRecContent", {"train_batch_size": 5, "content_dim": 4}),
     "SASRec": ("SASRec", {"train_batch_size": 17, "attn_dropout_prob": 0.0}),
+    "SASRec on windows": (
+        "SASRec",
+        {"train_mode": "sequences", "train_batch_size": 40, "attn_dropout_prob": 0.0},
+    ),
     "BERT4Rec": ("BERT4Rec", {"train_batch_size": 17, "attn_dropout_prob": 0.0}),
     "BPR": ("BPR", {"train_batch_size": 17}),
     "NeuMF": ("NeuMF", {"train_batch_size": 17, "dropout_prob": 0.0}),

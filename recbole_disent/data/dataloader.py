@@ -16,7 +16,7 @@ from torch import Tensor
 from recbole_disent import distributed
 from recbole_disent.data.batch import ROW_IN_BATCH
 from recbole_disent.data.rows import SequenceRows
-from recbole_disent.data.window_loader import WindowLoader, require_sequences
+from recbole_disent.data.window_loader import WindowLoader, build_window_loader, require_sequences
 
 # A bucket holds this many batches' worth of rows, drawn at random, then sorted by length.
 _BUCKET_BATCHES = 50
@@ -104,9 +104,10 @@ def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoad
 
 def build_disents2s_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
     """Return the loader for ``train_mode``."""
+    if config["train_mode"] == "sequences":
+        return build_window_loader(config, dataset, sampler)
     require_sequences("DisentS2S", dataset)
-    loader = WindowLoader if config["train_mode"] == "sequences" else PairLoader
-    return loader(config, dataset, sampler, shuffle=config["shuffle"])
+    return PairLoader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
 @dataclass

@@ -175,7 +175,13 @@ def require_sequences(model: str, dataset: Any) -> None:
         )
 
 
+def build_window_loader(config: Any, dataset: Any, sampler: Any) -> WindowLoader:
+    """Return the loader of whole sequences whose batches have a number of pairs."""
+    require_sequences(config["model"], dataset)
+    return WindowLoader(config, dataset, sampler, shuffle=config["shuffle"])
+
+
 def build_user_loader(config: Any, dataset: Any, sampler: Any) -> UserLoader:
-    """Return the loader of models that learn from whole sequences of users."""
+    """Return the loader of whole sequences whose batches have a number of users."""
     require_sequences(config["model"], dataset)
     return UserLoader(config, dataset, sampler, shuffle=config["shuffle"])

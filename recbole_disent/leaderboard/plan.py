@@ -30,6 +30,7 @@ _NOT_HASHED = {
 # Keys that are younger than stored results, with the value that leaves everything as it was: a run
 # with it keeps its name.
 _NEUTRAL = {"precision": "single"}
+_NEUTRAL_OF_RECBOLE = {"train_mode": "pairs", "score_memory_mb": 256}
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 
@@ -202,7 +203,8 @@ def _resolved_digest(model: str, dataset: str, given: str) -> str:
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
     plain = plain_config(config).items()
-    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in _NEUTRAL.items()}
+    neutral = {**_NEUTRAL, **({} if model in registry.MODELS else _NEUTRAL_OF_RECBOLE)}
+    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral.items()}
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

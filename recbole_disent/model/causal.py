@@ -1,0 +1,74 @@
+"""RecBole's causal models, trained on whole sequences: one pass for all pairs of a window."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_disent.data.batch import WindowBatch
+from recbole_disent.errors import UserError
+from recbole_disent.model.functional import logsumexp_of_products, score_limit
+from recbole_disent.model.packing import Packing
+
+
+def check(config: Any) -> None:
+    """Check the keys of a causal model of RecBole together.
+
+    Raises:
+        UserError: whole sequences with another loss than cross-entropy.
+    """
+    if config["train_mode"] == "sequences" and config["loss_type"] != "CE":
+        raise UserError(
+            f"loss_type: got {config['loss_type']!r} with train_mode=sequences, expected CE "
+            "(train_mode=pairs takes RecBole's other losses)"
+        )
+
+
+@cache
+def on_sequences(model_class: type[Any]) -> type[Any]:
+    """Return a causal model of RecBole that also learns from windows of whole sequences.
+
+    RecBole encodes each pair (first t items of a user, item t + 1) by itself and keeps the state at
+    the last of the t places. In a causal model that is the state at place t of any longer sequence,
+    so that one pass gives the states of all pairs. With a window a loss is RecBole's mean over the
+    window's pairs; with anything else than a :class:`WindowBatch` the model is RecBole's, unchanged.
+    """
+
+    class OnSequences(model_class):
+        _at_all_places = False
+
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            if config["train_mode"] == "sequences":
+                self._score_limit = score_limit(config)
+
+        def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
+            """RecBole's choice of the last state, (B, L, D) -> (B, D); all states of a window."""
+            return output if self._at_all_places else super().gather_indexes(output, gather_index)
+
+        def calculate_loss(self, interaction: Any) -> Any:
+            """Mean over the pairs of the cross-entropy over all items, padding included as in RecBole."""
+            if not isinstance(interaction, WindowBatch):
+                return super().calculate_loss(interaction)
+            items = interaction.items
+            last = interaction.pairs()[2].to(items.device, non_blocking=True)
+            packing = Packing(interaction.counts, items.device)
+            states = packing.map(self._states, items[last][:, None])
+            table, targets = self.item_embedding.weight, items[last + 1]
+            total = logsumexp_of_products(states, table, 1.0, limit=self._score_limit)
+            return (total - (states * F.embedding(targets, table)).sum(-1)).mean()
+
+        def _states(self, item_seq: Tensor) -> Tensor:
+            """States after each item: int64 (B, L, 1), padded with 0 -> float (B, L, D)."""
+            item_seq = item_seq[:, :, 0]
+            self._at_all_places = True
+            try:
+                return self.forward(item_seq, item_seq.count_nonzero(1))
+            finally:
+                self._at_all_places = False
+
+    OnSequences.__name__ = OnSequences.__qualname__ = model_class.__name__
+    return OnSequences

@@ -1,0 +1,157 @@
+"""RecBole's causal models on whole sequences: the loss of the pairs one by one, and what goes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from recbole.utils import init_seed
+
+from recbole_disent.compat import anomaly_detection_kept
+from recbole_disent.config import Config
+from recbole_disent.data.batch import WindowBatch
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.plan import make_plan
+from recbole_disent.quick_start import build_model, build_trainer, load_checkpoint, prepare_data, run
+from recbole_disent.registry import CAUSAL
+from tests.conftest import feature_keys, write_inter
+from tests.contract import ModelContract
+
+
+def loss_and_gradients(net: Any, batches: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Mean loss over all pairs of some batches, and its gradients."""
+    pairs = sum(map(len, batches))
+    loss = sum(net.calculate_loss(batch) * (len(batch) / pairs) for batch in batches)
+    net.zero_grad()
+    loss.backward()
+    return loss, {name: p.grad.clone() for name, p in net.named_parameters()}
+
+
+@pytest.mark.parametrize("model", sorted(CAUSAL))
+@pytest.mark.parametrize("memory", [256, 1])
+def test_loss_and_gradients_are_those_of_the_pairs_one_by_one(make_config, model, memory):
+    keys = {"MAX_ITEM_LIST_LENGTH": 24, "precision": "double", "train_batch_size": 30, **feature_keys(model)}
+    data = prepare_data(make_config(model, train_mode="sequences", score_memory_mb=memory, **keys))
+    net = build_model(data).eval()  # without dropout
+    net._score_limit = min(net._score_limit, 1000 * memory)  # the data are small: make it slices
+    windows = list(data.loaders[0])
+    assert len(windows) > 1
+    assert all(isinstance(batch, WindowBatch) for batch in windows)
+    one_by_one = list(prepare_data(make_config(model, **keys)).loaders[0])
+    torch.set_default_dtype(torch.float64)
+    try:
+        loss, gradients = loss_and_gradients(net, windows)
+        expected, reference = loss_and_gradients(net, one_by_one)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert sum(map(len, windows)) == sum(map(len, one_by_one))
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+    for name, gradient in reference.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-7, atol=1e-12, msg=name)
+
+
+def test_windows_of_long_sequences_hold_each_target_once(make_config):
+    """With 7 inputs at most: sequences of more are cut, and no state knows another window."""
+    data = prepare_data(
+        make_config("SASRec", train_mode="sequences", train_batch_size=20, precision="double")
+    )
+    net = build_model(data).eval()
+    table, terms, count = net.item_embedding.weight, [], 0
+    torch.set_default_dtype(torch.float64)
+    try:
+        for batch in data.loaders[0]:
+            rows = []
+            for items in batch.items.split(batch.lengths.tolist()):
+                assert len(items) <= 8
+                for t in range(1, len(items)):
+                    state = net.forward(items[None, :t], torch.tensor([t]))[0]
+                    rows.append(torch.logsumexp(table @ state, 0) - table[items[t]] @ state)
+            count += len(rows)
+            terms.append((net.calculate_loss(batch), torch.stack(rows).mean()))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert count == len(data.loaders[0].dataset.inter_feat)
+    for found, expected in terms:
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+
+
+def test_without_the_key_the_model_is_recboles(make_config):
+    """The wrapped class trains on RecBole's rows to RecBole's weights."""
+    with anomaly_detection_kept():
+        from recbole.model.sequential_recommender import SASRec
+
+    found = []
+    for wrapped in (True, False):
+        config = make_config("SASRec")
+        if not wrapped:
+            config.model_class = SASRec
+        data = prepare_data(config)
+        init_seed(5, True)
+        net = build_model(data)
+        build_trainer(data, net).fit(*data.loaders[:2], verbose=False, saved=False)
+        found.append(net.state_dict())
+    assert type(net) is SASRec
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
+class TestSASRecOnSequences(ModelContract):
+    model = "SASRec"
+    keys: ClassVar[dict[str, Any]] = {"train_mode": "sequences", "train_batch_size": 30}
+
+
+class TestGRU4RecOnSequences(ModelContract):
+    model = "GRU4Rec"
+    keys: ClassVar[dict[str, Any]] = {"train_mode": "sequences", "train_batch_size": 30}
+
+
+@pytest.mark.parametrize("model", ["SASRecF", "FDSA"])
+def test_a_model_with_features_runs_and_comes_back(run_keys, model):
+    keys = {**run_keys, **feature_keys(model), "train_mode": "sequences", "train_batch_size": 20}
+    report = run(model, "hostile", config_dict=keys)
+    assert 0 <= report["test_result"]["recall@10"] <= 1
+    net, data = load_checkpoint(report["checkpoint"])
+    scores = net.full_sort_predict(data.loaders[2].dataset[np.arange(3)])
+    assert torch.isfinite(scores).all()
+
+
+def test_it_learns(run_keys):
+    """A user's next item is the number after the last one: as good as sure after some epochs."""
+    rows = [(f"u{u}", f"i{(u + t) % 12}", 1, t) for u in range(60) for t in range(9)]
+    write_inter(Path(run_keys["data_path"]), "ring", rows)
+    keys = {**run_keys, "epochs": 40, "train_mode": "sequences", "train_batch_size": 64,
+            "learning_rate": 0.01, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}  # fmt: skip
+    assert run("SASRec", "ring", config_dict=keys)["test_result"]["recall@1"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "message"),
+    [
+        (
+            "SASRec",
+            {"train_mode": "sequences", "loss_type": "BPR"},
+            r"loss_type: got 'BPR' with train_mode=sequences",
+        ),
+        ("SASRec", {"train_mode": "both"}, r"train_mode: got 'both', expected one of sequences, pairs"),
+        ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser is trained in one way only; .*SASRec"),
+    ],
+)
+def test_keys(make_config, model, keys, message):
+    with pytest.raises(UserError, match=message):
+        make_config(model, **keys)
+
+
+def test_stored_runs_of_plans_keep_their_names(run_keys):
+    """The keys are younger than results; their defaults name no other run."""
+
+    def names(**keys: Any) -> list[str]:
+        config = {k: v for k, v in run_keys.items() if k != "show_progress"}
+        plan = {"models": ["SASRec"], "datasets": ["hostile"], "seeds": [1], "protocols": ["full"],
+                "config": {**config, **keys}, "out": "out"}  # fmt: skip
+        return [r.id for r in make_plan(plan).runs()]
+
+    assert names() == names(train_mode="pairs") != names(train_mode="sequences")
+    assert Config("BPR", "hostile", config_dict=run_keys)["train_mode"] is None
