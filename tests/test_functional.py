@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_disent.model.functional import Dropout, logsumexp_of_products
+from recbole_disent.model import functional
+from recbole_disent.model.functional import Dropout, logsumexp_of_products, sum_of_logsumexp
 
 
 @pytest.mark.parametrize("limit", [1, 17, 10**6])
@@ -62,6 +63,40 @@ def test_own_columns_can_be_left_out():
         torch.testing.assert_close(found[sample], expected)
 
 
+@pytest.mark.parametrize("limit", [1, 40, 10**6])
+@pytest.mark.parametrize("count", [0, 1, 70, 200])
+def test_sum_of_logsumexp_equals_torch(monkeypatch, limit, count):
+    monkeypatch.setattr(functional, "_SLICE", 64 * 13)  # slices of 64 rows
+    torch.manual_seed(0)
+    rows = torch.randn(count, 4, dtype=torch.float64, requires_grad=True)
+    columns = torch.randn(13, 4, dtype=torch.float64, requires_grad=True)
+    found = sum_of_logsumexp(rows * 30, columns, limit)  # exp() of the scores themselves would overflow
+    expected = (rows * 30 @ columns.T).logsumexp(1).sum()
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(
+        torch.autograd.grad(found * 0.3, (rows, columns)),
+        torch.autograd.grad(expected * 0.3, (rows, columns)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(sum_of_logsumexp(rows * 30, columns, limit), expected)
+
+
+def test_a_sum_of_logsumexp_never_has_more_scores_than_it_may(monkeypatch):
+    seen = []
+    multiply = torch.mm
+
+    def counted(a, b, out):
+        seen.append(out.numel())
+        return multiply(a, b, out=out)
+
+    monkeypatch.setattr(torch, "mm", counted)
+    sum_of_logsumexp(torch.randn(50, 4), torch.randn(20, 4), 100)
+    assert len(seen) == 10
+    assert max(seen) == 100
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_drops_its_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
@@ -90,8 +125,10 @@ def test_half_precision_vectors_are_summed_in_single_precision():
     exact = (rows @ columns.T).logsumexp(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = logsumexp_of_products(rows.bfloat16(), columns, 1.0)
-    assert found.dtype == torch.float32
+        total = sum_of_logsumexp(rows.bfloat16(), columns)
+    assert found.dtype == total.dtype == torch.float32
     torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)
+    torch.testing.assert_close(total, exact.sum(), atol=0.3, rtol=0.1)
 
 
 def test_the_best_of_too_many_rows_is_refused():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
-from recbole_disent.model.functional import logsumexp_of_products, score_limit
+from recbole_disent.model.functional import score_limit, sum_of_logsumexp
 from recbole_disent.model.packing import Packing
 
 
@@ -58,8 +58,8 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
             packing = Packing(interaction.counts, items.device)
             states = packing.map(self._states, items[last][:, None])
             table, targets = self.item_embedding.weight, items[last + 1]
-            total = logsumexp_of_products(states, table, 1.0, limit=self._score_limit)
-            return (total - (states * F.embedding(targets, table)).sum(-1)).mean()
+            total = sum_of_logsumexp(states, table, self._score_limit)
+            return (total - (states * F.embedding(targets, table)).sum()) / len(states)
 
         def _states(self, item_seq: Tensor) -> Tensor:
             """States after each item: int64 (B, L, 1), padded with 0 -> float (B, L, D)."""

@@ -80,7 +80,7 @@ class SASRecContent(SequentialRecommender):
         packing = Packing(interaction.lengths - 1, items.device)
         states = self.encoder.packed(self.encoder.item_vectors(items[token]), packing)
         table = self.encoder.item_table()
-        return next_item(states, items[token + 1], table, None, self.score_limit).mean()
+        return next_item(states, items[token + 1], table, None, self.score_limit) / len(states)
 
     def _candidates(self) -> Tensor:
         """Vectors that items are scored by: those scored by content alone lack the ID embedding."""

@@ -173,7 +173,7 @@ class TSSR(SequentialRecommender):
         states, targets, limit = found.states, found.targets, self.score_limit
         positions = distributed.Blocks(len(targets), targets.device)
         table, bias = self._output()
-        terms = [losses.next_item(states.joined, targets, table, bias, limit).sum() / positions.total]
+        terms = [losses.next_item(states.joined, targets, table, bias, limit) / positions.total]
         if self.user_weight:
             windows = distributed.Blocks(len(found.users), targets.device)
             users = windows.gather(found.users)
