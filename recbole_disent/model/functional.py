@@ -218,7 +218,7 @@ _ROWS = 64
 
 
 class _SumOfLogSumExp(torch.autograd.Function):
-    """See :func:`sum_of_logsumexp`. The gradient of a sum is known but for a factor: it is made on the way."""
+    """See :func:`sum_of_logsumexp`. The gradient is made on the way: that of a sum lacks but a factor."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, limit: int) -> Tensor:

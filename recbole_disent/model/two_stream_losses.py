@@ -20,7 +20,7 @@ _LIKE = 0.5
 
 
 def next_item(states: Tensor, targets: Tensor, table: Tensor, bias: Tensor | None, limit: int) -> Tensor:
-    """Sum over positions of ln sum over i of exp(w_i . F + b_i) - (w_y . F + b_y): cross-entropy over all items.
+    """Cross-entropy over all items: sum over positions of ln sum_i exp(w_i . F + b_i) - (w_y . F + b_y).
 
     Args:
         states: float (P, D), F at each position that is not padding.
