@@ -166,9 +166,7 @@ def test_item_contrast_leaves_out_copies_of_the_positive():
 def test_next_item_leaves_padding_out_and_bounds_its_scores():
     states, table = torch.randn(5, 4).double(), torch.randn(9, 4).double()
     bias, targets = torch.randn(9).double(), torch.tensor([1, 8, 3, 3, 2])
-    expected = sum(
-        reference.next_item(s, int(t), table, bias) for s, t in zip(states, targets, strict=True)
-    )
+    expected = sum(reference.next_item(s, int(t), table, bias) for s, t in zip(states, targets, strict=True))
     for limit in (2**20, 10, 1):
         torch.testing.assert_close(losses.next_item(states, targets, table, bias, limit), expected)
     table[0], bias[0] = 100.0, 100.0
