@@ -201,7 +201,7 @@ def _given(make_config, model="DisentS2S", **keys):
 def test_resume_warns_on_a_changed_configuration(make_config, caplog):
     first = run(config_dict=_given(make_config))
     run(config_dict=_given(make_config, resume_file=first["checkpoint"], learning_rate=0.5, epochs=3))
-    assert "resume: learning_rate is 0.5, was 0.003" in caplog.text
+    assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
 
 
 def test_resume_after_the_last_epoch_keeps_the_checkpoint(make_config):
