@@ -18,6 +18,7 @@ from common import arguments, config, seconds_of_a_target, table
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
+from recbole_disent import settings
 from recbole_disent.data.dataloader import PairLoader
 from recbole_disent.data.window_loader import WindowLoader
 from recbole_disent.quick_start import build_model, prepare_data
@@ -52,9 +53,11 @@ def main() -> None:
         torch.autograd.set_detect_anomaly(False)
     del train, net
 
-    keys: dict[str, Any] = {"train_mode": args.train_mode}
-    if args.ours != "DisentS2S" and args.train_mode == "pairs":
-        keys["bucket_batches"] = True
+    keys: dict[str, Any] = {"bucket_batches": True}
+    if "train_mode" in settings.of_model(args.ours):
+        keys = {"train_mode": args.train_mode}
+        if args.ours != "DisentS2S" and args.train_mode == "pairs":
+            keys["bucket_batches"] = True
     data = prepare_data(config(args, args.ours, **keys))
     net = build_model(data)
     found, pairs = pairs_per_second(net, data.loaders[0], data.config["learning_rate"], args.seconds)

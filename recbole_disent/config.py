@@ -59,7 +59,7 @@ class Config(RecBoleConfig):
         with as_user_error("configuration"):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         _check_fields(self)
-        registry.check(self)
+        self.model_class = registry.model_class(self)
 
     # -- reading -----------------------------------------------------------------------
 

@@ -87,25 +87,30 @@ def get_model(name: str) -> type[Any]:
 
     try:
         with anomaly_detection_kept():
-            found = mended(recbole_model(name))
+            return mended(recbole_model(name))
     except ImportError as error:
         raise UserError(
             f"model '{name}' needs the package '{error.name}': pip install {error.name}"
         ) from error
-    return load("recbole_disent.model.causal:on_sequences")(found) if name in CAUSAL else found
 
 
-def check(config: Any) -> None:
-    """Check the keys of a configuration together, as its model asks for.
+def learns_from_sequences(config: Any) -> bool:
+    """Whether a model of RecBole is asked to learn from whole sequences."""
+    return config["model"] in CAUSAL and config["train_mode"] == "sequences"
+
+
+def model_class(config: Any) -> type[Any]:
+    """Return the class of a configuration's model for its ``train_mode``, its keys checked together.
 
     Raises:
         UserError: keys that do not fit together.
     """
-    name = config["model"]
-    if name in MODELS:
-        load(MODELS[name].check)(config)
-    elif name in CAUSAL:
-        load("recbole_disent.model.causal:check")(config)
+    if config["model"] in MODELS:
+        load(MODELS[config["model"]].check)(config)
+    if not learns_from_sequences(config):
+        return config.model_class
+    load("recbole_disent.model.causal:check")(config)
+    return load("recbole_disent.model.causal:on_sequences")(config.model_class)
 
 
 def train_loader(config: Any) -> Any:
@@ -113,6 +118,6 @@ def train_loader(config: Any) -> Any:
     name = config["model"]
     if name in MODELS:
         return load(MODELS[name].train_loader)
-    if name in CAUSAL and config["train_mode"] == "sequences":
+    if learns_from_sequences(config):
         return load("recbole_disent.data.window_loader:build_window_loader")
     return None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from recbole.utils import init_seed
 
 from recbole_disent.compat import anomaly_detection_kept
-from recbole_disent.config import Config
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.plan import make_plan
-from recbole_disent.quick_start import build_model, build_trainer, load_checkpoint, prepare_data, run
+from recbole_disent.leaderboard import plan
+from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
 from recbole_disent.registry import CAUSAL
 from tests.conftest import feature_keys, write_inter
 from tests.contract import ModelContract
@@ -24,7 +23,9 @@ from tests.contract import ModelContract
 def loss_and_gradients(net: Any, batches: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean loss over all pairs of some batches, and its gradients."""
     pairs = sum(map(len, batches))
-    loss = sum(net.calculate_loss(batch) * (len(batch) / pairs) for batch in batches)
+    # RecBole's own loss for RecBole's batches.
+    kind = type(net) if isinstance(batches[0], WindowBatch) else type(net).__mro__[1]
+    loss = sum(kind.calculate_loss(net, batch) * (len(batch) / pairs) for batch in batches)
     net.zero_grad()
     loss.backward()
     return loss, {name: p.grad.clone() for name, p in net.named_parameters()}
@@ -78,24 +79,25 @@ def test_windows_of_long_sequences_hold_each_target_once(make_config):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
 
 
-def test_without_the_key_the_model_is_recboles(make_config):
-    """The wrapped class trains on RecBole's rows to RecBole's weights."""
+def recboles_sasrec() -> type[Any]:
     with anomaly_detection_kept():
         from recbole.model.sequential_recommender import SASRec
 
-    found = []
-    for wrapped in (True, False):
-        config = make_config("SASRec")
-        if not wrapped:
-            config.model_class = SASRec
-        data = prepare_data(config)
-        init_seed(5, True)
-        net = build_model(data)
-        build_trainer(data, net).fit(*data.loaders[:2], verbose=False, saved=False)
-        found.append(net.state_dict())
-    assert type(net) is SASRec
-    for name, value in found[0].items():
-        assert torch.equal(value, found[1][name]), name
+        return SASRec
+
+
+def test_without_the_key_the_class_is_recboles(make_config):
+    assert make_config("SASRec").model_class is recboles_sasrec()
+    assert make_config("SASRec", train_mode="sequences").model_class is not recboles_sasrec()
+
+
+def test_a_class_in_place_of_its_name(run_keys):
+    keys = {**run_keys, "train_mode": "sequences", "epochs": 1}
+    by_class = run(recboles_sasrec(), "hostile", config_dict=keys)
+    assert by_class["test_result"] == run("SASRec", "hostile", config_dict=keys)["test_result"]
+    own = type("SASRec", (recboles_sasrec(),), {"__module__": "mine"})
+    with pytest.raises(UserError, match="sequences for the class SASRec of mine, expected pairs"):
+        run(own, "hostile", config_dict=keys)
 
 
 class TestSASRecOnSequences(ModelContract):
@@ -144,14 +146,28 @@ def test_keys(make_config, model, keys, message):
         make_config(model, **keys)
 
 
-def test_stored_runs_of_plans_keep_their_names(run_keys):
+def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     """The keys are younger than results; their defaults name no other run."""
 
     def names(**keys: Any) -> list[str]:
         config = {k: v for k, v in run_keys.items() if k != "show_progress"}
-        plan = {"models": ["SASRec"], "datasets": ["hostile"], "seeds": [1], "protocols": ["full"],
+        given = {"models": ["SASRec"], "datasets": ["hostile"], "seeds": [1], "protocols": ["full"],
                 "config": {**config, **keys}, "out": "out"}  # fmt: skip
-        return [r.id for r in make_plan(plan).runs()]
+        return [r.id for r in plan.make_plan(given).runs()]
 
-    assert names() == names(train_mode="pairs") != names(train_mode="sequences")
-    assert Config("BPR", "hostile", config_dict=run_keys)["train_mode"] is None
+    named = names()
+    assert names(train_mode="sequences") != named
+    assert names(score_memory_mb=100) != named
+    monkeypatch.setattr(plan, "_NEUTRAL_OF_RECBOLE", {})
+    plan._resolved_digest.cache_clear()
+    assert names() != named
+    config = plan.config_of("SASRec", "hostile", run_keys)
+    monkeypatch.undo()
+    plan._resolved_digest.cache_clear()
+    # As before there were such keys.
+    del config.final_config_dict["train_mode"], config.final_config_dict["score_memory_mb"]
+    monkeypatch.setattr(plan, "config_of", lambda model, dataset, given: config)
+    older = plan._resolved_digest("SASRec", "hostile", "{}")
+    monkeypatch.undo()
+    plan._resolved_digest.cache_clear()
+    assert plan._resolved_digest("SASRec", "hostile", json.dumps(run_keys)) == older

@@ -93,7 +93,13 @@ def test_a_sum_of_logsumexp_never_has_more_scores_than_it_may(monkeypatch):
 
     monkeypatch.setattr(torch, "mm", counted)
     sum_of_logsumexp(torch.randn(50, 4), torch.randn(20, 4), 100)
-    assert len(seen) == 10
+    assert len(seen) == 10  # no gradient is made where none is wanted
+    assert max(seen) == 100
+    with torch.no_grad():
+        sum_of_logsumexp(torch.randn(50, 4, requires_grad=True), torch.randn(20, 4), 100)
+    assert len(seen) == 20
+    sum_of_logsumexp(torch.randn(50, 4, requires_grad=True), torch.randn(20, 4), 100).backward()
+    assert len(seen) == 40  # scores, and the gradient of the rows, of each slice
     assert max(seen) == 100
 
 

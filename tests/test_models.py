@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent.quick_start import run
-from tests.conftest import write_inter
+from recbole_disent.config import Config
+from recbole_disent.quick_start import build_model, prepare_data, run
+from recbole_disent.registry import CAUSAL
+from tests.conftest import feature_keys, write_inter
 from tests.contract import ModelContract
 
 
@@ -119,3 +121,23 @@ def test_intention_vectors_have_their_public_shape(make_config):
     batch = data.loaders[2].dataset[np.arange(3)]
     phi = net.intentions(batch["item_id_list"], batch["item_length"])
     assert phi.shape == (3, 5, 8)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "FDSA", "GRU4Rec", "SASRecContent", "TSSR", "DisentS2S"])
+def test_half_precision_runs_and_stays_near(run_keys, model):
+    keys = {**run_keys, **feature_keys(model)}
+    if model in CAUSAL:
+        keys["train_mode"] = "sequences"
+    if model in ("TSSR", "SASRecContent"):
+        keys["content_fields"] = ["title"]
+    losses = []
+    for half in (False, True):
+        data = prepare_data(Config(model, "hostile", config_dict={**keys, "enable_amp": half}))
+        net = build_model(data).eval()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            parts = net.calculate_loss(next(iter(data.loaders[0])))
+        loss = sum(parts) if isinstance(parts, tuple) else parts
+        loss.backward()
+        norm = sum(p.grad.square().sum() for p in net.parameters() if p.grad is not None).sqrt()
+        losses.append((loss.item(), norm.item()))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -16,6 +16,7 @@ from recbole_disent.compat import release_memory
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.errors import UserError
+from recbole_disent.registry import CAUSAL
 
 # Batches after which freed memory is given back: well under one percent of their time.
 _RELEASE_EVERY = 50
@@ -170,8 +171,9 @@ def require_sequences(model: str, dataset: Any) -> None:
     """
     if not isinstance(dataset.inter_feat, SequenceRows):
         raise UserError(
-            f"benchmark_filename: {model} learns from whole sequences, and these files hold cut "
+            f"benchmark_filename: {model} is to learn from whole sequences, and these files hold cut "
             "histories; give files with one interaction a line"
+            + (", or leave out train_mode=sequences" if model in CAUSAL else "")
         )
 
 

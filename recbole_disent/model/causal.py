@@ -15,12 +15,18 @@ from recbole_disent.model.packing import Packing
 
 
 def check(config: Any) -> None:
-    """Check the keys of a causal model of RecBole together.
+    """Check a causal model of RecBole that is to learn from whole sequences.
 
     Raises:
-        UserError: whole sequences with another loss than cross-entropy.
+        UserError: another class of that name, or another loss than cross-entropy.
     """
-    if config["train_mode"] == "sequences" and config["loss_type"] != "CE":
+    model_class = config.model_class
+    if not model_class.__module__.startswith("recbole.model."):
+        raise UserError(
+            f"train_mode: got sequences for the class {model_class.__name__} of {model_class.__module__}, "
+            "expected pairs: it is not RecBole's"
+        )
+    if config["loss_type"] != "CE":
         raise UserError(
             f"loss_type: got {config['loss_type']!r} with train_mode=sequences, expected CE "
             "(train_mode=pairs takes RecBole's other losses)"
@@ -29,30 +35,30 @@ def check(config: Any) -> None:
 
 @cache
 def on_sequences(model_class: type[Any]) -> type[Any]:
-    """Return a causal model of RecBole that also learns from windows of whole sequences.
+    """Return a causal model of RecBole that learns from windows of whole sequences, without margins.
 
     RecBole encodes each pair (first t items of a user, item t + 1) by itself and keeps the state at
     the last of the t places. In a causal model that is the state at place t of any longer sequence,
-    so that one pass gives the states of all pairs. With a window a loss is RecBole's mean over the
-    window's pairs; with anything else than a :class:`WindowBatch` the model is RecBole's, unchanged.
+    so that one pass gives the states of all pairs. Scores are RecBole's, unchanged.
     """
 
     class OnSequences(model_class):
+        __doc__ = model_class.__doc__
         _at_all_places = False
 
         def __init__(self, config: Any, dataset: Any) -> None:
             super().__init__(config, dataset)
-            if config["train_mode"] == "sequences":
-                self._score_limit = score_limit(config)
+            self._score_limit = score_limit(config)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
             """RecBole's choice of the last state, (B, L, D) -> (B, D); all states of a window."""
             return output if self._at_all_places else super().gather_indexes(output, gather_index)
 
-        def calculate_loss(self, interaction: Any) -> Any:
-            """Mean over the pairs of the cross-entropy over all items, padding included as in RecBole."""
-            if not isinstance(interaction, WindowBatch):
-                return super().calculate_loss(interaction)
+        def calculate_loss(self, interaction: WindowBatch) -> Tensor:
+            """Mean over the pairs of a batch of the cross-entropy over all items, float ().
+
+            The padding item is one of the classes, as in RecBole.
+            """
             items = interaction.items
             last = interaction.pairs()[2].to(items.device, non_blocking=True)
             packing = Packing(interaction.counts, items.device)

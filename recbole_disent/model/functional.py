@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -221,12 +222,12 @@ class _SumOfLogSumExp(torch.autograd.Function):
     """See :func:`sum_of_logsumexp`. The gradient is made on the way: that of a sum lacks but a factor."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, limit: int) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, limit: int, wanted: bool) -> Tensor:
         step = _SLICE // len(columns) if rows.device.type == "cpu" else len(rows)
         step = max(1, min(max(step, _ROWS), limit // len(columns)))
-        wanted = any(ctx.needs_input_grad)
         total = rows.new_zeros(())
-        for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        if wanted:
+            for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
         buffer = rows.new_empty(min(step, len(rows)), len(columns))
         for begin in range(0, len(rows), step):
             part = rows[begin : begin + step]
@@ -243,9 +244,10 @@ class _SumOfLogSumExp(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         for_rows, for_columns = ctx.saved_tensors
-        return for_rows * gradient, for_columns * gradient, None
+        return for_rows * gradient, for_columns * gradient, None, None
 
 
 def sum_of_logsumexp(rows: Tensor, columns: Tensor, limit: int = 2**26) -> Tensor:
@@ -264,4 +266,5 @@ def sum_of_logsumexp(rows: Tensor, columns: Tensor, limit: int = 2**26) -> Tenso
     # As in logsumexp_of_products.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
     with torch.autocast(rows.device.type, enabled=False):
-        return _SumOfLogSumExp.apply(rows.to(wide).contiguous(), columns.to(wide), limit)
+        wanted = torch.is_grad_enabled() and (rows.requires_grad or columns.requires_grad)
+        return _SumOfLogSumExp.apply(rows.to(wide).contiguous(), columns.to(wide), limit, wanted)

@@ -110,7 +110,8 @@ class Gate(nn.Module):
         if self.linear is None:
             return (a + b) / 2
         joined = self.linear(torch.cat([a, b], -1))
-        return joined if self.kind == "concat" else torch.lerp(b, a, joined.sigmoid())
+        # With mixed precision the layer's output is of another type.
+        return joined if self.kind == "concat" else torch.lerp(b, a, joined.sigmoid().to(a.dtype))
 
 
 class States(NamedTuple):
