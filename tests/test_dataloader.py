@@ -72,7 +72,8 @@ def test_pairs_have_the_rest_of_the_training_sequence_as_future(make_config, len
 
 
 @pytest.mark.parametrize(
-    ("length", "stride"), [(1, None), (2, None), (5, None), (7, None), (50, None), (5, 1), (7, 4), (7, 7)]
+    ("length", "stride"),
+    [(1, None), (2, None), (5, None), (7, None), (50, None), (5, 1), (7, 4), (7, 7), (50, 3), (50, 1)],
 )
 def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
     config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20, window_stride=stride)
@@ -85,6 +86,7 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
         targets, sizes, layout = [], [], []
         for batch in loader:
             sizes.append(len(batch))
+            assert int(batch.counts.max()) <= (stride or length)
             lengths = batch.lengths.tolist()
             assert lengths == sorted(lengths)
             if stride in (None, length):

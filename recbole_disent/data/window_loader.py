@@ -51,10 +51,11 @@ class Windows(NamedTuple):
 class WindowLoader(TrainDataLoader):
     """Whole training sequences: each target of the training part once an epoch.
 
-    A sequence of up to L + 1 items (L inputs and the last target) is one window. The pairs of
-    a longer one are cut into runs of :attr:`stride`, at an offset drawn anew in each epoch. Each
-    run is a window, with up to L - :attr:`stride` items before it and after it: a whole run's
-    longest past and future have L items where there are so many. Positions of a window start at 0.
+    A sequence of n pairs is one window if n <= :attr:`stride`, which is L by default. The pairs of
+    a longer one are cut into runs of :attr:`stride`, at an offset drawn anew in each epoch. Each run
+    is a window, with items before and after it for pasts and futures: all there are if n <= L,
+    else up to L - :attr:`stride` on either side, so that a whole run's longest past and future have
+    L items where there are so many. Positions of a window start at 0.
     Windows are always shuffled, and batches made in this process (they are a few gathers):
     RecBole's ``shuffle`` and ``worker`` are not used.
     """
@@ -69,7 +70,7 @@ class WindowLoader(TrainDataLoader):
 
     @property
     def stride(self) -> int:
-        """Pairs of each window of a sequence that has more than L + 1 items."""
+        """Most pairs of a window."""
         return self.config["window_stride"] or self._dataset.max_item_list_len
 
     def __len__(self) -> int:
@@ -96,20 +97,18 @@ class WindowLoader(TrainDataLoader):
         """The windows of an epoch."""
         length, stride = self._dataset.max_item_list_len, self.stride
         pairs = self._stops - self._begins - 1
-        whole = pairs <= length
-        step = torch.where(whole, length, stride)
         # With an offset the first run is shorter.
         offset = torch.randint(stride, pairs.shape, generator=self.generator)
-        offset = torch.where(whole, 0, offset)
-        runs = (pairs + offset + step - 1) // step
+        offset = torch.where(pairs <= stride, 0, offset)
+        runs = (pairs + offset + stride - 1) // stride
         owner = torch.repeat_interleave(torch.arange(len(pairs)), runs)
         place = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
-        pairs, step, offset = pairs[owner], step[owner], offset[owner]
-        first = (place * step - offset).clamp(min=0)
-        counts = torch.minimum((place + 1) * step - offset, pairs) - first
-        margin = length - stride
-        before = first.clamp(max=margin)
-        after = (pairs - first - counts).clamp(max=margin)
+        pairs, offset = pairs[owner], offset[owner]
+        first = (place * stride - offset).clamp(min=0)
+        counts = torch.minimum((place + 1) * stride - offset, pairs) - first
+        margin = torch.where(pairs <= length, length, length - stride)
+        before = torch.minimum(first, margin)
+        after = torch.minimum(pairs - first - counts, margin)
         return Windows(self._users[owner], self._begins[owner] + first - before, before, counts, after)
 
     def _collate(self, windows: Windows) -> WindowBatch:
