@@ -12,7 +12,7 @@ from recbole_disent.config import Config
 from recbole_disent.data.dataloader import PairLoader, build_disents2s_loader
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
 from recbole_disent.data.preparation import data_hash, prepare
-from recbole_disent.data.window_loader import WindowLoader
+from recbole_disent.data.window_loader import WindowLoader, build_window_loader
 from recbole_disent.errors import UserError
 from tests.conftest import hostile_rows, write_inter
 
@@ -180,8 +180,10 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
     ours, theirs = SequenceDataset(config).build(), SequentialDataset(config).build()
     for a, b in zip(ours, theirs, strict=True):
         assert_same_batches(a, b)
-    with pytest.raises(UserError, match="learns from whole sequences, and these files hold cut histories"):
+    with pytest.raises(UserError, match="to learn from whole sequences, and these files hold cut histories"):
         build_disents2s_loader(config, ours[0], None)
+    with pytest.raises(UserError, match="one interaction a line, or leave out train_mode=sequences"):
+        build_window_loader(config, ours[0], None)
     row, item = ours[2].earlier(np.array([2, 0]))
     assert row.tolist() == [0, 0, 1, 1]
     assert list(ours[2].id2token("item_id", item)) == ["c", "a", "a", "b"]
