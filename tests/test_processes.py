@@ -149,7 +149,11 @@ def lives(process):
 
 
 def start(keys, *more):
-    script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
+    # A job in the background ignores SIGINT, and so would its children.
+    script = (
+        "import signal, sys; from recbole_disent.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", script, *words(keys, "DisentS2S", "--nproc=2", "--epochs=500",
                "--stopping_step=500", *more)]  # fmt: skip
     process = subprocess.Popen(
