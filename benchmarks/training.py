@@ -53,11 +53,11 @@ def main() -> None:
         torch.autograd.set_detect_anomaly(False)
     del train, net
 
-    keys: dict[str, Any] = {"bucket_batches": True}
+    keys: dict[str, Any] = {}
     if "train_mode" in settings.of_model(args.ours):
-        keys = {"train_mode": args.train_mode}
-        if args.ours != "DisentS2S" and args.train_mode == "pairs":
-            keys["bucket_batches"] = True
+        keys["train_mode"] = args.train_mode
+    if args.ours != "DisentS2S" and keys.get("train_mode") != "sequences":
+        keys["bucket_batches"] = True
     data = prepare_data(config(args, args.ours, **keys))
     net = build_model(data)
     found, pairs = pairs_per_second(net, data.loaders[0], data.config["learning_rate"], args.seconds)
