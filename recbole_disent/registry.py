@@ -107,9 +107,10 @@ def model_class(config: Any) -> type[Any]:
     """
     if config["model"] in MODELS:
         load(MODELS[config["model"]].check)(config)
+    if config["model"] in CAUSAL:
+        load("recbole_disent.model.causal:check")(config)
     if not learns_from_sequences(config):
         return config.model_class
-    load("recbole_disent.model.causal:check")(config)
     return load("recbole_disent.model.causal:on_sequences")(config.model_class)
 
 

@@ -79,6 +79,28 @@ def test_windows_of_long_sequences_hold_each_target_once(make_config):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
 
 
+def test_only_last_windows(make_config):
+    """Of 7 inputs at most, the last 7 targets of the training part of each user."""
+    data = prepare_data(
+        make_config("SASRec", train_mode="sequences", train_windows="last", train_batch_size=20)
+    )
+    loader, train = data.loaders[0], data.loaders[0].dataset
+    store, stops = train.store, train.train_stops
+    expected = [
+        (user, stop - min(8, stop - begin), stop)
+        for user, (begin, stop) in enumerate(zip(store.offsets.tolist(), stops.tolist(), strict=False))
+        if stop - begin >= 2
+    ]
+    assert any(stop - store.offsets[user] > 8 for user, _, stop in expected)
+    found = [
+        (int(user), items.tolist())
+        for batch in loader
+        for user, items in zip(batch.users, batch.items.split(batch.lengths.tolist()), strict=True)
+    ]
+    assert sorted(found) == [(user, store.items[begin:stop].tolist()) for user, begin, stop in expected]
+    assert len(list(loader)) <= len(loader) < 2 * len(list(loader))
+
+
 def recboles_sasrec() -> type[Any]:
     with anomaly_detection_kept():
         from recbole.model.sequential_recommender import SASRec
@@ -137,6 +159,7 @@ def test_it_learns(run_keys):
             {"train_mode": "sequences", "loss_type": "BPR"},
             r"loss_type: got 'BPR' with train_mode=sequences",
         ),
+        ("GRU4Rec", {"train_windows": "last"}, r"train_windows: got last with train_mode=pairs, expected"),
         ("SASRec", {"train_mode": "both"}, r"train_mode: got 'both', expected one of sequences, pairs"),
         ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser is trained in one way only; .*SASRec"),
     ],
@@ -158,6 +181,7 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     named = names()
     assert names(train_mode="sequences") != named
     assert names(score_memory_mb=100) != named
+    assert names(train_mode="sequences", train_windows="last") != names(train_mode="sequences")
     monkeypatch.setattr(plan, "_NEUTRAL_OF_RECBOLE", {})
     plan._resolved_digest.cache_clear()
     assert names() != named
@@ -165,7 +189,8 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     monkeypatch.undo()
     plan._resolved_digest.cache_clear()
     # As before there were such keys.
-    del config.final_config_dict["train_mode"], config.final_config_dict["score_memory_mb"]
+    for key in ("train_mode", "train_windows", "score_memory_mb"):
+        del config.final_config_dict[key]
     monkeypatch.setattr(plan, "config_of", lambda model, dataset, given: config)
     older = plan._resolved_digest("SASRec", "hostile", "{}")
     monkeypatch.undo()

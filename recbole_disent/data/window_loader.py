@@ -56,6 +56,7 @@ class WindowLoader(TrainDataLoader):
     is a window, with items before and after it for pasts and futures: all there are if n <= L,
     else up to L - :attr:`stride` on either side, so that a whole run's longest past and future have
     L items where there are so many. Positions of a window start at 0.
+    With ``train_windows: last`` a sequence has its last run only, without margins.
     Windows are always shuffled, and batches made in this process (they are a few gathers):
     RecBole's ``shuffle`` and ``worker`` are not used.
     """
@@ -66,12 +67,17 @@ class WindowLoader(TrainDataLoader):
         begins = self._dataset.store.offsets[:-1]
         users = (stops - begins >= 2).nonzero()[:, 0]
         self._users, self._begins, self._stops = users, begins[users], stops[users]
-        self._n_pairs = int((self._stops - self._begins - 1).sum())
+        pairs = self._stops - self._begins - 1
+        self._n_pairs = int((pairs.clamp(max=self.stride) if self._keeps_last else pairs).sum())
 
     @property
     def stride(self) -> int:
         """Most pairs of a window."""
         return self.config["window_stride"] or self._dataset.max_item_list_len
+
+    @property
+    def _keeps_last(self) -> bool:
+        return self.config["train_windows"] == "last"  # models without that key keep all
 
     def __len__(self) -> int:
         """Most batches of an epoch; there are fewer where a window has more pairs than a batch."""
@@ -97,6 +103,10 @@ class WindowLoader(TrainDataLoader):
         """The windows of an epoch."""
         length, stride = self._dataset.max_item_list_len, self.stride
         pairs = self._stops - self._begins - 1
+        if self._keeps_last:
+            counts = pairs.clamp(max=stride)
+            none = torch.zeros_like(counts)
+            return Windows(self._users, self._stops - 1 - counts, none, counts, none)
         # With an offset the first run is shorter.
         offset = torch.randint(stride, pairs.shape, generator=self.generator)
         offset = torch.where(pairs <= stride, 0, offset)
@@ -132,8 +142,7 @@ class WindowLoader(TrainDataLoader):
 class UserLoader(WindowLoader):
     """Windows without margins, a fixed number of them in a batch.
 
-    A user has one window, unless the training sequence is longer than L + 1 items. Such a one
-    has windows of L pairs, or with ``train_windows: last`` its last window only.
+    A user has one window, unless the training sequence is longer than L + 1 items.
     """
 
     def __len__(self) -> int:
@@ -142,24 +151,8 @@ class UserLoader(WindowLoader):
         windows = len(pairs) if self._keeps_last else int(((pairs + length - 1) // length).sum())
         return max(1, math.ceil(windows / self.step))
 
-    @property
-    def stride(self) -> int:
-        """Pairs of each window of a sequence that has more than L + 1 items."""
-        return self._dataset.max_item_list_len
-
-    @property
-    def _keeps_last(self) -> bool:
-        return self.config["train_windows"] == "last"
-
     def _batch_of(self, pairs: Tensor) -> Tensor:
         return torch.arange(len(pairs)) // self.step
-
-    def _windows(self) -> Windows:
-        if not self._keeps_last:
-            return super()._windows()
-        counts = (self._stops - self._begins - 1).clamp(max=self.stride)
-        none = torch.zeros_like(counts)
-        return Windows(self._users, self._stops - 1 - counts, none, counts, none)
 
 
 def require_sequences(model: str, dataset: Any) -> None:

@@ -30,7 +30,7 @@ _NOT_HASHED = {
 # Keys that are younger than stored results, with the value that leaves everything as it was: a run
 # with it keeps its name.
 _NEUTRAL = {"precision": "single"}
-_NEUTRAL_OF_RECBOLE = {"train_mode": "pairs", "score_memory_mb": 256}
+_NEUTRAL_OF_RECBOLE = {"train_mode": "pairs", "train_windows": "all", "score_memory_mb": 256}
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 

@@ -15,11 +15,16 @@ from recbole_disent.model.packing import Packing
 
 
 def check(config: Any) -> None:
-    """Check a causal model of RecBole that is to learn from whole sequences.
+    """Check the keys of a causal model of RecBole together.
 
     Raises:
-        UserError: another class of that name, or another loss than cross-entropy.
+        UserError: another class of that name or another loss than cross-entropy for whole sequences;
+            a choice of windows for pairs.
     """
+    if config["train_mode"] == "pairs":
+        if config["train_windows"] == "last":
+            raise UserError("train_windows: got last with train_mode=pairs, expected train_mode=sequences")
+        return
     model_class = config.model_class
     if not model_class.__module__.startswith("recbole.model."):
         raise UserError(
