@@ -143,14 +143,14 @@ def test_trials_are_the_given_setting_then_distinct_draws(given):
     assert {t.seed for t in trials} == {5}
     assert {t.given["epochs"] for t in trials} == {3}
     assert len({t.id for t in trials}) == 6
-    draws = plan.draws(plan.entries[0], "hostile", "full")
+    draws = [t.drawn for t in trials]
     assert draws[0] == {}
     # What the plan gives is not searched.
     assert all("n_layers" not in drawn and "learning_rate" in drawn for drawn in draws[1:])
     fewer = make_plan({**given, "models": models, "trials": 3, "search_seed": 5})
-    assert fewer.draws(fewer.entries[0], "hostile", "full") == draws[:3]
+    assert [t.drawn for t in fewer.trials()] == draws[:3]
     other = make_plan({**given, "models": models, "trials": 3, "search_seed": 6})
-    assert other.draws(other.entries[0], "hostile", "full")[1:] != draws[1:3]
+    assert [t.drawn for t in other.trials()][1:] != draws[1:3]
 
 
 def test_a_trial_is_never_taken_for_a_reported_run(given):
@@ -194,12 +194,14 @@ def test_a_search_without_a_validation_part_is_one_sentence(given, tmp_path):
 
 def test_a_small_space_gives_fewer_trials_than_asked_for(given, tmp_path):
     space = tmp_path / "space.hyper"
-    space.write_text("n_layers choice [1, 2]\nn_intentions choice [1, 2]\n")
+    space.write_text("n_layers choice [1, 2]\nn_intentions choice [1, 4]\n")
     models = [{"name": "DisentS2S", "trials": 50, "space": str(space)}]
-    plan = make_plan({**given, "models": models})
-    draws = plan.draws(plan.entries[0], "hostile", "full")
-    assert len(draws) == 5
-    assert len({str(drawn) for drawn in draws}) == 5
+    trials = make_plan({**given, "models": models}).trials()
+    # Of the four settings one is the given one: two blocks and four intentions are the defaults.
+    assert [t.trial for t in trials] == [0, 1, 2, 3]
+    assert trials[0].drawn == {}
+    drawn = {(t.drawn["n_layers"], t.drawn["n_intentions"]) for t in trials[1:]}
+    assert drawn == {(1, 1), (1, 4), (2, 1)}
 
 
 def test_the_swept_key_is_not_searched(given):

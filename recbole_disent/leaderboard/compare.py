@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -88,12 +89,12 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
     chosen: dict[Any, dict[str, Any]] = {}
     searches: dict[Any, dict[str, Any]] = {}
     entries = {entry.label: entry for entry in plan.entries}
-    draws = {key: plan.draws(entries[key[0]], *key[1:]) for key in dict.fromkeys(map(_key, trials))}
+    number = Counter(map(_key, trials))
     best: dict[Any, float] = {}
     for run in trials:
         key, entry = _key(run), entries[run.cell.label]
         told = searches.setdefault(key, {
-            "label": key[0], "dataset": key[1], "protocol": key[2], "trials": len(draws[key]),
+            "label": key[0], "dataset": key[1], "protocol": key[2], "trials": number[key],
             "broken": 0, "epochs": run.given.get("epochs"), "chosen": None,
             "space": _describe(plan.space(entry, *key[1:])),
         })  # fmt: skip
@@ -110,7 +111,7 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
         score = found["best_valid_score"] * (1 if found["valid_score_bigger"] else -1)
         if key not in best or score > best[key]:
             best[key] = score
-            chosen[key] = draws[key][run.trial or 0]
+            chosen[key] = run.drawn
             told["chosen"] = {"trial": run.trial, "keys": chosen[key], "valid": found["best_valid_score"]}
     return chosen, searches
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class Run:
         model, seed: what is run.
         given: its configuration keys.
         trial: number of the trial of a search; None for a run that is reported.
+        drawn: those keys of a trial that were drawn for it.
         id: digest of all that determines its result; the name of its folder.
     """
 
@@ -84,6 +86,7 @@ class Run:
     seed: int
     given: dict[str, Any]
     trial: int | None = None
+    drawn: dict[str, Any] = field(default_factory=dict)
     id: str = ""
 
     @property
@@ -134,9 +137,12 @@ class Plan:
         return found
 
     def trials(self) -> list[Run]:
-        """Return the runs of all searches; with a sweep they are made at its first value."""
+        """Return the runs of all searches: the given setting, then random ones, no two alike.
+
+        With a sweep they are made at its first value.
+        """
         key, values = self.sweep
-        found = []
+        found: list[Run] = []
         for dataset in self.datasets:
             for protocol in self.protocols:
                 for entry in self.entries:
@@ -148,26 +154,27 @@ class Plan:
                     if self.options["search_epochs"] is not None:
                         base["epochs"] = self.options["search_epochs"]
                     cell = Cell(entry.label, dataset, protocol, values[0])
-                    for number, drawn in enumerate(self.draws(entry, dataset, protocol)):
+                    tried: dict[str, Run] = {}
+                    for drawn in self._draws(entry, dataset, protocol):
                         given = {**base, **drawn}
-                        found.append(self._run(entry, cell, self.options["search_seed"], given, number))
+                        run = self._run(entry, cell, self.options["search_seed"], given, len(tried))
+                        # A draw can also spell out what the given setting has by default.
+                        tried.setdefault(run.id, replace(run, drawn=drawn))
+                        if len(tried) == entry.trials:
+                            break
+                    found += tried.values()
         return found
 
-    def draws(self, entry: Entry, dataset: str, protocol: str) -> list[dict[str, Any]]:
-        """Return the settings that are tried: the given one, then distinct random ones.
+    def _draws(self, entry: Entry, dataset: str, protocol: str) -> Iterator[dict[str, Any]]:
+        """Yield the given setting, then random ones, some of them more than once.
 
         More trials begin with the same draws as fewer.
         """
         space = self.space(entry, dataset, protocol)
         rng = np.random.default_rng(np.random.SeedSequence(self.options["search_seed"]))
-        found: list[dict[str, Any]] = [{}]
+        yield {}
         for _ in range(100 * entry.trials):
-            if len(found) == entry.trials:
-                break
-            drawn = search_space.sample(space, rng)
-            if drawn not in found:
-                found.append(drawn)
-        return found
+            yield search_space.sample(space, rng)
 
     def space(self, entry: Entry, dataset: str, protocol: str) -> dict[str, search_space.Distribution]:
         """Return what is searched: the model's space without the keys that the plan itself gives there."""
@@ -194,7 +201,7 @@ class Plan:
         # A trial has no test result, so it is not the reported run with the same keys and seed.
         kind = "" if trial is None else " trial"
         run_id = hashlib.sha256(f"{digest} {seed}{kind}".encode()).hexdigest()[:16]
-        return Run(cell, entry.model, seed, given, trial, run_id)
+        return Run(cell, entry.model, seed, given, trial, id=run_id)
 
 
 @cache
