@@ -183,16 +183,16 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     assert names(score_memory_mb=100) != named
     assert names(train_mode="sequences", train_windows="last") != names(train_mode="sequences")
     monkeypatch.setattr(plan, "_NEUTRAL_OF_RECBOLE", {})
-    plan._resolved_digest.cache_clear()
+    plan._resolved.cache_clear()
     assert names() != named
     config = plan.config_of("SASRec", "hostile", run_keys)
     monkeypatch.undo()
-    plan._resolved_digest.cache_clear()
+    plan._resolved.cache_clear()
     # As before there were such keys.
     for key in ("train_mode", "train_windows", "score_memory_mb"):
         del config.final_config_dict[key]
     monkeypatch.setattr(plan, "config_of", lambda model, dataset, given: config)
-    older = plan._resolved_digest("SASRec", "hostile", "{}")
+    older = plan._resolved("SASRec", "hostile", "{}")
     monkeypatch.undo()
-    plan._resolved_digest.cache_clear()
-    assert plan._resolved_digest("SASRec", "hostile", json.dumps(run_keys)) == older
+    plan._resolved.cache_clear()
+    assert plan._resolved("SASRec", "hostile", json.dumps(run_keys)) == older

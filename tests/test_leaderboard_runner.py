@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_done_runs_are_skipped(make_runner):
     again.execute(runs)
     assert calls(again, runs) == [1] * 4
     assert lines == ["4 results were made by other code than this: --redo makes them anew"]
+
+
+def test_time_left_counts_epochs(make_runner):
+    """Trials are short: what follows them is expected to take as long for each of its epochs."""
+    runner, runs, lines = make_runner()
+    long = [replace(run, epochs=1000) for run in runs]
+    trial = replace(runs[0], trial=0, id="trial", epochs=1)
+    runner.execute([trial], later=long)
+    (seconds,) = runner._rates[None]
+    assert lines[0].endswith(f"; about {duration(4000 * seconds)} left")
 
 
 def test_results_of_other_code_are_made_anew_on_demand(make_runner):

@@ -51,9 +51,9 @@ def compare(
         return 0
     with locked(runner.out):
         try:
-            later = len({run.id for run in runs})
+            later = list({run.id: run for run in runs}.values())
             if trials:
-                say(f"search: {len(trials)} trials, then {later} runs")
+                say(f"search: {len(trials)} trials, then {len(later)} runs")
                 runner.execute(trials, later, retry, redo)
             chosen, searches = _choose(plan, runner, trials)
             runs = [run for run in plan.runs(chosen) if _key(run) not in searches or _key(run) in chosen]

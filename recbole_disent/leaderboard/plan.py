@@ -78,6 +78,7 @@ class Run:
         given: its configuration keys.
         trial: number of the trial of a search; None for a run that is reported.
         drawn: those keys of a trial that were drawn for it.
+        epochs: the most it may take.
         id: digest of all that determines its result; the name of its folder.
     """
 
@@ -87,6 +88,7 @@ class Run:
     given: dict[str, Any]
     trial: int | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 1
     id: str = ""
 
     @property
@@ -195,25 +197,25 @@ class Plan:
             given = {"data_path": self.options["data_path"], **given}
         text = json.dumps(given, sort_keys=True, default=str)
         try:
-            digest = _resolved_digest(entry.model, cell.dataset, text)
+            digest, epochs = _resolved(entry.model, cell.dataset, text)
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so it is not the reported run with the same keys and seed.
         kind = "" if trial is None else " trial"
         run_id = hashlib.sha256(f"{digest} {seed}{kind}".encode()).hexdigest()[:16]
-        return Run(cell, entry.model, seed, given, trial, id=run_id)
+        return Run(cell, entry.model, seed, given, trial, epochs=epochs, id=run_id)
 
 
 @cache
-def _resolved_digest(model: str, dataset: str, given: str) -> str:
-    """Digest of every key that a run would have, defaults included, and of the code's version."""
+def _resolved(model: str, dataset: str, given: str) -> tuple[str, int]:
+    """Digest of every key that a run would have, defaults included, and of the code's version; its epochs."""
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
     plain = plain_config(config).items()
     neutral = {**_NEUTRAL, **({} if model in registry.MODELS else _NEUTRAL_OF_RECBOLE)}
     keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral.items()}
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest(), config["epochs"]
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

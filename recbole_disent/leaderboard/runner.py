@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,8 @@ class Runner:
         self.gpus = _gpus()
         self.parallel = self.plan.options["parallel"] or len(self.gpus) or os.cpu_count() or 1
         self._children: list[_Child] = []
-        self._times: dict[Any, list[float]] = defaultdict(list)
+        # Seconds for each epoch that a run might have taken.
+        self._rates: dict[Any, list[float]] = defaultdict(list)
         self._signal: int | None = None
         self._data: dict[str, str] = {}
 
@@ -109,7 +110,9 @@ class Runner:
 
     # -- whole plan --------------------------------------------------------------------
 
-    def execute(self, runs: list[Run], later: int = 0, retry: bool = False, redo: bool = False) -> None:
+    def execute(
+        self, runs: list[Run], later: Sequence[Run] = (), retry: bool = False, redo: bool = False
+    ) -> None:
         """Do the runs that are not done.
 
         Args:
@@ -213,8 +216,8 @@ class Runner:
 
     def _finish(self, child: _Child, queue: list[Run]) -> None:
         run, seconds = child.run, time.monotonic() - child.began
-        for key in (run.cell, (run.model, run.cell.dataset), run.cell.dataset, None):
-            self._times[key].append(seconds)
+        for key in _alike(run):
+            self._rates[key].append(seconds / max(1, run.epochs))
         self._forget(child, {"state": "done", "ended": _now(), "seconds": round(seconds, 1)})
         found = read_json(self.folder(run) / RESULT)
         metric = found["config"]["valid_metric"].lower()
@@ -244,23 +247,21 @@ class Runner:
             self._data[name] = os.path.dirname(os.path.abspath(config["data_path"]))
 
     def _estimate(self, queue: list[Run]) -> str:
-        """Time left, from runs alike: of the same cell, model, data set, or any."""
+        """Time left, from runs alike, if as large a share of the epochs is taken as by them."""
 
         def expected(run: Run) -> float:
-            keys = (run.cell, (run.model, run.cell.dataset), run.cell.dataset, None)
-            times = next(self._times[key] for key in keys if self._times[key])
-            return sum(times) / len(times)
+            rates = next(self._rates[key] for key in _alike(run) if self._rates[key])
+            return max(1, run.epochs) * sum(rates) / len(rates)
 
-        if not self._times[None] or not (queue or self._children or self._later):
+        if not self._rates[None] or not (queue or self._children or self._later):
             return ""
         now = time.monotonic()
-        left = sum(map(expected, queue))
+        left = sum(map(expected, [*queue, *self._later]))
         for child in self._children:
             elapsed = now - child.began
             # One that takes longer than expected is believed to be two thirds through.
             usual = expected(child.run)
             left += usual - elapsed if elapsed < usual else elapsed / 2
-        left += self._later * sum(self._times[None]) / len(self._times[None])
         return f"; about {duration(left / self.parallel)} left"
 
     def _end_children(self) -> None:
@@ -283,6 +284,11 @@ class Runner:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+
+def _alike(run: Run) -> tuple[Any, ...]:
+    """Whose times tell that of a run, the best first: of the same cell, model, data set, or any."""
+    return run.cell, (run.model, run.cell.dataset), run.cell.dataset, None
 
 
 def _absolute(given: dict[str, Any]) -> dict[str, str]:
