@@ -120,7 +120,16 @@ MODELS = {
             "train_batch_size": 40,
         },
     ),
-    "TSSR": ("TSSR", {"train_batch_size": 5, "residual_init": 0.5, "n_cross_layers": 1, "content_dim": 4}),
+    "TSSR": (
+        "TSSR",
+        {
+            "train_batch_size": 5,
+            "output": "linear",
+            "residual_init": 0.5,
+            "n_cross_layers": 1,
+            "content_dim": 4,
+        },
+    ),
     "TSSR, tiny batches": ("TSSR", {"train_batch_size": 2, "residual_init": 0.5, "output": "both"}),
     "SASRecContent": ("SASRecContent", {"train_batch_size": 5, "content_dim": 4}),
     "SASRec": ("SASRec", {"train_batch_size": 17, "attn_dropout_prob": 0.0}),

@@ -51,7 +51,7 @@ class TestTSSRIdOnly(ModelContract):
 
 class TestTSSRContentOnly(ModelContract):
     model = "TSSR"
-    keys: ClassVar = {"streams": "content", "train_batch_size": 8}
+    keys: ClassVar = {"streams": "content", "output": "linear", "train_batch_size": 8}
 
 
 class TestTSSRBothOutputs(ModelContract):

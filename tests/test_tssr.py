@@ -41,7 +41,7 @@ def gradients(model, loss):
 VARIANTS = [
     {}, {"user_weight": 0.0, "item_weight": 0.3}, {"item_weight": 0.0, "user_weight": 0.5},
     {"user_weight": 0.0, "item_weight": 0.0}, {"n_cross_layers": 0}, {"gate": "none"}, {"gate": "concat"},
-    {"output": "id"}, {"output": "both"}, {"temperature": 0.7, "n_heads": 1, "n_layers": 1},
+    {"output": "linear"}, {"output": "both"}, {"temperature": 0.7, "n_heads": 1, "n_layers": 1},
 ]  # fmt: skip
 
 
@@ -56,8 +56,9 @@ def test_the_loss_equals_the_reference_with_gradients(make_config, keys):
         torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name)
 
 
-def test_the_scores_equal_the_reference(make_config):
-    model = build(make_config).eval()
+@pytest.mark.parametrize("output", ["linear", "id", "both"])
+def test_the_scores_equal_the_reference(make_config, output):
+    model = build(make_config, output=output).eval()
     batch = {
         "item_id_list": torch.tensor([[3, 1, 4, 0], [2, 0, 0, 0]]),
         "item_length": torch.tensor([3, 1]),
@@ -69,13 +70,17 @@ def test_the_scores_equal_the_reference(make_config):
     for row, sequence in enumerate([[3, 1, 4], [2]]):
         state = reference.encode(model, sequence)[2][-1]
         for item in (1, 7, 8):
-            expected = model.prediction.weight[item] @ state + model.prediction.bias[item]
+            if output == "linear":
+                expected = model.prediction.weight[item] @ state + model.prediction.bias[item]
+            else:
+                content = reference.content(model, item) if output == "both" else 0.0
+                expected = (model.item_embedding.weight[item] + content) @ state
             assert scores[row, item].item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("stream", ["id", "content"])
 def test_one_stream_is_its_unimodal_encoder(make_config, stream):
-    model = build(make_config, streams=stream)
+    model = build(make_config, streams=stream, output="linear")
     assert len(model.calculate_loss(windows(SEQUENCES, USERS))) == 1
     net = model.encoder
     for s in SEQUENCES:
@@ -96,7 +101,7 @@ def test_nothing_of_the_future_or_the_padding_reaches_a_state(make_config):
     states = model.encode(items)
     for cut in range(1, 5):
         changed = items.clone()
-        changed[:, cut:] = torch.randint(1, 9, (1, 5 - cut))
+        changed[:, cut:] = items[:, cut:] % 8 + 1  # others at each place
         for a, b in zip(states, model.encode(changed), strict=True):
             torch.testing.assert_close(a[:, :cut], b[:, :cut])
             assert not torch.allclose(a[:, cut:], b[:, cut:])
@@ -219,7 +224,7 @@ def test_keys_that_do_not_fit_are_told_before_data_are_read(make_config, keys, m
         make_config("TSSR", data_path="nowhere", **keys)
 
 
-@pytest.mark.parametrize("output", ["linear", "both"])
+@pytest.mark.parametrize("output", ["linear", "id", "both"])
 def test_items_without_training_clicks_are_scored_by_content_alone(make_config, output):
     found = []
     for scale in (1.0, 7.0):
