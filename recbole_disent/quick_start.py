@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from recbole.utils import init_logger, init_seed
 
-from recbole_disent import checkpoint, compat, distributed, launcher, registry, result
+from recbole_disent import checkpoint, compat, distributed, launcher, registry, result, settings
 from recbole_disent.config import Config
 from recbole_disent.data.preparation import data_hash, load_parts, prepare
 from recbole_disent.errors import UserError, as_user_error
@@ -268,7 +268,10 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
     register_metrics()
     state = checkpoint.load(path)
     stored = state["config"]
-    given = {**state["given"], "resume_file": None, **(config_dict or {})}
+    # The model is what it was, whatever its defaults are today; RecBole rewrites the key of negatives.
+    own = settings.of_model(stored["model"]).keys() - {"train_neg_sample_args"}
+    model_keys = {key: stored[key] for key in own if key in stored}
+    given = {**model_keys, **state["given"], "resume_file": None, **(config_dict or {})}
     config = Config(stored["model"], stored["dataset"], config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = prepare_data(config)

@@ -54,6 +54,11 @@ class TestTSSRContentOnly(ModelContract):
     keys: ClassVar = {"streams": "content", "output": "linear", "train_batch_size": 8}
 
 
+class TestTSSRContentToIds(ModelContract):
+    model = "TSSR"
+    keys: ClassVar = {"streams": "content", "train_batch_size": 8}
+
+
 class TestTSSRBothOutputs(ModelContract):
     model = "TSSR"
     keys: ClassVar = {"output": "both", "score_by_content": 2, "gate": "concat", "n_cross_layers": 0,

@@ -221,6 +221,18 @@ def test_load_checkpoint_gives_the_scores_back(make_config, model):
         == first["test_result"]  # fmt: skip
 
 
+def test_a_checkpoint_outlives_a_change_of_defaults(make_config):
+    """As if the keys it was made with had been the defaults of then."""
+    path = run(config_dict=_given(make_config, "TSSR", epochs=1, output="linear", n_layers=2))["checkpoint"]
+    state = checkpoint.load(path)
+    del state["given"]["output"], state["given"]["n_layers"]
+    checkpoint.save(path, state)
+    net, data = load_checkpoint(path)
+    assert net.prediction is not None
+    assert data.config["n_layers"] == 2
+    assert load_checkpoint(path, {"hidden_dropout_prob": 0.25})[1].config["hidden_dropout_prob"] == 0.25
+
+
 def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(make_config, hostile):
     keys = {"data_path": str(hostile), "epochs": 1, "topk": [3], "valid_metric": "NDCG@3",
             "show_progress": False, "precision": "double"}  # fmt: skip

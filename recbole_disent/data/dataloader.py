@@ -153,7 +153,7 @@ class HeldOutLoader:
             transform,
         )
         self.full = full
-        # Scores and a copy for the top k live at the same time, or scores and two sorts of them.
+        # Scores and a copy of those with ties live at the same time, or scores and two sorts of them.
         bytes_each = 12 if dataset.row_is_query or not full else 28
         limit = config["eval_memory_mb"] * 2**20 // (bytes_each * dataset.item_num)
         self.step = int(max(1, min(config["eval_batch_size"], limit)))

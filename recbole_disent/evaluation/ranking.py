@@ -67,7 +67,7 @@ def _ranks_of_several(
 
 
 def top_columns(scores: Tensor, k: int, permutation: Tensor) -> Tensor:
-    """Columns of the k best scores: int64 (Q, k); equal scores in the order of *permutation*."""
+    """Columns of the k best scores: int64 (Q, k); equal ones as topk finds them in *permutation*'s order."""
     values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     tied = (values[:, 1:] == values[:, :-1]).any(1)
     columns = columns[:, :k]

@@ -118,9 +118,11 @@ class TSSR(SequentialRecommender):
 
     def _embed(self, items: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """e^id and e^con of the streams that there are."""
-        by_id = self.item_embedding(items) if self.item_embedding is not None else None
         by_content = self.content(items) if self.content is not None else None
-        return (by_id if self.streams != "content" else None), by_content
+        # The content stream may have the embedding for its output.
+        if self.item_embedding is None or self.streams == "content":
+            return None, by_content
+        return self.item_embedding(items), by_content
 
     def encode(self, item_seq: Tensor) -> States:
         """States of sequences.
