@@ -101,6 +101,26 @@ def test_every_model_epoch_and_process_meets_the_same_candidates(make_config):
     assert len(hashes) == 2
 
 
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+@pytest.mark.parametrize("part", [1, 2])
+def test_popularity_of_candidates_counts_training_clicks_only(make_config, model, part):
+    """A held-out click must not make its item a likelier candidate of others."""
+    for clicks in ("train", "all"):
+        evaluator, loader, _, config = evaluator_and_loader(
+            make_config, model, part, eval_mode="pop8", topk=9, candidate_popularity=clicks
+        )
+        dataset = loader.dataset
+        users, items = dataset.history
+        counts = np.zeros(dataset.item_num)
+        for user in np.unique(users):
+            own = items[users == user]  # in time order
+            # The last two are held out; as in RecBole a user keeps at least one pair for training.
+            held_out = max(0, min(2, len(own) - 2)) if clicks == "train" else 0
+            np.add.at(counts, own[: len(own) - held_out], 1)
+        expected = drawing.popularity(np.repeat(np.arange(len(counts)), counts.astype(int)), len(counts))
+        np.testing.assert_allclose(evaluator._weights(dataset), expected)
+
+
 # -- ranks -----------------------------------------------------------------------------
 
 
