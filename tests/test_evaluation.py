@@ -106,7 +106,7 @@ def test_every_model_epoch_and_process_meets_the_same_candidates(make_config):
 def test_popularity_of_candidates_counts_training_clicks_only(make_config, model, part):
     """A held-out click must not make its item a likelier candidate of others."""
     for clicks in ("train", "all"):
-        evaluator, loader, _, config = evaluator_and_loader(
+        evaluator, loader, _, _ = evaluator_and_loader(
             make_config, model, part, eval_mode="pop8", topk=9, candidate_popularity=clicks
         )
         dataset = loader.dataset
