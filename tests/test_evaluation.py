@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from recbole.evaluator.collector import Collector
+from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import init_seed
 
 from recbole_disent.data import candidates as drawing
@@ -101,24 +101,45 @@ def test_every_model_epoch_and_process_meets_the_same_candidates(make_config):
     assert len(hashes) == 2
 
 
+def clicks_of(history, held_out):
+    """Users and items of all clicks but the last *held_out* of each user, in time order.
+
+    As in RecBole a user keeps at least one pair for training.
+    """
+    users, items = history
+    places = [np.flatnonzero(users == user) for user in np.unique(users)]
+    kept = np.concatenate([own[: len(own) - max(0, min(held_out, len(own) - 2))] for own in places])
+    return users[kept], items[kept]
+
+
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 @pytest.mark.parametrize("part", [1, 2])
 def test_popularity_of_candidates_counts_training_clicks_only(make_config, model, part):
     """A held-out click must not make its item a likelier candidate of others."""
-    for clicks in ("train", "all"):
+    for clicks, held_out in (("train", 2), ("all", 0)):
         evaluator, loader, _, _ = evaluator_and_loader(
             make_config, model, part, eval_mode="pop8", topk=9, candidate_popularity=clicks
         )
         dataset = loader.dataset
-        users, items = dataset.history
-        counts = np.zeros(dataset.item_num)
-        for user in np.unique(users):
-            own = items[users == user]  # in time order
-            # The last two are held out; as in RecBole a user keeps at least one pair for training.
-            held_out = max(0, min(2, len(own) - 2)) if clicks == "train" else 0
-            np.add.at(counts, own[: len(own) - held_out], 1)
-        expected = drawing.popularity(np.repeat(np.arange(len(counts)), counts.astype(int)), len(counts))
-        np.testing.assert_allclose(evaluator._weights(dataset), expected)
+        _, items = clicks_of(dataset.history, held_out)
+        expected = drawing.popularity(items, dataset.item_num)
+        np.testing.assert_array_equal(evaluator._weights(dataset), expected)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_statistics_of_metrics_and_models_count_training_clicks_only(make_config, model):
+    evaluator, loader, _, _ = evaluator_and_loader(
+        make_config, model, metrics=["NDCG", "AveragePopularity", "IntraListDiversity"]
+    )
+    users, items = clicks_of(loader.dataset.history, 2)
+    n_users, n_items = loader.dataset.user_num, loader.dataset.item_num
+    counts = np.bincount(items, minlength=n_items)
+    np.testing.assert_array_equal(evaluator.train.training_counts(), counts)
+    struct = DataStruct()
+    evaluator._describe_data(struct)
+    assert struct.get("data.count_items") == {i: n for i, n in enumerate(counts) if n}
+    vectors = item_vectors(users, items, n_users, n_items)
+    torch.testing.assert_close(struct.get("data.item_vectors"), vectors)
 
 
 # -- ranks -----------------------------------------------------------------------------
