@@ -56,7 +56,7 @@ class WindowLoader(TrainDataLoader):
     is a window, with items before and after it for pasts and futures: all there are if n <= L,
     else up to L - :attr:`stride` on either side, so that a whole run's longest past and future have
     L items where there are so many. Positions of a window start at 0.
-    With ``train_windows: last`` a sequence has its last run only, without margins.
+    With ``train_windows: last`` only the last :attr:`stride` pairs of a sequence are there.
     Windows are always shuffled, and batches made in this process (they are a few gathers):
     RecBole's ``shuffle`` and ``worker`` are not used.
     """
@@ -67,8 +67,9 @@ class WindowLoader(TrainDataLoader):
         begins = self._dataset.store.offsets[:-1]
         users = (stops - begins >= 2).nonzero()[:, 0]
         self._users, self._begins, self._stops = users, begins[users], stops[users]
-        pairs = self._stops - self._begins - 1
-        self._n_pairs = int((pairs.clamp(max=self.stride) if self._keeps_last else pairs).sum())
+        if self._keeps_last:
+            self._begins = torch.maximum(self._begins, self._stops - 1 - self.stride)
+        self._n_pairs = int((self._stops - self._begins - 1).sum())
 
     @property
     def stride(self) -> int:
@@ -103,13 +104,10 @@ class WindowLoader(TrainDataLoader):
         """The windows of an epoch."""
         length, stride = self._dataset.max_item_list_len, self.stride
         pairs = self._stops - self._begins - 1
-        if self._keeps_last:
-            counts = pairs.clamp(max=stride)
-            none = torch.zeros_like(counts)
-            return Windows(self._users, self._stops - 1 - counts, none, counts, none)
-        # With an offset the first run is shorter.
-        offset = torch.randint(stride, pairs.shape, generator=self.generator)
-        offset = torch.where(pairs <= stride, 0, offset)
+        offset = torch.zeros_like(pairs)
+        if not self._keeps_last:  # with an offset the first run is shorter
+            drawn = torch.randint(stride, pairs.shape, generator=self.generator)
+            offset = torch.where(pairs <= stride, 0, drawn)
         runs = (pairs + offset + stride - 1) // stride
         owner = torch.repeat_interleave(torch.arange(len(pairs)), runs)
         place = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
@@ -148,8 +146,7 @@ class UserLoader(WindowLoader):
     def __len__(self) -> int:
         """Batches of an epoch; with windows at drawn offsets it may have a few more."""
         pairs, length = self._stops - self._begins - 1, self.stride
-        windows = len(pairs) if self._keeps_last else int(((pairs + length - 1) // length).sum())
-        return max(1, math.ceil(windows / self.step))
+        return max(1, math.ceil(int(((pairs + length - 1) // length).sum()) / self.step))
 
     def _batch_of(self, pairs: Tensor) -> Tensor:
         return torch.arange(len(pairs)) // self.step

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -145,26 +146,23 @@ class Plan:
         """
         key, values = self.sweep
         found: list[Run] = []
-        for dataset in self.datasets:
-            for protocol in self.protocols:
-                for entry in self.entries:
-                    if entry.trials == 1:
-                        continue
-                    base = self._given(entry, dataset, protocol)
-                    if key is not None:
-                        base[key] = values[0]
-                    if self.options["search_epochs"] is not None:
-                        base["epochs"] = self.options["search_epochs"]
-                    cell = Cell(entry.label, dataset, protocol, values[0])
-                    tried: dict[str, Run] = {}
-                    for drawn in self._draws(entry, dataset, protocol):
-                        given = {**base, **drawn}
-                        run = self._run(entry, cell, self.options["search_seed"], given, len(tried))
-                        # A draw can also spell out what the given setting has by default.
-                        tried.setdefault(run.id, replace(run, drawn=drawn))
-                        if len(tried) == entry.trials:
-                            break
-                    found += tried.values()
+        for dataset, protocol, entry in product(self.datasets, self.protocols, self.entries):
+            if entry.trials == 1:
+                continue
+            base = self._given(entry, dataset, protocol)
+            if key is not None:
+                base[key] = values[0]
+            if self.options["search_epochs"] is not None:
+                base["epochs"] = self.options["search_epochs"]
+            cell = Cell(entry.label, dataset, protocol, values[0])
+            tried: dict[str, Run] = {}
+            for drawn in self._draws(entry, dataset, protocol):
+                run = self._run(entry, cell, self.options["search_seed"], {**base, **drawn}, len(tried))
+                # A draw can also spell out what the given setting has by default.
+                tried.setdefault(run.id, replace(run, drawn=drawn))
+                if len(tried) == entry.trials:
+                    break
+            found += tried.values()
         return found
 
     def _draws(self, entry: Entry, dataset: str, protocol: str) -> Iterator[dict[str, Any]]:
@@ -215,7 +213,7 @@ def _resolved(model: str, dataset: str, given: str) -> tuple[str, int]:
     neutral = {**_NEUTRAL, **({} if model in registry.MODELS else _NEUTRAL_OF_RECBOLE)}
     keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral.items()}
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest(), config["epochs"]
+    return hashlib.sha256(text.encode()).hexdigest(), max(1, config["epochs"])
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

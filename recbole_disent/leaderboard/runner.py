@@ -217,7 +217,7 @@ class Runner:
     def _finish(self, child: _Child, queue: list[Run]) -> None:
         run, seconds = child.run, time.monotonic() - child.began
         for key in _alike(run):
-            self._rates[key].append(seconds / max(1, run.epochs))
+            self._rates[key].append(seconds / run.epochs)
         self._forget(child, {"state": "done", "ended": _now(), "seconds": round(seconds, 1)})
         found = read_json(self.folder(run) / RESULT)
         metric = found["config"]["valid_metric"].lower()
@@ -251,7 +251,7 @@ class Runner:
 
         def expected(run: Run) -> float:
             rates = next(self._rates[key] for key in _alike(run) if self._rates[key])
-            return max(1, run.epochs) * sum(rates) / len(rates)
+            return run.epochs * sum(rates) / len(rates)
 
         if not self._rates[None] or not (queue or self._children or self._later):
             return ""
