@@ -101,6 +101,58 @@ def test_only_last_windows(make_config):
     assert len(list(loader)) <= len(loader) < 2 * len(list(loader))
 
 
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec"])
+def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, model):
+    data = prepare_data(
+        make_config(model, train_mode="sequences", logit_adjustment="always", MAX_ITEM_LIST_LENGTH=24)
+    )
+    net = build_model(data).eval()
+    train = data.loaders[0].dataset
+    counts = np.zeros(net.n_items)
+    for begin, stop in zip(train.store.offsets[1:-1], train.train_stops[1:], strict=True):
+        np.add.at(counts, train.store.items[begin:stop], 1)
+    held_out = np.bincount(train.store.items, minlength=net.n_items) - counts
+    assert held_out.sum() > 40  # clicks that must not be counted
+    log_share = torch.from_numpy(np.log(counts.clip(1) / counts.clip(1).sum())).float()
+    table = net.item_embedding.weight
+    for batch in data.loaders[0]:
+        rows = []
+        for items in batch.items.split(batch.lengths.tolist()):
+            for t in range(1, len(items)):
+                scores = table @ net.forward(items[None, :t], torch.tensor([t]))[0] + log_share
+                rows.append(torch.logsumexp(scores, 0) - scores[items[t]])
+        torch.testing.assert_close(net.calculate_loss(batch), torch.stack(rows).mean(), rtol=1e-5, atol=0)
+
+
+def test_logit_adjustment_learns_the_rise_over_popularity(run_keys):
+    """Clicks that no history tells anything about: scores are ln p(item) without, level with it."""
+    rng = np.random.default_rng(0)
+    weights = 0.8 ** np.arange(20)
+    clicks = rng.choice(20, p=weights / weights.sum(), size=(100, 12))
+    rows = [(f"u{u}", f"i{item}", 1, t) for u, items in enumerate(clicks) for t, item in enumerate(items)]
+    write_inter(Path(run_keys["data_path"]), "weighted", rows)
+    keys = {
+        **run_keys,
+        "epochs": 12,
+        "train_mode": "sequences",
+        "train_batch_size": 64,
+        "learning_rate": 0.01,
+    }
+
+    def slope(**given: Any) -> float:
+        """Of the scores against ln p(item)."""
+        report = run("GRU4Rec", "weighted", config_dict={**keys, **given})
+        net, data = load_checkpoint(report["checkpoint"])
+        test = data.loaders[2].dataset
+        scores = net.full_sort_predict(test[np.arange(len(test))]).view(-1, net.n_items)[:, 1:]
+        return float(np.polyfit(np.log(test.training_counts()[1:]), scores.mean(0).detach(), 1)[0])
+
+    assert slope(logit_adjustment="auto") > 0.7  # all items are ranked
+    by_popularity = {"eval_args": {"mode": "pop9"}}
+    assert slope(**by_popularity) > 0.7
+    assert abs(slope(logit_adjustment="auto", **by_popularity)) < 0.3
+
+
 def recboles_sasrec() -> type[Any]:
     with anomaly_detection_kept():
         from recbole.model.sequential_recommender import SASRec
@@ -160,6 +212,11 @@ def test_it_learns(run_keys):
             r"loss_type: got 'BPR' with train_mode=sequences",
         ),
         ("GRU4Rec", {"train_windows": "last"}, r"train_windows: got last with train_mode=pairs, expected"),
+        (
+            "SASRec",
+            {"logit_adjustment": "auto"},
+            r"logit_adjustment: got auto with train_mode=pairs, expected",
+        ),
         ("SASRec", {"train_mode": "both"}, r"train_mode: got 'both', expected one of sequences, pairs"),
         ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser is trained in one way only; .*SASRec"),
     ],
@@ -182,14 +239,15 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     assert names(train_mode="sequences") != named
     assert names(score_memory_mb=100) != named
     assert names(train_mode="sequences", train_windows="last") != names(train_mode="sequences")
-    monkeypatch.setattr(plan, "_NEUTRAL_OF_RECBOLE", {})
+    assert names(train_mode="sequences", logit_adjustment="always") != names(train_mode="sequences")
+    monkeypatch.setattr(plan, "_neutral", lambda model: {})
     plan._resolved.cache_clear()
     assert names() != named
     config = plan.config_of("SASRec", "hostile", run_keys)
     monkeypatch.undo()
     plan._resolved.cache_clear()
     # As before there were such keys.
-    for key in ("train_mode", "train_windows", "score_memory_mb"):
+    for key in ("train_mode", "train_windows", "score_memory_mb", "logit_adjustment"):
         del config.final_config_dict[key]
     monkeypatch.setattr(plan, "config_of", lambda model, dataset, given: config)
     older = plan._resolved("SASRec", "hostile", "{}")

@@ -9,6 +9,7 @@ import torch
 from recbole_disent.data.window_loader import UserLoader
 from recbole_disent.errors import UserError
 from recbole_disent.model import two_stream_losses as losses
+from recbole_disent.model.next_item import next_item
 from recbole_disent.model.tssr import _on_the_scale_of
 from recbole_disent.quick_start import build_model, prepare_data
 from tests import reference_tssr as reference
@@ -173,9 +174,9 @@ def test_next_item_leaves_padding_out_and_bounds_its_scores():
     bias, targets = torch.randn(9).double(), torch.tensor([1, 8, 3, 3, 2])
     expected = sum(reference.next_item(s, int(t), table, bias) for s, t in zip(states, targets, strict=True))
     for limit in (2**20, 10, 1):
-        torch.testing.assert_close(losses.next_item(states, targets, table, bias, limit), expected)
+        torch.testing.assert_close(next_item(states, targets, table, bias, limit), expected)
     table[0], bias[0] = 100.0, 100.0
-    torch.testing.assert_close(losses.next_item(states, targets, table, bias, 10), expected)
+    torch.testing.assert_close(next_item(states, targets, table, bias, 10), expected)
 
 
 # -- loader ----------------------------------------------------------------------------

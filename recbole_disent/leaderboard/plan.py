@@ -29,10 +29,6 @@ _NOT_HASHED = {
     "show_progress", "state", "worker", "gpu_id", "use_gpu", "device", "local_rank", "single_spec",
     "eval_memory_mb", "log_wandb", "wandb_project", "seed", "model", "dataset",
 }  # fmt: skip
-# Keys that are younger than stored results, with the value that leaves everything as it was: a run
-# with it keeps its name.
-_NEUTRAL = {"precision": "single"}
-_NEUTRAL_OF_RECBOLE = {"train_mode": "pairs", "train_windows": "all", "score_memory_mb": 256}
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 
@@ -209,11 +205,17 @@ def _resolved(model: str, dataset: str, given: str) -> tuple[str, int]:
     """Digest of every key that a run would have, defaults included, and of the code's version; its epochs."""
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
-    plain = plain_config(config).items()
-    neutral = {**_NEUTRAL, **({} if model in registry.MODELS else _NEUTRAL_OF_RECBOLE)}
-    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral.items()}
+    plain, neutral = plain_config(config).items(), _neutral(model).items()
+    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral}
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest(), max(1, config["epochs"])
+
+
+def _neutral(model: str) -> dict[str, Any]:
+    """Keys younger than stored results, with values that change nothing, so that runs keep their names."""
+    # By default RecBole's models are as RecBole has them.
+    keys = {} if model in registry.MODELS else settings.of_model(model)
+    return {"precision": "single", **settings.defaults(keys)}
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

@@ -6,12 +6,13 @@ from functools import cache
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
-from recbole_disent.model.functional import score_limit, sum_of_logsumexp
+from recbole_disent.model.functional import score_limit
+from recbole_disent.model.next_item import next_item
 from recbole_disent.model.packing import Packing
+from recbole_disent.model.popularity import log_share, ranks_popular_candidates
 
 
 def check(config: Any) -> None:
@@ -19,11 +20,14 @@ def check(config: Any) -> None:
 
     Raises:
         UserError: another class of that name or another loss than cross-entropy for whole sequences;
-            a choice of windows for pairs.
+            a key for whole sequences with pairs.
     """
     if config["train_mode"] == "pairs":
-        if config["train_windows"] == "last":
-            raise UserError("train_windows: got last with train_mode=pairs, expected train_mode=sequences")
+        for key, default in (("train_windows", "all"), ("logit_adjustment", "never")):
+            if config[key] != default:
+                raise UserError(
+                    f"{key}: got {config[key]} with train_mode=pairs, expected train_mode=sequences"
+                )
         return
     model_class = config.model_class
     if not model_class.__module__.startswith("recbole.model."):
@@ -36,6 +40,11 @@ def check(config: Any) -> None:
             f"loss_type: got {config['loss_type']!r} with train_mode=sequences, expected CE "
             "(train_mode=pairs takes RecBole's other losses)"
         )
+
+
+def _adjusts(config: Any) -> bool:
+    wanted = config["logit_adjustment"]
+    return ranks_popular_candidates(config) if wanted == "auto" else wanted == "always"
 
 
 @cache
@@ -54,6 +63,8 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
         def __init__(self, config: Any, dataset: Any) -> None:
             super().__init__(config, dataset)
             self._score_limit = score_limit(config)
+            share = log_share(dataset) if _adjusts(config) else None
+            self.register_buffer("_log_share", share, persistent=False)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
             """RecBole's choice of the last state, (B, L, D) -> (B, D); all states of a window."""
@@ -62,15 +73,17 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
         def calculate_loss(self, interaction: WindowBatch) -> Tensor:
             """Mean over the pairs of a batch of the cross-entropy over all items, float ().
 
-            The padding item is one of the classes, as in RecBole.
+            With ``logit_adjustment`` the score of an item is raised by ln p(item) for that: a score
+            then learns ln p(item | sequence) / p(item), up to a constant (A. K. Menon et al., Long-tail
+            learning via logit adjustment, ICLR 2021, equation 10 with tau = 1).
             """
             items = interaction.items
             last = interaction.pairs()[2].to(items.device, non_blocking=True)
             packing = Packing(interaction.counts, items.device)
             states = packing.map(self._states, items[last][:, None])
-            table, targets = self.item_embedding.weight, items[last + 1]
-            total = sum_of_logsumexp(states, table, self._score_limit)
-            return (total - (states * F.embedding(targets, table)).sum()) / len(states)
+            table, bias = self.item_embedding.weight, self._log_share
+            total = next_item(states, items[last + 1], table, bias, self._score_limit, padding=True)
+            return total / len(states)
 
         def _states(self, item_seq: Tensor) -> Tensor:
             """States after each item: int64 (B, L, 1), padded with 0 -> float (B, L, D)."""

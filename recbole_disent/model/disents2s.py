@@ -21,6 +21,7 @@ from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder, init_weights
 from recbole_disent.model.functional import score_limit
 from recbole_disent.model.packing import Packing
+from recbole_disent.model.popularity import log_share, ranks_popular_candidates
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Pairs:
 def _corrects_popularity(config: Any) -> bool:
     wanted = config["popularity_correction"]
     if wanted == "auto":
-        return config["valid_neg_sample_args"]["distribution"] != "popularity"
+        return not ranks_popular_candidates(config)
     return wanted == "always"
 
 
@@ -105,9 +106,7 @@ class DisentS2S(SequentialRecommender):
         self.score_limit: int = score_limit(config)
         self.scale = width**-0.5
         self.corrects_popularity = _corrects_popularity(config)
-        counts = dataset.training_counts().clip(min=1)
-        share = torch.from_numpy(counts / counts.sum()).log().float()
-        self.register_buffer("log_share", share, persistent=False)
+        self.register_buffer("log_share", log_share(dataset), persistent=False)
         self.warmup: int = config["seq2seq_warmup"]
         self.warm = self.warmup == 0
         # Part of the checkpoint, so that a resumed run does not warm up again.

@@ -21,8 +21,8 @@ from recbole_disent.errors import UserError
 from recbole_disent.model.content import content_embedding, scored_by_content
 from recbole_disent.model.encoder import CausalEncoder, init_weights
 from recbole_disent.model.functional import score_limit
+from recbole_disent.model.next_item import next_item
 from recbole_disent.model.packing import Packing
-from recbole_disent.model.two_stream_losses import next_item
 
 
 def check(config: Any) -> None:

@@ -20,6 +20,7 @@ from recbole_disent.model import two_stream_losses as losses
 from recbole_disent.model.content import content_embedding, scored_by_content
 from recbole_disent.model.encoder import init_weights
 from recbole_disent.model.functional import score_limit
+from recbole_disent.model.next_item import next_item
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.two_stream import BlockSizes, States, TwoStreamEncoder
 
@@ -175,7 +176,7 @@ class TSSR(SequentialRecommender):
         states, targets, limit = found.states, found.targets, self.score_limit
         positions = distributed.Blocks(len(targets), targets.device)
         table, bias = self._output()
-        terms = [losses.next_item(states.joined, targets, table, bias, limit) / positions.total]
+        terms = [next_item(states.joined, targets, table, bias, limit) / positions.total]
         if self.user_weight:
             windows = distributed.Blocks(len(found.users), targets.device)
             users = windows.gather(found.users)

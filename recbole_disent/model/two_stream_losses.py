@@ -1,7 +1,6 @@
-"""Losses of TSSR as pure functions of tensors (arXiv 2403.07623).
+"""Contrasts of TSSR as pure functions of tensors (arXiv 2403.07623).
 
-Contrasts return one value per sample and leave the reduction to the caller; the loss over all items
-returns a sum, which takes half the time.
+They return one value per sample and leave the reduction to the caller.
 """
 
 from __future__ import annotations
@@ -13,33 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from recbole_disent.model.functional import logsumexp_of_products, sum_of_logsumexp
+from recbole_disent.model.functional import logsumexp_of_products
 
 # Positions share a product of matrices while the smallest has this share of the largest's rows.
 _LIKE = 0.5
-
-
-def next_item(states: Tensor, targets: Tensor, table: Tensor, bias: Tensor | None, limit: int) -> Tensor:
-    """Cross-entropy over all items: sum over positions of ln sum_i exp(w_i . F + b_i) - (w_y . F + b_y).
-
-    Args:
-        states: float (P, D), F at each position that is not padding.
-        targets: int64 (P,), next items y >= 1.
-        table: float (n_items, D), w; row 0 (padding) takes no part.
-        bias: float (n_items,) or None.
-        limit: scores that may exist at a time.
-
-    Returns:
-        float ().
-    """
-    own = (states * F.embedding(targets, table)).sum()
-    rows, columns = states, table[1:]
-    if bias is not None:
-        own = own + bias[targets].sum()
-        # A bias is one more column of w, and of F a one.
-        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
-        columns = torch.cat([columns, bias[1:, None]], 1)
-    return sum_of_logsumexp(rows, columns, limit) - own
 
 
 def user_contrast(rows: Tensor, columns: Tensor, temperature: float, users: Tensor, limit: int) -> Tensor:

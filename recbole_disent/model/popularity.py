@@ -1,0 +1,22 @@
+"""How popular items are in the training part, for softmaxes that take it into account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def log_share(dataset: Any) -> Tensor:
+    """Return ln of each item's share of the training clicks, float (n_items,).
+
+    An item without a training click, and the padding item, count as if clicked once.
+    """
+    counts = dataset.training_counts().clip(min=1)
+    return torch.from_numpy(counts / counts.sum()).log().float()
+
+
+def ranks_popular_candidates(config: Any) -> bool:
+    """Whether the candidates that a configuration ranks are drawn by their popularity."""
+    return bool(config["valid_neg_sample_args"]["distribution"] == "popularity")
