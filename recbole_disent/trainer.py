@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -15,6 +16,7 @@ from recbole.trainer.trainer import TraditionalTrainer
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_disent import checkpoint, distributed
+from recbole_disent.averaging import WeightAverage
 from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
@@ -61,6 +63,7 @@ class SafeTrainer:
         self.saved_model_file = distributed.object_from_first(lambda: path)
         self.ranking: RankingEvaluator | None = None
         self.data_hash: str | None = None
+        self.average: WeightAverage | None = None  # while a model is trained with ema_decay
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.epochs_run = 0
         self.best_epoch: int | None = None
@@ -76,7 +79,12 @@ class SafeTrainer:
         if train_loader(self.config) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
             for group in optimizer.param_groups:
                 group["fused"] = True
+        optimizer.register_step_post_hook(self._after_step)
         return optimizer
+
+    def _after_step(self, *_: Any) -> None:
+        if self.average is not None:
+            self.average.update()
 
     # -- hooks into RecBole's loop -----------------------------------------------------
 
@@ -93,6 +101,8 @@ class SafeTrainer:
         if self._random_state is not None:
             self._set_random_state(self._random_state)
             self._random_state = None
+        if self.config["ema_decay"] and self.average is None:
+            self.average = WeightAverage(self.model, self.config["ema_decay"])
         finished = self.start_epoch >= self.epochs
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
         return super().fit(train_data, valid_data, verbose, saved and not finished, **options)  # type: ignore[misc]
@@ -137,20 +147,30 @@ class SafeTrainer:
         if load_best_model:
             path = model_file or self.saved_model_file
             checkpoint.load_into(self.model, self._load(path), self.device)
+            self.average = None  # the loaded weights are to be evaluated
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
-        if isinstance(eval_data, HeldOutLoader) and self.ranking is not None:
-            self.model.eval()
-            result = self.ranking.evaluate(self.model, eval_data)
-            self.wandblogger.log_eval_metrics(result, head="eval")
-        else:  # value metrics such as AUC: RecBole's own loader and loop
-            result = super().evaluate(eval_data, False, None, show_progress)  # type: ignore[misc]
+        with self._averaged():
+            if isinstance(eval_data, HeldOutLoader) and self.ranking is not None:
+                self.model.eval()
+                result = self.ranking.evaluate(self.model, eval_data)
+                self.wandblogger.log_eval_metrics(result, head="eval")
+            else:  # value metrics such as AUC: RecBole's own loader and loop
+                result = super().evaluate(eval_data, False, None, show_progress)  # type: ignore[misc]
         self.seconds["evaluation"] += perf_counter() - start
         return result
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The model has the averages of its weights within, if there are any."""
+        return nullcontext() if self.average is None else self.average.in_model()
 
     # -- checkpoints -------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        with self._averaged():
+            self._save_model(epoch, verbose, **kwargs)
+
+    def _save_model(self, epoch: int, verbose: bool, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         self.best_epoch = epoch
         if distributed.rank() > 0:
@@ -176,6 +196,7 @@ class SafeTrainer:
                 },
                 "seconds": self.seconds,
                 "epochs_run": self.epochs_run,
+                "averaged": None if self.average is None else self.average.state(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": self._get_random_state(),
             },
@@ -219,6 +240,10 @@ class SafeTrainer:
         self.resumed_from = self.start_epoch
         self.seconds, self.epochs_run = dict(state["seconds"]), state["epochs_run"]
         checkpoint.load_into(self.model, state, self.device)
+        if state.get("averaged"):
+            average = WeightAverage(self.model, ours["ema_decay"] or theirs["ema_decay"])
+            average.resume(state["averaged"])
+            self.average = average if ours["ema_decay"] else None
         if theirs["learner"] != ours["learner"]:
             raise UserError(
                 f"checkpoint '{resume_file}' has the state of learner {theirs['learner']!r}, got "

@@ -80,13 +80,13 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypat
     assert ids(given, config={**TINY, "n_intentions": 4}, models=["DisentS2S"]) == ids(
         given, models=["DisentS2S"]
     )
-    # A key that is younger than stored results, at the value that leaves everything as it was.
-    without = {k: v for k, v in settings.overall().items() if k != "precision"}
+    # Keys that are younger than stored results, at the values that leave everything as it was.
+    without = {k: v for k, v in settings.overall().items() if k not in ("precision", "ema_decay")}
     with monkeypatch.context() as patch:
         patch.setattr(settings, "overall", lambda: without)
         _resolved.cache_clear()
         assert ids(given) == base
-    changes = [{"config": {**TINY, "precision": "double"}},
+    changes = [{"config": {**TINY, "precision": "double"}}, {"config": {**TINY, "ema_decay": 0.9}},
                {"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
                {"config": {**TINY, "learning_rate": 0.5}}]  # fmt: skip
     for change in changes:

@@ -93,7 +93,7 @@ def seeds():
 
 @pytest.mark.slow
 def test_resume_with_another_number_of_processes(run_keys):
-    more = ["--hidden_dropout_prob=0", "--train_batch_size=64", "--stopping_step=50"]
+    more = ["--hidden_dropout_prob=0", "--train_batch_size=64", "--stopping_step=50", "--ema_decay=0.8"]
     assert cli.main(words(run_keys, "DisentS2S", *more, "--epochs=6")) == 0
     whole = report()
     assert cli.main(words(run_keys, "DisentS2S", *more, "--nproc=2", "--epochs=3")) == 0

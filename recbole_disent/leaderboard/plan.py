@@ -215,7 +215,7 @@ def _neutral(model: str) -> dict[str, Any]:
     """Keys younger than stored results, with values that change nothing, so that runs keep their names."""
     # By default RecBole's models are as RecBole has them.
     keys = {} if model in registry.MODELS else settings.of_model(model)
-    return {"precision": "single", **settings.defaults(keys)}
+    return {"precision": "single", "ema_decay": 0.0, **settings.defaults(keys)}
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
