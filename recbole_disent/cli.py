@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -180,10 +181,15 @@ def main(argv: list[str] | None = None) -> int:
     from recbole_disent.errors import UserError
 
     try:
-        return known.do(known, rest)
+        code: int = known.do(known, rest)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"recbole-disent: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor shall the end of Python write
+        return 1
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.data.sequence_store import SequenceStore
 from recbole_disent.data.window_loader import WindowLoader
 from recbole_disent.errors import UserError
+from recbole_disent.quick_start import prepare_data
 from recbole_disent.registry import TRIMMABLE, get_model
 from tests.conftest import feature_keys
 
@@ -188,3 +189,16 @@ def test_buckets_see_every_row_once_and_are_drawn_anew(make_config):
     assert np.mean(widths) < 7
     again = BucketedTrainDataLoader(config, train, None, shuffle=True)
     assert all(np.array_equal(a, b) for a, b in zip(again._epoch(), epochs[0], strict=True))
+
+
+# -- held-out rows ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("precision", "width"), [("single", 4), ("double", 8)])
+def test_a_chunk_of_scores_keeps_to_the_memory(make_config, precision, width):
+    """Scores, and what ranking makes of them, live three times."""
+    for memory in (1, 2):
+        config = make_config("SASRec", precision=precision, eval_batch_size=2**20, eval_memory_mb=memory)
+        loader = prepare_data(config).loaders[2]
+        row = 3 * width * loader.dataset.item_num
+        assert memory * 2**20 - row < loader.step * row <= memory * 2**20

@@ -388,3 +388,13 @@ def test_model_class_of_ones_own(make_config):
            "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1, "layer_norm_eps": 1e-12,
            "initializer_range": 0.02, "loss_type": "CE", "train_neg_sample_args": None}  # fmt: skip
     assert run(Mine, config_dict={**keys, **own}, saved=False)["model"] == "Mine"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
+    """As in ``recbole-disent paper | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "recbole_disent.cli", "paper"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")

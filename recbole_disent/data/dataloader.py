@@ -154,7 +154,8 @@ class HeldOutLoader:
         )
         self.full = full
         # Scores and a copy of those with ties live at the same time, or scores and two sorts of them.
-        bytes_each = 12 if dataset.row_is_query or not full else 28
+        copies = 3 if dataset.row_is_query or not full else 7
+        bytes_each = copies * (8 if config["precision"] == "double" else 4)
         limit = config["eval_memory_mb"] * 2**20 // (bytes_each * dataset.item_num)
         self.step = int(max(1, min(config["eval_batch_size"], limit)))
         feat = dataset.inter_feat
