@@ -87,6 +87,11 @@ def test_training_is_the_same_and_the_average_is_kept(make_config, model):
     assert trainer.evaluate(data.loaders[1], load_best_model=False) == best
     net, again = load_checkpoint(trainer.saved_model_file)
     assert build_trainer(again, net).evaluate(again.loaders[1], load_best_model=False) == best
+    with torch.no_grad():  # later averages, worse ones
+        for parameter in trainer.model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    trainer.average.update()
+    assert trainer.evaluate(data.loaders[1], load_best_model=False) != best
     assert trainer.evaluate(data.loaders[1]) == best
     assert trainer.evaluate(data.loaders[1], load_best_model=False) == best
 
