@@ -390,11 +390,13 @@ def test_model_class_of_ones_own(make_config):
     assert run(Mine, config_dict={**keys, **own}, saved=False)["model"] == "Mine"
 
 
-def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path, unbuffered):
     """As in ``recbole-disent paper | head -1``."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "recbole_disent.cli", "paper"]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
