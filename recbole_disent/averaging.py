@@ -14,7 +14,7 @@ class WeightAverage:
     """Averages of a model's parameters, which are evaluated and kept in place of the last values.
 
     After training step t (from 1 on): average <- d * average + (1 - d) * value with
-    d = min(decay, (1 + t) / (10 + t)), so that the initial weights are soon forgotten. Training itself
+    d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten. Training itself
     is not changed, nor are buffers such as running statistics averaged.
 
     Args:
@@ -25,41 +25,50 @@ class WeightAverage:
     def __init__(self, model: torch.nn.Module, decay: float) -> None:
         self._parameters = dict(model.named_parameters())
         self._decay = decay
-        self._steps = 0
-        self._average = [p.detach().clone() for p in self._parameters.values()]
+        self.restart()
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the values after a step of the optimiser."""
+    def restart(self) -> None:
+        """Forget what has been averaged: the model's values are the averages."""
+        self._steps = 0
+        self._average = [p.clone() for p in self._parameters.values()]
+
+    @torch.no_grad()
+    def update(self, *_: Any) -> None:
+        """Take in the values after a step of the optimiser, of which this is a hook."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, list(self._parameters.values()), 1 - decay)
 
-    @torch.no_grad()
-    def exchange(self) -> None:
-        """Put the averages into the model, and keep its values; the next call undoes it."""
-        values = [p.clone() for p in self._parameters.values()]
-        torch._foreach_copy_(list(self._parameters.values()), self._average)
-        torch._foreach_copy_(self._average, values)
-
     @contextmanager
     def in_model(self) -> Iterator[None]:
         """The model has the averages within."""
-        self.exchange()
+        self._exchange()
         try:
             yield
         finally:
-            self.exchange()
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        values = [p.clone() for p in self._parameters.values()]
+        torch._foreach_copy_(list(self._parameters.values()), self._average)
+        torch._foreach_copy_(self._average, values)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside a model that has the averages: the values, the steps."""
         return {"steps": self._steps, "values": dict(zip(self._parameters, self._average, strict=True))}
 
-    @torch.no_grad()
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`, with a model that has the averages."""
+        """Go on from :meth:`state`, with a model that has the averages; it gets the values."""
+        self.restart()
         self._steps = state["steps"]
-        values: dict[str, Tensor] = state["values"]
-        for average, (name, parameter) in zip(self._average, self._parameters.items(), strict=True):
-            average.copy_(parameter)
-            parameter.copy_(values[name])
+        take_values(self._parameters, state)
+
+
+@torch.no_grad()
+def take_values(parameters: dict[str, Any], state: dict[str, Any]) -> None:
+    """Put the values of :meth:`WeightAverage.state` into a model's named parameters."""
+    values: dict[str, Tensor] = state["values"]
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])

@@ -146,7 +146,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.plan import read_plan
 
     given = _of_plan(known, rest, read_plan(known.plan) if known.plan else {})
-    return compare(given, _command(), known.retry, known.redo, known.dry_run)
+    return compare(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
 
 def _paper(known: argparse.Namespace, rest: list[str]) -> int:
@@ -154,10 +154,10 @@ def _paper(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.presets import names, preset
 
     if known.name is None:
-        print("\n".join(f"{name:16} {about}" for name, about in names().items()))
+        _say("\n".join(f"{name:16} {about}" for name, about in names().items()))
         return 0
     given = _of_plan(known, rest, preset(known.name, known.scale))
-    return compare(given, _command(), known.retry, known.redo, known.dry_run)
+    return compare(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
 
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
@@ -168,6 +168,14 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
         raise UserError(f"command line: got '{rest[0]}', which report does not know")
     report.write(known.folder, known.metrics, known.by, known.out)
     return 0
+
+
+def _say(text: str) -> None:
+    """Print, as long as anybody reads; ``| head`` ends no work."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command() -> list[str]:
@@ -181,15 +189,10 @@ def main(argv: list[str] | None = None) -> int:
     from recbole_disent.errors import UserError
 
     try:
-        code: int = known.do(known, rest)
-        sys.stdout.flush()
-        return code
+        return known.do(known, rest)
     except UserError as error:
         print(f"recbole-disent: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # who reads, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor shall the end of Python write
-        return 1
 
 
 if __name__ == "__main__":

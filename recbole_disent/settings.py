@@ -190,7 +190,8 @@ def markdown(settings: dict[str, Setting]) -> str:
     lines = ["| key | default | values | meaning |", "| --- | --- | --- | --- |"]
     for s in settings.values():
         default = "null" if s.default is None else str(s.default)
-        lines.append(f"| `{s.key}` | `{default}` | {s.rule} | {s.meaning} |")
+        meaning = s.meaning.replace("|", "\\|")
+        lines.append(f"| `{s.key}` | `{default}` | {s.rule} | {meaning} |")
     return "\n".join(lines)
 
 

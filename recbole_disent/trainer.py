@@ -16,7 +16,7 @@ from recbole.trainer.trainer import TraditionalTrainer
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_disent import checkpoint, distributed
-from recbole_disent.averaging import WeightAverage
+from recbole_disent.averaging import WeightAverage, take_values
 from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
@@ -54,6 +54,8 @@ class SafeTrainer:
     saved_model_file: str
 
     def __init__(self, config: Any, model: Any) -> None:
+        decay = config["ema_decay"]
+        self.average = WeightAverage(model, decay) if decay else None
         super().__init__(config, model)  # type: ignore[call-arg]
         stem = os.path.basename(self.saved_model_file).removesuffix(".pth")
         stem = stem.replace(f"{config['model']}-", f"{config['model']}-{config['dataset']}-", 1)
@@ -63,7 +65,6 @@ class SafeTrainer:
         self.saved_model_file = distributed.object_from_first(lambda: path)
         self.ranking: RankingEvaluator | None = None
         self.data_hash: str | None = None
-        self.average: WeightAverage | None = None  # while a model is trained with ema_decay
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.epochs_run = 0
         self.best_epoch: int | None = None
@@ -79,12 +80,9 @@ class SafeTrainer:
         if train_loader(self.config) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
             for group in optimizer.param_groups:
                 group["fused"] = True
-        optimizer.register_step_post_hook(self._after_step)
-        return optimizer
-
-    def _after_step(self, *_: Any) -> None:
         if self.average is not None:
-            self.average.update()
+            optimizer.register_step_post_hook(self.average.update)
+        return optimizer
 
     # -- hooks into RecBole's loop -----------------------------------------------------
 
@@ -101,8 +99,6 @@ class SafeTrainer:
         if self._random_state is not None:
             self._set_random_state(self._random_state)
             self._random_state = None
-        if self.config["ema_decay"] and self.average is None:
-            self.average = WeightAverage(self.model, self.config["ema_decay"])
         finished = self.start_epoch >= self.epochs
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
         return super().fit(train_data, valid_data, verbose, saved and not finished, **options)  # type: ignore[misc]
@@ -147,7 +143,8 @@ class SafeTrainer:
         if load_best_model:
             path = model_file or self.saved_model_file
             checkpoint.load_into(self.model, self._load(path), self.device)
-            self.average = None  # the loaded weights are to be evaluated
+            if self.average is not None:
+                self.average.restart()  # what is loaded is to be evaluated
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
         with self._averaged():
@@ -240,10 +237,14 @@ class SafeTrainer:
         self.resumed_from = self.start_epoch
         self.seconds, self.epochs_run = dict(state["seconds"]), state["epochs_run"]
         checkpoint.load_into(self.model, state, self.device)
-        if state.get("averaged"):
-            average = WeightAverage(self.model, ours["ema_decay"] or theirs["ema_decay"])
-            average.resume(state["averaged"])
-            self.average = average if ours["ema_decay"] else None
+        averaged = state.get("averaged")
+        if self.average is None:
+            if averaged:
+                take_values(dict(self.model.named_parameters()), averaged)
+        elif averaged:
+            self.average.resume(averaged)
+        else:
+            self.average.restart()
         if theirs["learner"] != ours["learner"]:
             raise UserError(
                 f"checkpoint '{resume_file}' has the state of learner {theirs['learner']!r}, got "

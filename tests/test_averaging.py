@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,17 @@ def test_a_resumed_run_may_begin_to_average(make_config):
         for name, found in resumed.model.named_parameters():
             expected = averages([weights[name] for weights in rest], 0.8)
             np.testing.assert_allclose(found.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_trainer_is_freed_without_the_cyclic_collector(make_config):
+    for decay in (0.0, 0.8):
+        trainer, *_ = fitted(make_config, "BPR", 2, ema_decay=decay)
+        trainer.optimizer.zero_grad()
+        gc.collect()
+        gc.disable()
+        try:
+            seen = weakref.ref(trainer)
+            del trainer
+            assert seen() is None
+        finally:
+            gc.enable()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_disent import settings
 from recbole_disent.compat import anomaly_detection_kept
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
@@ -227,7 +228,14 @@ def test_keys(make_config, model, keys, message):
 
 
 def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
-    """The keys are younger than results; their defaults name no other run."""
+    """The keys are younger than results; their defaults name no other run, and so must not change."""
+    defaults = {
+        "train_mode": "pairs",
+        "train_windows": "all",
+        "score_memory_mb": 256,
+        "logit_adjustment": "never",
+    }
+    assert {key: rule.default for key, rule in settings.of_file("causal.yaml").items()} == defaults
 
     def names(**keys: Any) -> list[str]:
         config = {k: v for k, v in run_keys.items() if k != "show_progress"}
@@ -247,7 +255,7 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     monkeypatch.undo()
     plan._resolved.cache_clear()
     # As before there were such keys.
-    for key in ("train_mode", "train_windows", "score_memory_mb", "logit_adjustment"):
+    for key in defaults:
         del config.final_config_dict[key]
     monkeypatch.setattr(plan, "config_of", lambda model, dataset, given: config)
     older = plan._resolved("SASRec", "hostile", "{}")

@@ -14,9 +14,9 @@ def log_share(dataset: Any) -> Tensor:
     An item without a training click, and the padding item, count as if clicked once.
     """
     counts = dataset.training_counts().clip(min=1)
-    return torch.from_numpy(counts / counts.sum()).log().float()
+    return torch.from_numpy(counts / counts.sum()).log().to(torch.get_default_dtype())
 
 
 def ranks_popular_candidates(config: Any) -> bool:
-    """Whether the candidates that a configuration ranks are drawn by their popularity."""
+    """Whether the candidates of the validation part are drawn by their popularity."""
     return bool(config["valid_neg_sample_args"]["distribution"] == "popularity")
