@@ -54,6 +54,11 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return perf_counter() - start, result
 
 
+def clock() -> Callable[[], float]:
+    """CPU time with one thread, which other programs change least; time on the wall with more."""
+    return process_time if torch.get_num_threads() == 1 else perf_counter
+
+
 def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> tuple[float, int]:
     """Train for about *limit* seconds after two batches of warm-up.
 
@@ -63,21 +68,21 @@ def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> 
     Returns:
         seconds of a target (of a pair, for DisentS2S), and how many were timed.
     """
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    now = clock()
     net.train()
     targets, start, number = 0, 0.0, 0
     while True:
         for batch in loader:
             if number == 2:
-                targets, start = 0, clock()
+                targets, start = 0, now()
             optimizer.zero_grad()
             loss = net.calculate_loss(batch)
             (sum(loss) if isinstance(loss, tuple) else loss).backward()
             optimizer.step()
             targets += len(batch)
             number += 1
-            if number > 4 and clock() - start > limit:
-                return (clock() - start) / targets, targets
+            if number > 4 and now() - start > limit:
+                return (now() - start) / targets, targets
 
 
 def peak_gb() -> float:
