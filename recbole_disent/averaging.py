@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 
 class WeightAverage:
@@ -28,9 +27,9 @@ class WeightAverage:
         self.restart()
 
     @torch.no_grad()
-    def restart(self) -> None:
-        """Forget what has been averaged: the model's values are the averages."""
-        self._steps = 0
+    def restart(self, steps: int = 0) -> None:
+        """Take the model's weights for the averages after so many steps."""
+        self._steps = steps
         self._average = [p.clone() for p in self._parameters.values()]
 
     @torch.no_grad()
@@ -56,19 +55,5 @@ class WeightAverage:
         torch._foreach_copy_(self._average, values)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beside a model that has the averages: the values, the steps."""
+        """What a checkpoint needs beside the averages, while they are in the model: values and steps."""
         return {"steps": self._steps, "values": dict(zip(self._parameters, self._average, strict=True))}
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`, with a model that has the averages; it gets the values."""
-        self.restart()
-        self._steps = state["steps"]
-        take_values(self._parameters, state)
-
-
-@torch.no_grad()
-def take_values(parameters: dict[str, Any], state: dict[str, Any]) -> None:
-    """Put the values of :meth:`WeightAverage.state` into a model's named parameters."""
-    values: dict[str, Tensor] = state["values"]
-    for name, parameter in parameters.items():
-        parameter.copy_(values[name])

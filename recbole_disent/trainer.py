@@ -16,7 +16,7 @@ from recbole.trainer.trainer import TraditionalTrainer
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_disent import checkpoint, distributed
-from recbole_disent.averaging import WeightAverage, take_values
+from recbole_disent.averaging import WeightAverage
 from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
@@ -237,14 +237,10 @@ class SafeTrainer:
         self.resumed_from = self.start_epoch
         self.seconds, self.epochs_run = dict(state["seconds"]), state["epochs_run"]
         checkpoint.load_into(self.model, state, self.device)
-        averaged = state.get("averaged")
-        if self.average is None:
-            if averaged:
-                take_values(dict(self.model.named_parameters()), averaged)
-        elif averaged:
-            self.average.resume(averaged)
-        else:
-            self.average.restart()
+        averaged = state.get("averaged") or {"steps": 0, "values": {}}
+        if self.average is not None:
+            self.average.restart(averaged["steps"])
+        self.model.load_state_dict(averaged["values"], strict=False)  # training goes on from them
         if theirs["learner"] != ours["learner"]:
             raise UserError(
                 f"checkpoint '{resume_file}' has the state of learner {theirs['learner']!r}, got "
