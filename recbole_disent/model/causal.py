@@ -12,7 +12,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.model.functional import score_limit
 from recbole_disent.model.next_item import next_item
 from recbole_disent.model.packing import Packing
-from recbole_disent.model.popularity import log_share, ranks_popular_candidates
+from recbole_disent.model.popularity import is_wanted, log_share
 
 
 def check(config: Any) -> None:
@@ -42,11 +42,6 @@ def check(config: Any) -> None:
         )
 
 
-def _adjusts(config: Any) -> bool:
-    wanted = config["logit_adjustment"]
-    return ranks_popular_candidates(config) if wanted == "auto" else wanted == "always"
-
-
 @cache
 def on_sequences(model_class: type[Any]) -> type[Any]:
     """Return a causal model of RecBole that learns from windows of whole sequences, without margins.
@@ -63,7 +58,7 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
         def __init__(self, config: Any, dataset: Any) -> None:
             super().__init__(config, dataset)
             self._score_limit = score_limit(config)
-            share = log_share(dataset) if _adjusts(config) else None
+            share = log_share(dataset) if is_wanted(config, "logit_adjustment", popular=True) else None
             self.register_buffer("_log_share", share, persistent=False)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder, init_weights
 from recbole_disent.model.functional import score_limit
 from recbole_disent.model.packing import Packing
-from recbole_disent.model.popularity import log_share, ranks_popular_candidates
+from recbole_disent.model.popularity import is_wanted, log_share
 
 
 @dataclass
@@ -49,13 +49,6 @@ class Pairs:
     items: Tensor
     item_vectors: Tensor
     owner: Tensor
-
-
-def _corrects_popularity(config: Any) -> bool:
-    wanted = config["popularity_correction"]
-    if wanted == "auto":
-        return not ranks_popular_candidates(config)
-    return wanted == "always"
 
 
 def check(config: Any) -> None:
@@ -105,7 +98,7 @@ class DisentS2S(SequentialRecommender):
         self.next_items: int = config["next_items"]
         self.score_limit: int = score_limit(config)
         self.scale = width**-0.5
-        self.corrects_popularity = _corrects_popularity(config)
+        self.corrects_popularity = is_wanted(config, "popularity_correction", popular=False)
         self.register_buffer("log_share", log_share(dataset), persistent=False)
         self.warmup: int = config["seq2seq_warmup"]
         self.warm = self.warmup == 0

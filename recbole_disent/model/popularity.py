@@ -17,6 +17,15 @@ def log_share(dataset: Any) -> Tensor:
     return torch.from_numpy(counts / counts.sum()).log().to(torch.get_default_dtype())
 
 
-def ranks_popular_candidates(config: Any) -> bool:
-    """Whether the candidates of the validation part are drawn by their popularity."""
-    return bool(config["valid_neg_sample_args"]["distribution"] == "popularity")
+def is_wanted(config: Any, key: str, popular: bool) -> bool:
+    """Whether a correction for popularity is wanted: ``always``, ``never``, or ``auto``.
+
+    Args:
+        config: a configuration.
+        key: of the correction.
+        popular: ``auto`` wants it where the candidates of the validation part are drawn by their
+            popularity; False: where they are not.
+    """
+    if config[key] == "auto":
+        return popular == (config["valid_neg_sample_args"]["distribution"] == "popularity")
+    return config[key] == "always"
