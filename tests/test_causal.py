@@ -14,7 +14,7 @@ from recbole_disent import settings
 from recbole_disent.compat import anomaly_detection_kept
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard import plan
+from recbole_disent.leaderboard import identity, plan
 from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
 from recbole_disent.registry import CAUSAL
 from tests.conftest import feature_keys, write_inter
@@ -248,17 +248,17 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
     assert names(score_memory_mb=100) != named
     assert names(train_mode="sequences", train_windows="last") != names(train_mode="sequences")
     assert names(train_mode="sequences", logit_adjustment="always") != names(train_mode="sequences")
-    monkeypatch.setattr(plan, "_neutral", lambda model: {})
-    plan._resolved.cache_clear()
+    monkeypatch.setattr(identity, "_neutral", lambda model: {})
+    identity.resolved.cache_clear()
     assert names() != named
-    config = plan.config_of("SASRec", "hostile", run_keys)
+    config = identity.config_of("SASRec", "hostile", run_keys)
     monkeypatch.undo()
-    plan._resolved.cache_clear()
+    identity.resolved.cache_clear()
     # As before there were such keys.
     for key in defaults:
         del config.final_config_dict[key]
-    monkeypatch.setattr(plan, "config_of", lambda model, dataset, given: config)
-    older = plan._resolved("SASRec", "hostile", "{}")
+    monkeypatch.setattr(identity, "config_of", lambda model, dataset, given: config)
+    older = identity.resolved("SASRec", "hostile", "{}")
     monkeypatch.undo()
-    plan._resolved.cache_clear()
-    assert plan._resolved("SASRec", "hostile", json.dumps(run_keys)) == older
+    identity.resolved.cache_clear()
+    assert identity.resolved("SASRec", "hostile", json.dumps(run_keys)) == older

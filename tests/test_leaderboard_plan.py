@@ -14,7 +14,8 @@ import yaml
 from recbole_disent import settings
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.compare import _choose
-from recbole_disent.leaderboard.plan import _resolved, make_plan, read_plan
+from recbole_disent.leaderboard.identity import resolved
+from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.presets import names, preset
 from recbole_disent.leaderboard.runner import Runner
 from tests.conftest import write_inter
@@ -84,7 +85,7 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypat
     without = {k: v for k, v in settings.overall().items() if k not in ("precision", "ema_decay")}
     with monkeypatch.context() as patch:
         patch.setattr(settings, "overall", lambda: without)
-        _resolved.cache_clear()
+        resolved.cache_clear()
         assert ids(given) == base
     changes = [{"config": {**TINY, "precision": "double"}}, {"config": {**TINY, "ema_decay": 0.9}},
                {"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
@@ -98,19 +99,19 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypat
 
 
 def test_another_version_or_default_is_another_run(given, monkeypatch):
-    from recbole_disent.leaderboard import plan
+    from recbole_disent.leaderboard import identity
 
     base = ids(given, models=["DisentS2S"])
-    monkeypatch.setattr(plan, "__version__", "99")
-    plan._resolved.cache_clear()
+    monkeypatch.setattr(identity, "__version__", "99")
+    identity.resolved.cache_clear()
     assert not set(ids(given, models=["DisentS2S"])) & set(base)
     monkeypatch.undo()
-    plan._resolved.cache_clear()
+    identity.resolved.cache_clear()
     changed = {**settings.defaults(settings.of_model("DisentS2S")), "hidden_size": 8}
     monkeypatch.setattr(settings, "defaults", lambda s: changed if "n_intentions" in s else
                         {k: v.default for k, v in s.items()})  # fmt: skip
     assert not set(ids(given, models=["DisentS2S"])) & set(base)
-    plan._resolved.cache_clear()
+    identity.resolved.cache_clear()
 
 
 def test_names_are_the_same_in_another_process(given, tmp_path):

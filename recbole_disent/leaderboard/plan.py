@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recbole_disent import __version__, registry, search_space, settings
-from recbole_disent.config import Config
-from recbole_disent.data.preparation import require_data
+from recbole_disent import registry, search_space, settings
 from recbole_disent.errors import UserError, nearest
-from recbole_disent.evaluation.metrics import register_metrics
-from recbole_disent.trainer import plain_config
+from recbole_disent.leaderboard.identity import resolved
 
-# Keys that say where and how a run works and not what comes out.
-_NOT_HASHED = {
-    "data_path", "checkpoint_dir", "result_dir", "candidate_dir", "per_user_file", "resume_file",
-    "show_progress", "state", "worker", "gpu_id", "use_gpu", "device", "local_rank", "single_spec",
-    "eval_memory_mb", "log_wandb", "wandb_project", "seed", "model", "dataset",
-}  # fmt: skip
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 
@@ -191,43 +180,13 @@ class Plan:
             given = {"data_path": self.options["data_path"], **given}
         text = json.dumps(given, sort_keys=True, default=str)
         try:
-            digest, epochs = _resolved(entry.model, cell.dataset, text)
+            digest, epochs = resolved(entry.model, cell.dataset, text)
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so it is not the reported run with the same keys and seed.
         kind = "" if trial is None else " trial"
         run_id = hashlib.sha256(f"{digest} {seed}{kind}".encode()).hexdigest()[:16]
         return Run(cell, entry.model, seed, given, trial, epochs=epochs, id=run_id)
-
-
-@cache
-def _resolved(model: str, dataset: str, given: str) -> tuple[str, int]:
-    """Digest of every key that a run would have, defaults included, and of the code's version; its epochs."""
-    config = config_of(model, dataset, json.loads(given))
-    require_data(config)
-    plain, neutral = plain_config(config).items(), _neutral(model).items()
-    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral}
-    text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest(), max(1, config["epochs"])
-
-
-def _neutral(model: str) -> dict[str, Any]:
-    """Keys younger than stored results, with values that change nothing, so that runs keep their names."""
-    # By default RecBole's models are as RecBole has them.
-    keys = {} if model in registry.MODELS else settings.of_model(model)
-    return {"precision": "single", "ema_decay": 0.0, **settings.defaults(keys)}
-
-
-def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
-    """Return the configuration of a run. RecBole's choice of a GPU is not left in the environment."""
-    register_metrics()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        return Config(model, dataset, config_dict=dict(given))
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def read_plan(path: str) -> dict[str, Any]:
@@ -388,15 +347,3 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     if trials > 1:
         search_space.read_space(space)
     return Entry(str(given.get("label") or given["name"]), given["name"], config, trials, space)
-
-
-@cache
-def code_digest() -> str:
-    """Digest of the sources that a result depends on."""
-    root = Path(__file__).resolve().parent.parent
-    found = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        name = file.relative_to(root).as_posix()
-        if not name.startswith("leaderboard/") and name != "cli.py":
-            found.update(name.encode() + file.read_bytes())
-    return found.hexdigest()[:16]

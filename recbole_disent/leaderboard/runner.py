@@ -22,7 +22,8 @@ import yaml
 from recbole_disent.data.preparation import create_dataset
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
-from recbole_disent.leaderboard.plan import Plan, Run, code_digest, config_of
+from recbole_disent.leaderboard.identity import code_digest, config_of
+from recbole_disent.leaderboard.plan import Plan, Run
 from recbole_disent.leaderboard.worker import CONFIG, RESULT
 
 _POLL_SECONDS = 0.1

@@ -61,7 +61,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from recbole_disent import result
-    from recbole_disent.leaderboard.plan import code_digest
+    from recbole_disent.leaderboard.identity import code_digest
     from recbole_disent.quick_start import run
 
     torch.set_num_threads(options["threads"])
