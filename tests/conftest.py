@@ -100,6 +100,17 @@ def make_config(hostile: Path) -> Any:
 
 
 @pytest.fixture
+def make_keys(make_config: Any) -> Any:
+    """Return a function (model, **keys) -> the keys of that configuration, as :func:`run` takes them."""
+
+    def make(model: str = "DisentS2S", **keys: Any) -> dict[str, Any]:
+        config = make_config(model, **keys)
+        return {**config.external_config_dict, "model": model, "dataset": "hostile"}
+
+    return make
+
+
+@pytest.fixture
 def run_keys(hostile: Path) -> dict[str, Any]:
     """Configuration keys of a run on the data set ``hostile``, as plain values."""
     return {"data_path": str(hostile), "MAX_ITEM_LIST_LENGTH": 7, "topk": [1, 5, 10], "epochs": 2,

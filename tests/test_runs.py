@@ -19,7 +19,6 @@ from recbole.utils import init_seed
 
 from recbole_disent import checkpoint, cli
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
 from recbole_disent.quick_start import (
     build_trainer,
     load_checkpoint,
@@ -174,63 +173,7 @@ def test_training_equals_recboles_batch_for_batch(make_config, model):
         assert found[0] == found[1]
 
 
-# -- checkpoints -----------------------------------------------------------------------
-
-
-def test_resume_goes_on_as_the_first_run_would_have(make_config):
-    whole = run(config_dict=_given(make_config, epochs=6))
-    half = run(config_dict=_given(make_config, epochs=3, stopping_step=50))
-    path = half["checkpoint"]
-    start = checkpoint.load(path)["epoch"] + 1
-    resumed = run(config_dict=_given(make_config, epochs=6, resume_file=path))
-    assert resumed["resumed_from"] == start
-    assert resumed["epochs_run"] == whole["epochs_run"] == 6
-    assert resumed["seconds"]["train"] > 0
-    assert resumed["best_valid_result"] == whole["best_valid_result"]
-    assert resumed["test_result"] == whole["test_result"]
-    a, b = checkpoint.load(whole["checkpoint"]), checkpoint.load(resumed["checkpoint"])
-    for name, value in a["state_dict"].items():
-        assert torch.equal(value, b["state_dict"][name])
-
-
-def _given(make_config, model="DisentS2S", **keys):
-    config = make_config(model, **keys)
-    return {**config.external_config_dict, "model": model, "dataset": "hostile"}
-
-
-def test_resume_warns_on_a_changed_configuration(make_config, caplog):
-    first = run(config_dict=_given(make_config))
-    run(config_dict=_given(make_config, resume_file=first["checkpoint"], learning_rate=0.5, epochs=3))
-    assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
-
-
-def test_resume_after_the_last_epoch_keeps_the_checkpoint(make_config):
-    first = run(config_dict=_given(make_config, epochs=1))
-    before = Path(first["checkpoint"]).read_bytes()
-    again = run(config_dict=_given(make_config, epochs=1, resume_file=first["checkpoint"]))
-    assert Path(first["checkpoint"]).read_bytes() == before
-    assert again["test_result"] == first["test_result"]
-
-
-@pytest.mark.parametrize("model", ["DisentS2S", "Pop", "ItemKNN"])
-def test_load_checkpoint_gives_the_scores_back(make_config, model):
-    first = run(config_dict=_given(make_config, model))
-    net, data = load_checkpoint(first["checkpoint"])
-    trainer = build_trainer(data, net)
-    assert {k: float(v) for k, v in trainer.evaluate(data.loaders[2], load_best_model=False).items()} \
-        == first["test_result"]  # fmt: skip
-
-
-def test_a_checkpoint_outlives_a_change_of_defaults(make_config):
-    """As if the keys it was made with had been the defaults of then."""
-    path = run(config_dict=_given(make_config, "TSSR", epochs=1, output="linear", n_layers=2))["checkpoint"]
-    state = checkpoint.load(path)
-    del state["given"]["output"], state["given"]["n_layers"]
-    checkpoint.save(path, state)
-    net, data = load_checkpoint(path)
-    assert net.prediction is not None
-    assert data.config["n_layers"] == 2
-    assert load_checkpoint(path, {"hidden_dropout_prob": 0.25})[1].config["hidden_dropout_prob"] == 0.25
+# -- models and keys -------------------------------------------------------------------
 
 
 def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(make_config, hostile):
@@ -244,33 +187,22 @@ def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(m
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_resuming_with_another_shape_or_learner_is_one_sentence(make_config):
-    path = run(config_dict=_given(make_config))["checkpoint"]
-    for keys in ({"hidden_size": 8}, {"learner": "sgd"}):
-        with pytest.raises(UserError, match="checkpoint"):
-            run(config_dict=_given(make_config, resume_file=path, epochs=4, **keys))
-
-
-def test_runs_of_one_second_do_not_share_files(make_config):
-    paths = {
-        run(config_dict=_given(make_config, "Pop"))[key]
-        for key in ("checkpoint", "result_file")
-        for _ in "ab"
-    }
+def test_runs_of_one_second_do_not_share_files(make_keys):
+    paths = {run(config_dict=make_keys("Pop"))[key] for key in ("checkpoint", "result_file") for _ in "ab"}
     assert len(paths) == 4
 
 
 @pytest.mark.parametrize("model", ["LightGCN", "ItemKNN", "EASE", "MultiVAE"])
-def test_other_general_models(make_config, model):
-    assert run(config_dict=_given(make_config, model, epochs=1))["test_result"]
+def test_other_general_models(make_keys, model):
+    assert run(config_dict=make_keys(model, epochs=1))["test_result"]
 
 
-def test_models_with_item_features(make_config, hostile):
+def test_models_with_item_features(make_keys, hostile):
     items = "".join(f"i{n}\tc{n % 3} d{n % 2}\n" for n in range(30))
     (hostile / "hostile" / "hostile.item").write_text("item_id:token\tclass:token_seq\n" + items)
     load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
     for model in ("SASRecF", "GRU4RecF", "FDSA"):
-        keys = _given(make_config, model, epochs=1, load_col=load, selected_features=["class"])
+        keys = make_keys(model, epochs=1, load_col=load, selected_features=["class"])
         found = run(config_dict=keys)
         assert found["test_result"] == {k: float(v) for k, v in _again(found["checkpoint"]).items()}
 
@@ -280,59 +212,17 @@ def _again(path):
     return build_trainer(data, net).evaluate(data.loaders[2], load_best_model=False)
 
 
-def test_bucketing_is_ignored_where_it_cannot_be(make_config):
+def test_bucketing_is_ignored_where_it_cannot_be(make_keys):
     for model in ("BPR", "Caser"):
-        assert run(config_dict=_given(make_config, model, bucket_batches=True, epochs=1))["test_result"]
+        assert run(config_dict=make_keys(model, bucket_batches=True, epochs=1))["test_result"]
 
 
-def test_default_cut_offs_fit_small_data_sets(make_config):
-    keys = _given(make_config)
+def test_default_cut_offs_fit_small_data_sets(make_keys):
+    keys = make_keys()
     del keys["topk"]
     assert set(run(config_dict=keys)["config"]["topk"]) == {1, 5, 10, 20}
     with pytest.raises(UserError, match="topk: got 40, expected at most 30"):
         run(config_dict={**keys, "topk": [10, 40]})
-
-
-def test_checkpoints_of_others_are_refused(make_config, hostile):
-    first = run(config_dict=_given(make_config))
-    with pytest.raises(UserError, match="is of the model DisentS2S, expected SASRec"):
-        run(config_dict=_given(make_config, "SASRec", resume_file=first["checkpoint"]))
-    write_inter(hostile, "hostile", hostile_rows(9))
-    with pytest.raises(UserError, match="was trained on other data or another split"):
-        load_checkpoint(first["checkpoint"])
-
-
-class Evil:
-    def __reduce__(self):
-        return (os.mkdir, ("executed",))
-
-
-@pytest.mark.parametrize("content", ["evil", "half", "empty", "text"])
-def test_damaged_and_hostile_checkpoints_are_not_executed(make_config, content):
-    path = Path("x.pth")
-    if content == "evil":
-        torch.save({"state_dict": Evil()}, path)
-    else:
-        whole = Path(run(config_dict=_given(make_config, epochs=1))["checkpoint"]).read_bytes()
-        path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[content])
-    with pytest.raises(UserError, match="is no checkpoint of this package"):
-        checkpoint.load(str(path))
-    assert not Path("executed").exists()
-
-
-def test_only_data_can_be_stored():
-    with pytest.raises(TypeError, match=r"state\['a'\]\[0\]: a Evil cannot be stored"):
-        checkpoint.plain({"a": [Evil()]})
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "r.json"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), write_atomically(str(path)) as file:
-        file.write(b"new")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.slow
@@ -363,24 +253,24 @@ def test_sigkill_in_training_leaves_a_checkpoint_that_resumes(hostile, tmp_path)
 # -- for tuning ------------------------------------------------------------------------
 
 
-def test_objective_function_gives_what_hypertuning_reads(make_config):
-    found = objective_function(_given(make_config), saved=False)
+def test_objective_function_gives_what_hypertuning_reads(make_keys):
+    found = objective_function(make_keys(), saved=False)
     assert set(found) == {
         "model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}  # fmt: skip
 
 
-def test_value_metrics_go_through_recboles_loader(make_config):
+def test_value_metrics_go_through_recboles_loader(make_keys):
     keys = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "eval_mode": "uni3", "epochs": 1}
     for model in ("NeuMF", "SASRec"):
-        found = run(config_dict=_given(make_config, model, **keys))
+        found = run(config_dict=make_keys(model, **keys))
         assert 0 <= found["test_result"]["auc"] <= 1
 
 
-def test_model_class_of_ones_own(make_config):
+def test_model_class_of_ones_own(make_keys):
     class Mine(get_model("SASRec")):
         pass
 
-    keys = _given(make_config, "SASRec")
+    keys = make_keys("SASRec")
     keys.pop("model")
     with pytest.raises(UserError, match="loss_type"):
         run(Mine, config_dict=keys)  # it has no properties file: its keys must be given

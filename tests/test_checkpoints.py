@@ -1,0 +1,115 @@
+"""Checkpoints: resuming, loading, and files that are damaged, hostile or of others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_disent import checkpoint
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+from recbole_disent.quick_start import build_trainer, load_checkpoint, run
+from tests.conftest import hostile_rows, write_inter
+
+
+def test_resume_goes_on_as_the_first_run_would_have(make_keys):
+    whole = run(config_dict=make_keys(epochs=6))
+    half = run(config_dict=make_keys(epochs=3, stopping_step=50))
+    path = half["checkpoint"]
+    start = checkpoint.load(path)["epoch"] + 1
+    resumed = run(config_dict=make_keys(epochs=6, resume_file=path))
+    assert resumed["resumed_from"] == start
+    assert resumed["epochs_run"] == whole["epochs_run"] == 6
+    assert resumed["seconds"]["train"] > 0
+    assert resumed["best_valid_result"] == whole["best_valid_result"]
+    assert resumed["test_result"] == whole["test_result"]
+    a, b = checkpoint.load(whole["checkpoint"]), checkpoint.load(resumed["checkpoint"])
+    for name, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][name])
+
+
+def test_resume_warns_on_a_changed_configuration(make_keys, caplog):
+    first = run(config_dict=make_keys())
+    run(config_dict=make_keys(resume_file=first["checkpoint"], learning_rate=0.5, epochs=3))
+    assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
+
+
+def test_resume_after_the_last_epoch_keeps_the_checkpoint(make_keys):
+    first = run(config_dict=make_keys(epochs=1))
+    before = Path(first["checkpoint"]).read_bytes()
+    again = run(config_dict=make_keys(epochs=1, resume_file=first["checkpoint"]))
+    assert Path(first["checkpoint"]).read_bytes() == before
+    assert again["test_result"] == first["test_result"]
+
+
+@pytest.mark.parametrize("model", ["DisentS2S", "Pop", "ItemKNN"])
+def test_load_checkpoint_gives_the_scores_back(make_keys, model):
+    first = run(config_dict=make_keys(model))
+    net, data = load_checkpoint(first["checkpoint"])
+    trainer = build_trainer(data, net)
+    assert {k: float(v) for k, v in trainer.evaluate(data.loaders[2], load_best_model=False).items()} \
+        == first["test_result"]  # fmt: skip
+
+
+def test_a_checkpoint_outlives_a_change_of_defaults(make_keys):
+    """As if the keys it was made with had been the defaults of then."""
+    path = run(config_dict=make_keys("TSSR", epochs=1, output="linear", n_layers=2))["checkpoint"]
+    state = checkpoint.load(path)
+    del state["given"]["output"], state["given"]["n_layers"]
+    checkpoint.save(path, state)
+    net, data = load_checkpoint(path)
+    assert net.prediction is not None
+    assert data.config["n_layers"] == 2
+    assert load_checkpoint(path, {"hidden_dropout_prob": 0.25})[1].config["hidden_dropout_prob"] == 0.25
+
+
+def test_resuming_with_another_shape_or_learner_is_one_sentence(make_keys):
+    path = run(config_dict=make_keys())["checkpoint"]
+    for keys in ({"hidden_size": 8}, {"learner": "sgd"}):
+        with pytest.raises(UserError, match="checkpoint"):
+            run(config_dict=make_keys(resume_file=path, epochs=4, **keys))
+
+
+def test_checkpoints_of_others_are_refused(make_keys, hostile):
+    first = run(config_dict=make_keys())
+    with pytest.raises(UserError, match="is of the model DisentS2S, expected SASRec"):
+        run(config_dict=make_keys("SASRec", resume_file=first["checkpoint"]))
+    write_inter(hostile, "hostile", hostile_rows(9))
+    with pytest.raises(UserError, match="was trained on other data or another split"):
+        load_checkpoint(first["checkpoint"])
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+@pytest.mark.parametrize("content", ["evil", "half", "empty", "text"])
+def test_damaged_and_hostile_checkpoints_are_not_executed(make_keys, content):
+    path = Path("x.pth")
+    if content == "evil":
+        torch.save({"state_dict": Evil()}, path)
+    else:
+        whole = Path(run(config_dict=make_keys(epochs=1))["checkpoint"]).read_bytes()
+        path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[content])
+    with pytest.raises(UserError, match="is no checkpoint of this package"):
+        checkpoint.load(str(path))
+    assert not Path("executed").exists()
+
+
+def test_only_data_can_be_stored():
+    with pytest.raises(TypeError, match=r"state\['a'\]\[0\]: a Evil cannot be stored"):
+        checkpoint.plain({"a": [Evil()]})
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), write_atomically(str(path)) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
