@@ -58,7 +58,9 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
         def __init__(self, config: Any, dataset: Any) -> None:
             super().__init__(config, dataset)
             self._score_limit = score_limit(config)
-            share = log_share(dataset) if is_wanted(config, "logit_adjustment", popular=True) else None
+            share = (
+                log_share(dataset) if is_wanted(config["logit_adjustment"], config, popular=True) else None
+            )
             self.register_buffer("_log_share", share, persistent=False)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:

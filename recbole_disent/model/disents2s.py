@@ -98,7 +98,7 @@ class DisentS2S(SequentialRecommender):
         self.next_items: int = config["next_items"]
         self.score_limit: int = score_limit(config)
         self.scale = width**-0.5
-        self.corrects_popularity = is_wanted(config, "popularity_correction", popular=False)
+        self.corrects_popularity = is_wanted(config["popularity_correction"], config, popular=False)
         self.register_buffer("log_share", log_share(dataset), persistent=False)
         self.warmup: int = config["seq2seq_warmup"]
         self.warm = self.warmup == 0

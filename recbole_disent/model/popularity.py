@@ -17,15 +17,15 @@ def log_share(dataset: Any) -> Tensor:
     return torch.from_numpy(counts / counts.sum()).log().to(torch.get_default_dtype())
 
 
-def is_wanted(config: Any, key: str, popular: bool) -> bool:
-    """Whether a correction for popularity is wanted: ``always``, ``never``, or ``auto``.
+def is_wanted(setting: str, config: Any, popular: bool) -> bool:
+    """Whether a correction for popularity is wanted.
 
     Args:
+        setting: ``always``, ``never``, or ``auto``.
         config: a configuration.
-        key: of the correction.
         popular: ``auto`` wants it where the candidates of the validation part are drawn by their
             popularity; False: where they are not.
     """
-    if config[key] == "auto":
+    if setting == "auto":
         return popular == (config["valid_neg_sample_args"]["distribution"] == "popularity")
-    return config[key] == "always"
+    return setting == "always"
