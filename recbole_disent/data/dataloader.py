@@ -97,7 +97,8 @@ def shared(loader: TrainDataLoader) -> TrainDataLoader:
 def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
     """Return the loader for one of RecBole's models that it trains with its TrainDataLoader."""
     lazy = isinstance(dataset.inter_feat, SequenceRows)
-    bucket = config["bucket_batches"] and dataset.trim and lazy
+    # Masked models average over the masks of a batch; a bucket of one-item histories has none that count.
+    bucket = config["bucket_batches"] and dataset.trim and lazy and config["transform"] != "mask_itemseq"
     loader = BucketedTrainDataLoader if bucket else TrainDataLoader
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
