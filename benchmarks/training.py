@@ -3,7 +3,8 @@
 ``--model pairs`` puts DisentS2S's own ``train_mode: pairs`` in RecBole's place.
 
 ``--ours`` is the model of our side: DisentS2S with its defaults, or a model of RecBole, SASRec say:
-on whole sequences, or with ``--train_mode pairs`` for the effect of trimmed, bucketed batches alone.
+on whole sequences, or with ``--train_mode pairs`` for the effect of trimmed, bucketed batches alone;
+BERT4Rec (with ``--model BERT4Rec``) with ``lean_softmax``.
 RecBole trains its sequential models with torch's anomaly detection, which one of them turns on for
 all (recbole_disent/compat.py); ``--anomaly 0`` turns it off. Ends with
 ``pairs_per_second=<ours / RecBole>``.
@@ -56,6 +57,8 @@ def main() -> None:
     keys: dict[str, Any] = {}
     if "train_mode" in settings.of_model(args.ours):
         keys["train_mode"] = args.train_mode
+    if "lean_softmax" in settings.of_model(args.ours):
+        keys["lean_softmax"] = True
     if args.ours != "DisentS2S" and keys.get("train_mode") != "sequences":
         keys["bucket_batches"] = True
     data = prepare_data(config(args, args.ours, **keys))

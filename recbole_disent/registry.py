@@ -51,6 +51,9 @@ TRIMMABLE = frozenset(
 # of the pairs one by one).
 CAUSAL = frozenset({"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF"})
 
+# RecBole's models that learn masked items, and can score those only (tests/test_masked.py).
+MASKED = frozenset({"BERT4Rec"})
+
 # RecBole's models whose loss is a mean over something else than rows: over the positions where
 # this field is positive.
 WEIGHED_BY = {"BERT4Rec": "MASK_INDEX"}
@@ -100,7 +103,7 @@ def learns_from_sequences(config: Any) -> bool:
 
 
 def model_class(config: Any) -> type[Any]:
-    """Return the class of a configuration's model for its ``train_mode``, its keys checked together.
+    """Return the class of a configuration's model for the way it is trained, its keys checked together.
 
     Raises:
         UserError: keys that do not fit together.
@@ -109,9 +112,13 @@ def model_class(config: Any) -> type[Any]:
         load(MODELS[config["model"]].check)(config)
     if config["model"] in CAUSAL:
         load("recbole_disent.model.causal:check")(config)
-    if not learns_from_sequences(config):
-        return config.model_class
-    return load("recbole_disent.model.causal:on_sequences")(config.model_class)
+    if config["model"] in MASKED:
+        load("recbole_disent.model.masked:check")(config)
+        if config["lean_softmax"]:
+            return load("recbole_disent.model.masked:lean")(config.model_class)
+    if learns_from_sequences(config):
+        return load("recbole_disent.model.causal:on_sequences")(config.model_class)
+    return config.model_class
 
 
 def train_loader(config: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from recbole_disent.errors import UserError
-from recbole_disent.registry import CAUSAL
+from recbole_disent.registry import CAUSAL, MASKED
 
 _PACKAGE = Path(__file__).resolve().parent
 _RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
@@ -28,6 +28,8 @@ TABLES = {
     "TSSR": "model/TSSR.yaml",
     "SASRecContent": "model/SASRecContent.yaml",
     "causal models of RecBole": "causal.yaml",
+    "BERT4Rec": "masked.yaml",
+    "softmax of RecBole's models": "softmax.yaml",
     "content": "content.yaml",
     "a plan": "leaderboard.yaml",
     "tune": "tune.yaml",
@@ -158,15 +160,14 @@ def of_model(name: str) -> dict[str, Setting]:
     """Return the settings of a model: those of ``properties/model/<name>.yaml``.
 
     A line ``# with FILE`` adds those of another file of ``properties``. RecBole's causal models have
-    those of ``properties/causal.yaml``, its others none.
+    those of ``properties/causal.yaml``, its masked ones of ``masked.yaml``, its others none.
     """
-    if name in CAUSAL:
-        return of_file("causal.yaml")
-    path = folder("properties") / "model" / f"{name}.yaml"
+    file = "causal.yaml" if name in CAUSAL else "masked.yaml" if name in MASKED else f"model/{name}.yaml"
+    path = folder("properties") / file
     if not path.is_file():
         return {}
     shared = re.findall(r"^# with (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {k: s for file in (*shared, f"model/{name}.yaml") for k, s in of_file(file).items()}
+    return {k: s for part in (*shared, file) for k, s in of_file(part).items()}
 
 
 def of_file(name: str) -> dict[str, Setting]:

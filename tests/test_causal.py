@@ -235,7 +235,7 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
         "score_memory_mb": 256,
         "logit_adjustment": "never",
     }
-    assert {key: rule.default for key, rule in settings.of_file("causal.yaml").items()} == defaults
+    assert {key: rule.default for key, rule in settings.of_model("SASRec").items()} == defaults
 
     def names(**keys: Any) -> list[str]:
         config = {k: v for k, v in run_keys.items() if k != "show_progress"}

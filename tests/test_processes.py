@@ -50,6 +50,8 @@ def report(folder="saved"):
                     "--topk=[3,10]"]),
         ("TSSR", ["--hidden_dropout_prob=0", "--train_batch_size=8"]),
         ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32"]),
+        ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32",
+                      "--lean_softmax=True"]),
         ("BPR", ["--train_batch_size=32", "--metrics=['Recall','NDCG','GAUC']"]),
     ],
 )  # fmt: skip

@@ -1,0 +1,73 @@
+"""RecBole's BERT4Rec with a softmax over the masks that count only."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from recbole_disent.errors import UserError
+from recbole_disent.model.functional import score_limit
+from recbole_disent.model.next_item import next_item
+from recbole_disent.model.popularity import is_wanted, log_share
+
+
+def check(config: Any) -> None:
+    """Check the keys of a masked model of RecBole together.
+
+    Raises:
+        UserError: logit adjustment in RecBole's own loss; another class of that name or another loss
+            than cross-entropy for ``lean_softmax``.
+    """
+    if not config["lean_softmax"]:
+        if config["logit_adjustment"] != "never":
+            raise UserError(
+                f"logit_adjustment: got {config['logit_adjustment']} with lean_softmax=False, expected "
+                "lean_softmax=True"
+            )
+        return
+    model_class = config.model_class
+    if not model_class.__module__.startswith("recbole.model."):
+        raise UserError(
+            f"lean_softmax: got True for the class {model_class.__name__} of {model_class.__module__}, "
+            "expected False: it is not RecBole's"
+        )
+    if config["loss_type"] != "CE":
+        raise UserError(f"loss_type: got {config['loss_type']!r} with lean_softmax=True, expected CE")
+
+
+@cache
+def lean(model_class: type[Any]) -> type[Any]:
+    """Return RecBole's BERT4Rec with the same loss, scored where it counts.
+
+    RecBole gives each row ``mask_ratio * MAX_ITEM_LIST_LENGTH`` places for masks, scores all items at
+    each, and multiplies the loss of places without a mask by 0 (that of a mask at the first position, too).
+    """
+
+    class Lean(model_class):
+        __doc__ = model_class.__doc__
+
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            self._score_limit = score_limit(config)
+            wanted = is_wanted(config["logit_adjustment"], config, popular=True)
+            self.register_buffer("_log_share", log_share(dataset) if wanted else None, persistent=False)
+
+        def calculate_loss(self, interaction: Any) -> Tensor:
+            """Mean over the masks that count of the cross-entropy over all items, float (); 0 without any.
+
+            With ``logit_adjustment`` the score of an item is raised by ln p(item), as in
+            :func:`recbole_disent.model.causal.on_sequences`.
+            """
+            places = interaction[self.MASK_INDEX]
+            rows, slots = (places > 0).nonzero(as_tuple=True)
+            states = self.forward(interaction[self.MASK_ITEM_SEQ])[rows, places[rows, slots]]
+            targets = interaction[self.POS_ITEMS][rows, slots]
+            bias = self.output_bias if self._log_share is None else self.output_bias + self._log_share
+            table = self.item_embedding.weight[: self.n_items]  # behind it: the mask's
+            total = next_item(states, targets, table, bias, self._score_limit, padding=True)
+            return total / max(len(states), 1)
+
+    Lean.__name__ = Lean.__qualname__ = model_class.__name__
+    return Lean
