@@ -227,38 +227,39 @@ def test_keys(make_config, model, keys, message):
         make_config(model, **keys)
 
 
-def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "defaults", "switch"),
+    [
+        ("SASRec", {"train_mode": "pairs", "train_windows": "all"}, {"train_mode": "sequences"}),
+        ("BERT4Rec", {"lean_softmax": False}, {"lean_softmax": True}),
+    ],
+)
+def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, defaults, switch):
     """The keys are younger than results; their defaults name no other run, and so must not change."""
-    defaults = {
-        "train_mode": "pairs",
-        "train_windows": "all",
-        "score_memory_mb": 256,
-        "logit_adjustment": "never",
-    }
-    assert {key: rule.default for key, rule in settings.of_model("SASRec").items()} == defaults
+    defaults = {**defaults, "score_memory_mb": 256, "logit_adjustment": "never"}
+    assert {key: rule.default for key, rule in settings.of_model(model).items()} == defaults
 
     def names(**keys: Any) -> list[str]:
         config = {k: v for k, v in run_keys.items() if k != "show_progress"}
-        given = {"models": ["SASRec"], "datasets": ["hostile"], "seeds": [1], "protocols": ["full"],
+        given = {"models": [model], "datasets": ["hostile"], "seeds": [1], "protocols": ["full"],
                 "config": {**config, **keys}, "out": "out"}  # fmt: skip
         return [r.id for r in plan.make_plan(given).runs()]
 
     named = names()
-    assert names(train_mode="sequences") != named
+    assert names(**switch) != named
     assert names(score_memory_mb=100) != named
-    assert names(train_mode="sequences", train_windows="last") != names(train_mode="sequences")
-    assert names(train_mode="sequences", logit_adjustment="always") != names(train_mode="sequences")
+    assert names(**switch, logit_adjustment="always") != names(**switch)
     monkeypatch.setattr(identity, "_neutral", lambda model: {})
     identity.resolved.cache_clear()
     assert names() != named
-    config = identity.config_of("SASRec", "hostile", run_keys)
+    config = identity.config_of(model, "hostile", run_keys)
     monkeypatch.undo()
     identity.resolved.cache_clear()
     # As before there were such keys.
     for key in defaults:
         del config.final_config_dict[key]
-    monkeypatch.setattr(identity, "config_of", lambda model, dataset, given: config)
-    older = identity.resolved("SASRec", "hostile", "{}")
+    monkeypatch.setattr(identity, "config_of", lambda *given: config)
+    older = identity.resolved(model, "hostile", "{}")
     monkeypatch.undo()
     identity.resolved.cache_clear()
-    assert identity.resolved("SASRec", "hostile", json.dumps(run_keys)) == older
+    assert identity.resolved(model, "hostile", json.dumps(run_keys)) == older

@@ -10,9 +10,9 @@ from torch import Tensor
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
 from recbole_disent.model.functional import score_limit
-from recbole_disent.model.next_item import next_item
+from recbole_disent.model.next_item import next_item, require_recboles
 from recbole_disent.model.packing import Packing
-from recbole_disent.model.popularity import is_wanted, log_share
+from recbole_disent.model.popularity import logit_adjustment
 
 
 def check(config: Any) -> None:
@@ -29,17 +29,7 @@ def check(config: Any) -> None:
                     f"{key}: got {config[key]} with train_mode=pairs, expected train_mode=sequences"
                 )
         return
-    model_class = config.model_class
-    if not model_class.__module__.startswith("recbole.model."):
-        raise UserError(
-            f"train_mode: got sequences for the class {model_class.__name__} of {model_class.__module__}, "
-            "expected pairs: it is not RecBole's"
-        )
-    if config["loss_type"] != "CE":
-        raise UserError(
-            f"loss_type: got {config['loss_type']!r} with train_mode=sequences, expected CE "
-            "(train_mode=pairs takes RecBole's other losses)"
-        )
+    require_recboles(config, "train_mode", "pairs")
 
 
 @cache
@@ -58,10 +48,7 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
         def __init__(self, config: Any, dataset: Any) -> None:
             super().__init__(config, dataset)
             self._score_limit = score_limit(config)
-            share = (
-                log_share(dataset) if is_wanted(config["logit_adjustment"], config, popular=True) else None
-            )
-            self.register_buffer("_log_share", share, persistent=False)
+            self.register_buffer("_log_share", logit_adjustment(config, dataset), persistent=False)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
             """RecBole's choice of the last state, (B, L, D) -> (B, D); all states of a window."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from recbole_disent.errors import UserError
 from recbole_disent.model.functional import score_limit
-from recbole_disent.model.next_item import next_item
-from recbole_disent.model.popularity import is_wanted, log_share
+from recbole_disent.model.next_item import next_item, require_recboles
+from recbole_disent.model.popularity import logit_adjustment
 
 
 def check(config: Any) -> None:
@@ -27,14 +27,7 @@ def check(config: Any) -> None:
                 "lean_softmax=True"
             )
         return
-    model_class = config.model_class
-    if not model_class.__module__.startswith("recbole.model."):
-        raise UserError(
-            f"lean_softmax: got True for the class {model_class.__name__} of {model_class.__module__}, "
-            "expected False: it is not RecBole's"
-        )
-    if config["loss_type"] != "CE":
-        raise UserError(f"loss_type: got {config['loss_type']!r} with lean_softmax=True, expected CE")
+    require_recboles(config, "lean_softmax", False)
 
 
 @cache
@@ -51,8 +44,7 @@ def lean(model_class: type[Any]) -> type[Any]:
         def __init__(self, config: Any, dataset: Any) -> None:
             super().__init__(config, dataset)
             self._score_limit = score_limit(config)
-            wanted = is_wanted(config["logit_adjustment"], config, popular=True)
-            self.register_buffer("_log_share", log_share(dataset) if wanted else None, persistent=False)
+            self.register_buffer("_log_share", logit_adjustment(config, dataset), persistent=False)
 
         def calculate_loss(self, interaction: Any) -> Tensor:
             """Mean over the masks that count of the cross-entropy over all items, float (); 0 without any.

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_disent.errors import UserError
 from recbole_disent.model.functional import sum_of_logsumexp
+
+
+def require_recboles(config: Any, key: str, otherwise: Any) -> None:
+    """Check that a key stands for another way to RecBole's cross-entropy.
+
+    Args:
+        config: a configuration.
+        key: is set so that this package computes the loss of the model.
+        otherwise: value of the key that leaves the loss to the model.
+
+    Raises:
+        UserError: the model's class is not RecBole's, or the loss another one.
+    """
+    model_class = config.model_class
+    if not model_class.__module__.startswith("recbole.model."):
+        raise UserError(
+            f"{key}: got {config[key]} for the class {model_class.__name__} of {model_class.__module__}, "
+            f"expected {otherwise}: it is not RecBole's"
+        )
+    if config["loss_type"] != "CE":
+        raise UserError(
+            f"loss_type: got {config['loss_type']!r} with {key}={config[key]}, expected CE "
+            f"({key}={otherwise} takes RecBole's other losses)"
+        )
 
 
 def next_item(

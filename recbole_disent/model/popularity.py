@@ -17,6 +17,11 @@ def log_share(dataset: Any) -> Tensor:
     return torch.from_numpy(counts / counts.sum()).log().to(torch.get_default_dtype())
 
 
+def logit_adjustment(config: Any, dataset: Any) -> Tensor | None:
+    """Return what ``logit_adjustment`` adds to the scores of the items, float (n_items,) or None."""
+    return log_share(dataset) if is_wanted(config["logit_adjustment"], config, popular=True) else None
+
+
 def is_wanted(setting: str, config: Any, popular: bool) -> bool:
     """Whether a correction for popularity is wanted.
 
