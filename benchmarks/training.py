@@ -59,7 +59,7 @@ def main() -> None:
         keys["train_mode"] = args.train_mode
     if "lean_softmax" in settings.of_model(args.ours):
         keys["lean_softmax"] = True
-    if args.ours != "DisentS2S" and keys.get("train_mode") != "sequences":
+    elif args.ours != "DisentS2S" and keys.get("train_mode") != "sequences":
         keys["bucket_batches"] = True
     data = prepare_data(config(args, args.ours, **keys))
     net = build_model(data)

@@ -51,12 +51,9 @@ TRIMMABLE = frozenset(
 # of the pairs one by one).
 CAUSAL = frozenset({"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF"})
 
-# RecBole's models that learn masked items, and can score those only (tests/test_masked.py).
-MASKED = frozenset({"BERT4Rec"})
-
-# RecBole's models whose loss is a mean over something else than rows: over the positions where
-# this field is positive.
-WEIGHED_BY = {"BERT4Rec": "MASK_INDEX"}
+# RecBole's models that learn masked items, and can score those only (tests/test_masked.py), with the
+# field of the masks' places. Their loss is a mean over the places above 0, not over rows.
+MASKED = {"BERT4Rec": "MASK_INDEX"}
 
 
 def load(path: str) -> Any:

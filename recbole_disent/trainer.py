@@ -15,12 +15,12 @@ from recbole.trainer import Trainer
 from recbole.trainer.trainer import TraditionalTrainer
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_disent import checkpoint, distributed
+from recbole_disent import checkpoint, distributed, settings
 from recbole_disent.averaging import WeightAverage
 from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
-from recbole_disent.registry import WEIGHED_BY, train_loader
+from recbole_disent.registry import MASKED, train_loader
 
 # Keys that may differ between a checkpoint and the run that goes on from it.
 _FREE_KEYS = {
@@ -119,14 +119,21 @@ class SafeTrainer:
 
     def _rows_of(self, batch: Any) -> float:
         """What a share of a batch weighs in a model's mean over it."""
-        field = WEIGHED_BY.get(self.config["model"])
-        return len(batch) if field is None else float((batch[field] > 0).sum())
+        field = MASKED.get(self.config["model"])
+        if field is None:
+            return len(batch)
+        counted = float((batch[field] > 0).sum())
+        # Where no share has any, the losses are 0 with lean_softmax, and the step is made as by one process.
+        return counted or (1e-30 if self.config["lean_softmax"] and len(batch) else 0.0)
 
     def _check_nan(self, loss: Any) -> None:
         if torch.isnan(loss):
+            more = ""
+            if self.config["model"] in MASKED and not self.config["lean_softmax"]:
+                more = "; or a batch had no mask that counts: lean_softmax=True passes over such batches"
             raise UserError(
                 f"training diverged: the loss is not a number; learning_rate is "
-                f"{self.config['learning_rate']}, try a tenth of it, or set clip_grad_norm"
+                f"{self.config['learning_rate']}, try a tenth of it, or set clip_grad_norm{more}"
             )
 
     @torch.no_grad()
@@ -223,6 +230,8 @@ class SafeTrainer:
         state = self._load(str(resume_file))
         check_belongs(state, str(resume_file), self.config["model"], self.data_hash)
         ours, theirs = plain_config(self.config), state["config"]
+        rules = {**settings.overall(), **settings.of_model(self.config["model"])}
+        theirs = {**settings.defaults(rules), **theirs}  # a checkpoint may be older than a key
         for key in sorted({*ours, *theirs} - _FREE_KEYS):
             if ours.get(key) != theirs.get(key):
                 self.logger.warning(

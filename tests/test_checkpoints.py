@@ -37,6 +37,15 @@ def test_resume_warns_on_a_changed_configuration(make_keys, caplog):
     assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
 
 
+def test_resume_does_not_warn_of_keys_younger_than_the_checkpoint(make_keys, caplog):
+    path = run(config_dict=make_keys("BERT4Rec"))["checkpoint"]
+    state = checkpoint.load(path)
+    del state["config"]["lean_softmax"], state["config"]["ema_decay"]
+    checkpoint.save(path, state)
+    run(config_dict=make_keys("BERT4Rec", resume_file=path, epochs=3))
+    assert "resume: " not in caplog.text
+
+
 def test_resume_after_the_last_epoch_keeps_the_checkpoint(make_keys):
     first = run(config_dict=make_keys(epochs=1))
     before = Path(first["checkpoint"]).read_bytes()

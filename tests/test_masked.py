@@ -9,6 +9,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.model.masked import lean
 from recbole_disent.model.popularity import log_share
 from recbole_disent.quick_start import build_model, build_trainer, load_checkpoint, prepare_data, run
+from tests.conftest import write_inter
 
 
 def batches_of(make_config, **keys):
@@ -70,6 +71,15 @@ def test_a_batch_without_masks_that_count_teaches_nothing(make_config):
     loss.backward()
     assert loss == 0
     assert all(not p.grad.any() for p in net.parameters())
+
+
+def test_a_run_without_masks_that_count(tmp_path):
+    """RecBole divides 0 by 0 where all histories have one item."""
+    write_inter(tmp_path, "short", [(f"u{u}", f"i{(u + t) % 20}", 1, t) for u in range(20) for t in range(4)])
+    keys = {"data_path": str(tmp_path), "topk": [3], "valid_metric": "NDCG@3", "epochs": 1}
+    with pytest.raises(UserError, match="or a batch had no mask that counts: lean_softmax=True passes over"):
+        run("BERT4Rec", "short", config_dict=keys)
+    assert run("BERT4Rec", "short", config_dict={**keys, "lean_softmax": True})["epochs_run"] == 1
 
 
 @pytest.mark.parametrize(

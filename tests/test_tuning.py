@@ -381,8 +381,10 @@ def test_ray_stops_bad_trials_early_and_goes_on(keys, space_file, counted):
         first = command.tune("DisentS2S", "hostile", max_evals=2, **given)
     finally:
         ray.shutdown()
-    found = {t["values"]["learning_rate"]: (t["status"], t["epochs"]) for t in first.trials.values()}
-    assert found == {0.01: ("done", 6), 1e-9: ("stopped", 2)}
+    found = {t["values"]["learning_rate"]: t for t in first.trials.values()}
+    assert (found[0.01]["status"], found[0.01]["epochs"]) == ("done", 6)
+    assert found[1e-9]["status"] == "stopped"
+    assert found[1e-9]["epochs"] in (1, 2, 4)  # where ASHA looks
     stamps = {name: Path(f"out/{name}.json").stat().st_mtime_ns for name in first.trials}
     study = command.tune("DisentS2S", "hostile", max_evals=3, **given)
     assert len(study.trials) == 3
