@@ -228,13 +228,14 @@ def test_keys(make_config, model, keys, message):
 
 
 @pytest.mark.parametrize(
-    ("model", "defaults", "switch"),
+    ("model", "defaults", "switch", "others"),
     [
-        ("SASRec", {"train_mode": "pairs", "train_windows": "all"}, {"train_mode": "sequences"}),
-        ("BERT4Rec", {"lean_softmax": False}, {"lean_softmax": True}),
+        ("SASRec", {"train_mode": "pairs", "train_windows": "all"}, {"train_mode": "sequences"},
+         [{"train_windows": "last"}, {"logit_adjustment": "always"}]),
+        ("BERT4Rec", {"lean_softmax": False}, {"lean_softmax": True}, [{"logit_adjustment": "always"}]),
     ],
-)
-def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, defaults, switch):
+)  # fmt: skip
+def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, defaults, switch, others):
     """The keys are younger than results; their defaults name no other run, and so must not change."""
     defaults = {**defaults, "score_memory_mb": 256, "logit_adjustment": "never"}
     assert {key: rule.default for key, rule in settings.of_model(model).items()} == defaults
@@ -248,7 +249,8 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, def
     named = names()
     assert names(**switch) != named
     assert names(score_memory_mb=100) != named
-    assert names(**switch, logit_adjustment="always") != names(**switch)
+    for keys in others:
+        assert names(**switch, **keys) != names(**switch)
     monkeypatch.setattr(identity, "_neutral", lambda model: {})
     identity.resolved.cache_clear()
     assert names() != named

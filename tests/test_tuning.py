@@ -391,6 +391,7 @@ def test_ray_stops_bad_trials_early_and_goes_on(keys, space_file, counted):
     assert stamps == {name: Path(f"out/{name}.json").stat().st_mtime_ns for name in stamps}
     status = {t["values"]["learning_rate"]: t["status"] for t in study.trials.values()}
     assert status[1e30] == "failed"
+    assert status[0.01] == "done"
     assert study.best["values"]["learning_rate"] == 0.01
     assert study.best["test_result"].keys() >= {"recall@10"}
     assert counted == []  # all were run by workers
