@@ -12,6 +12,7 @@ import torch
 import recbole_disent  # noqa: F401  (mends numpy before RecBole is imported)
 from recbole_disent.config import Config
 from recbole_disent.evaluation.metrics import register_metrics
+from recbole_disent.quick_start import build_trainer, load_checkpoint
 
 register_metrics()
 
@@ -69,6 +70,13 @@ def feature_keys(model: str) -> dict[str, Any]:
         return {}
     load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "tags", "title"]}
     return {"selected_features": ["tags", "title"], "load_col": load}
+
+
+def scored_again(path: str) -> dict[str, float]:
+    """Load a checkpoint and return its test result."""
+    net, data = load_checkpoint(path)
+    found = build_trainer(data, net).evaluate(data.loaders[2], load_best_model=False)
+    return {key: float(value) for key, value in found.items()}
 
 
 @pytest.fixture

@@ -20,14 +20,13 @@ from recbole.utils import init_seed
 from recbole_disent import checkpoint, cli
 from recbole_disent.errors import UserError
 from recbole_disent.quick_start import (
-    build_trainer,
     load_checkpoint,
     objective_function,
     prepare_data,
     run,
 )
 from recbole_disent.registry import get_model
-from tests.conftest import hostile_rows, write_inter
+from tests.conftest import hostile_rows, scored_again, write_inter
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "NARM", "CORE", "LightSANs",
@@ -204,12 +203,7 @@ def test_models_with_item_features(make_keys, hostile):
     for model in ("SASRecF", "GRU4RecF", "FDSA"):
         keys = make_keys(model, epochs=1, load_col=load, selected_features=["class"])
         found = run(config_dict=keys)
-        assert found["test_result"] == {k: float(v) for k, v in _again(found["checkpoint"]).items()}
-
-
-def _again(path):
-    net, data = load_checkpoint(path)
-    return build_trainer(data, net).evaluate(data.loaders[2], load_best_model=False)
+        assert found["test_result"] == scored_again(found["checkpoint"])
 
 
 def test_bucketing_is_ignored_where_it_cannot_be(make_keys):
