@@ -51,9 +51,16 @@ TRIMMABLE = frozenset(
 # of the pairs one by one).
 CAUSAL = frozenset({"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF"})
 
-# RecBole's models that learn masked items, and can score those only (tests/test_masked.py), with the
-# field of the masks' places. Their loss is a mean over the places above 0, not over rows.
+# RecBole's models that learn masked items, with the field of the masks' places. Their loss is a mean over
+# the places above 0, not over rows. They can learn from windows of whole sequences, too.
 MASKED = {"BERT4Rec": "MASK_INDEX"}
+
+# RecBole's models whose softmax over all items can be had in a part of its time and memory, with the
+# function that returns such a class (tests/test_masked.py, tests/test_caser.py).
+LEAN = {
+    "BERT4Rec": "recbole_disent.model.masked:lean",
+    "Caser": "recbole_disent.model.caser:lean",
+}
 
 
 def load(path: str) -> Any:
@@ -96,7 +103,7 @@ def get_model(name: str) -> type[Any]:
 
 def learns_from_sequences(config: Any) -> bool:
     """Whether a model of RecBole is asked to learn from whole sequences."""
-    return config["model"] in CAUSAL and config["train_mode"] == "sequences"
+    return (config["model"] in CAUSAL or config["model"] in MASKED) and config["train_mode"] == "sequences"
 
 
 def model_class(config: Any) -> type[Any]:
@@ -109,12 +116,12 @@ def model_class(config: Any) -> type[Any]:
         load(MODELS[config["model"]].check)(config)
     if config["model"] in CAUSAL:
         load("recbole_disent.model.causal:check")(config)
-    if config["model"] in MASKED:
-        load("recbole_disent.model.masked:check")(config)
+        if learns_from_sequences(config):
+            return load("recbole_disent.model.causal:on_sequences")(config.model_class)
+    if config["model"] in LEAN:
+        load("recbole_disent.model.next_item:check")(config)
         if config["lean_softmax"]:
-            return load("recbole_disent.model.masked:lean")(config.model_class)
-    if learns_from_sequences(config):
-        return load("recbole_disent.model.causal:on_sequences")(config.model_class)
+            return load(LEAN[config["model"]])(config.model_class)
     return config.model_class
 
 
@@ -124,5 +131,6 @@ def train_loader(config: Any) -> Any:
     if name in MODELS:
         return load(MODELS[name].train_loader)
     if learns_from_sequences(config):
-        return load("recbole_disent.data.window_loader:build_window_loader")
+        kind = "masked" if name in MASKED else "window"
+        return load(f"recbole_disent.data.window_loader:build_{kind}_loader")
     return None

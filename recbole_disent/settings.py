@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from recbole_disent.errors import UserError
-from recbole_disent.registry import CAUSAL, MASKED
+from recbole_disent.registry import CAUSAL, LEAN, MASKED
 
 _PACKAGE = Path(__file__).resolve().parent
 _RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
@@ -29,6 +29,7 @@ TABLES = {
     "SASRecContent": "model/SASRecContent.yaml",
     "causal models of RecBole": "causal.yaml",
     "BERT4Rec": "masked.yaml",
+    "BERT4Rec and Caser": "lean.yaml",
     "softmax of RecBole's models": "softmax.yaml",
     "content": "content.yaml",
     "a plan": "leaderboard.yaml",
@@ -160,9 +161,11 @@ def of_model(name: str) -> dict[str, Setting]:
     """Return the settings of a model: those of ``properties/model/<name>.yaml``.
 
     A line ``# with FILE`` adds those of another file of ``properties``. RecBole's causal models have
-    those of ``properties/causal.yaml``, its masked ones of ``masked.yaml``, its others none.
+    those of ``properties/causal.yaml``, its masked ones of ``masked.yaml``, others with a lean softmax of
+    ``lean.yaml``, the rest none.
     """
-    file = "causal.yaml" if name in CAUSAL else "masked.yaml" if name in MASKED else f"model/{name}.yaml"
+    kinds = {"causal": CAUSAL, "masked": MASKED, "lean": LEAN}  # the first that a model is in
+    file = next((f"{kind}.yaml" for kind, names in kinds.items() if name in names), f"model/{name}.yaml")
     path = folder("properties") / file
     if not path.is_file():
         return {}

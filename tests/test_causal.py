@@ -25,7 +25,7 @@ def loss_and_gradients(net: Any, batches: list[Any]) -> tuple[torch.Tensor, dict
     """Mean loss over all pairs of some batches, and its gradients."""
     pairs = sum(map(len, batches))
     # RecBole's own loss for RecBole's batches.
-    kind = type(net) if isinstance(batches[0], WindowBatch) else type(net).__mro__[1]
+    kind = type(net) if isinstance(batches[0], WindowBatch) else type(net).__bases__[-1]
     loss = sum(kind.calculate_loss(net, batch) * (len(batch) / pairs) for batch in batches)
     net.zero_grad()
     loss.backward()
@@ -232,7 +232,9 @@ def test_keys(make_config, model, keys, message):
     [
         ("SASRec", {"train_mode": "pairs", "train_windows": "all"}, {"train_mode": "sequences"},
          [{"train_windows": "last"}, {"logit_adjustment": "always"}]),
-        ("BERT4Rec", {"lean_softmax": False}, {"lean_softmax": True}, [{"logit_adjustment": "always"}]),
+        ("BERT4Rec", {"lean_softmax": False, "train_mode": "pairs"}, {"lean_softmax": True},
+         [{"logit_adjustment": "always"}, {"train_mode": "sequences"}]),
+        ("Caser", {"lean_softmax": False}, {"lean_softmax": True}, [{"logit_adjustment": "always"}]),
     ],
 )  # fmt: skip
 def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, defaults, switch, others):

@@ -53,6 +53,8 @@ def report(folder="saved"):
         # Some batches have no mask that counts.
         ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=2",
                       "--lean_softmax=True"]),
+        ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=7",
+                      "--train_mode=sequences"]),
         ("BPR", ["--train_batch_size=32", "--metrics=['Recall','NDCG','GAUC']"]),
     ],
 )  # fmt: skip

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 from recbole.data.dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_disent import distributed
 from recbole_disent.compat import release_memory
-from recbole_disent.data.batch import WindowBatch
+from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.errors import UserError
-from recbole_disent.registry import CAUSAL
+from recbole_disent.registry import CAUSAL, MASKED
 
 # Batches after which freed memory is given back: well under one percent of their time.
 _RELEASE_EVERY = 50
@@ -69,12 +70,15 @@ class WindowLoader(TrainDataLoader):
         self._users, self._begins, self._stops = users, begins[users], stops[users]
         if self._keeps_last:
             self._begins = torch.maximum(self._begins, self._stops - 1 - self.stride)
-        self._n_pairs = int((self._stops - self._begins - 1).sum())
 
     @property
     def stride(self) -> int:
         """Most pairs of a window."""
         return self.config["window_stride"] or self._dataset.max_item_list_len
+
+    def _sizes(self) -> Tensor:
+        """What is cut into runs of :attr:`stride`: the pairs of each sequence, int64 (users,)."""
+        return self._stops - self._begins - 1
 
     @property
     def _keeps_last(self) -> bool:
@@ -82,7 +86,7 @@ class WindowLoader(TrainDataLoader):
 
     def __len__(self) -> int:
         """Most batches of an epoch; there are fewer where a window has more pairs than a batch."""
-        return max(1, math.ceil(self._n_pairs / self.step))
+        return max(1, math.ceil(int(self._sizes().sum()) / self.step))
 
     def __iter__(self) -> Iterator[WindowBatch]:
         windows = self._windows()
@@ -100,21 +104,26 @@ class WindowLoader(TrainDataLoader):
         """Number of the batch of each window, int64 (W,), from the windows' numbers of pairs."""
         return (pairs.cumsum(0) - 1) // self.step  # of the window's last pair
 
+    def _runs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut the sequences of an epoch: int64 (W,) each, sequence, begin in it and size of each run."""
+        sizes, stride = self._sizes(), self.stride
+        offset = torch.zeros_like(sizes)
+        if not self._keeps_last:  # with an offset the first run is shorter
+            drawn = torch.randint(stride, sizes.shape, generator=self.generator)
+            offset = torch.where(sizes <= stride, 0, drawn)
+        runs = (sizes + offset + stride - 1) // stride
+        owner = torch.repeat_interleave(torch.arange(len(sizes)), runs)
+        place = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
+        begin = place * stride - offset[owner]
+        first = begin.clamp(min=0)
+        return owner, first, torch.minimum(begin + stride, sizes[owner]) - first
+
     def _windows(self) -> Windows:
         """The windows of an epoch."""
-        length, stride = self._dataset.max_item_list_len, self.stride
-        pairs = self._stops - self._begins - 1
-        offset = torch.zeros_like(pairs)
-        if not self._keeps_last:  # with an offset the first run is shorter
-            drawn = torch.randint(stride, pairs.shape, generator=self.generator)
-            offset = torch.where(pairs <= stride, 0, drawn)
-        runs = (pairs + offset + stride - 1) // stride
-        owner = torch.repeat_interleave(torch.arange(len(pairs)), runs)
-        place = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
-        pairs, offset = pairs[owner], offset[owner]
-        first = (place * stride - offset).clamp(min=0)
-        counts = torch.minimum((place + 1) * stride - offset, pairs) - first
-        margin = torch.where(pairs <= length, length, length - stride)
+        length = self._dataset.max_item_list_len
+        owner, first, counts = self._runs()
+        pairs = self._sizes()[owner]
+        margin = torch.where(pairs <= length, length, length - self.stride)
         before = torch.minimum(first, margin)
         after = torch.minimum(pairs - first - counts, margin)
         return Windows(self._users[owner], self._begins[owner] + first - before, before, counts, after)
@@ -145,11 +154,46 @@ class UserLoader(WindowLoader):
 
     def __len__(self) -> int:
         """Batches of an epoch; with windows at drawn offsets it may have a few more."""
-        pairs, length = self._stops - self._begins - 1, self.stride
-        return max(1, math.ceil(int(((pairs + length - 1) // length).sum()) / self.step))
+        runs = (self._sizes() + self.stride - 1) // self.stride
+        return max(1, math.ceil(int(runs.sum()) / self.step))
 
     def _batch_of(self, pairs: Tensor) -> Tensor:
         return torch.arange(len(pairs)) // self.step
+
+
+class MaskedWindowLoader(UserLoader):
+    """Windows of at most L items for a model that learns masked ones, a fixed number in a batch.
+
+    Each item of a training sequence is in one window an epoch, but where a run would be a single
+    item: RecBole counts no mask at the first place. Batches are RecBole's Interactions, masked by
+    its transform; the columns of a next item, which such a model does not use, are not in them.
+    """
+
+    def _sizes(self) -> Tensor:
+        return self._stops - self._begins
+
+    def _windows(self) -> Windows:
+        owner, first, items = self._runs()
+        longer = items > 1
+        owner, first, items = owner[longer], first[longer], items[longer]
+        none = torch.zeros_like(owner)
+        return Windows(self._users[owner], self._begins[owner] + first, none, items - 1, none)
+
+    def _collate(self, windows: Windows) -> Interaction:
+        dataset, lengths = self._dataset, windows.lengths
+        width = int(lengths.max()) if dataset.trim else dataset.max_item_list_len
+        lists = dataset.store.histories(dataset.iid_field, windows.firsts + lengths, lengths, width)
+        columns = {
+            dataset.uid_field: windows.users,
+            dataset.item_id_list_field: lists,
+            dataset.item_list_length_field: lengths,
+        }
+        batch = self.transform(dataset, Interaction(columns))  # of all processes: it draws
+        if distributed.active():
+            mine = distributed.share(len(batch))
+            batch = batch[mine]
+            batch[ROW_IN_BATCH] = torch.arange(mine.start, mine.stop)
+        return batch
 
 
 def require_sequences(model: str, dataset: Any) -> None:
@@ -162,7 +206,7 @@ def require_sequences(model: str, dataset: Any) -> None:
         raise UserError(
             f"benchmark_filename: {model} is to learn from whole sequences, and these files hold cut "
             "histories; give files with one interaction a line"
-            + (", or leave out train_mode=sequences" if model in CAUSAL else "")
+            + (", or leave out train_mode=sequences" if model in CAUSAL or model in MASKED else "")
         )
 
 
@@ -176,3 +220,9 @@ def build_user_loader(config: Any, dataset: Any, sampler: Any) -> UserLoader:
     """Return the loader of whole sequences whose batches have a number of users."""
     require_sequences(config["model"], dataset)
     return UserLoader(config, dataset, sampler, shuffle=config["shuffle"])
+
+
+def build_masked_loader(config: Any, dataset: Any, sampler: Any) -> MaskedWindowLoader:
+    """Return the loader of whole sequences for a model that learns masked items."""
+    require_sequences(config["model"], dataset)
+    return MaskedWindowLoader(config, dataset, sampler, shuffle=config["shuffle"])

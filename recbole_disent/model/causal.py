@@ -9,10 +9,8 @@ from torch import Tensor
 
 from recbole_disent.data.batch import WindowBatch
 from recbole_disent.errors import UserError
-from recbole_disent.model.functional import score_limit
-from recbole_disent.model.next_item import next_item, require_recboles
+from recbole_disent.model.next_item import OverAllItems, next_item, require_recboles
 from recbole_disent.model.packing import Packing
-from recbole_disent.model.popularity import logit_adjustment
 
 
 def check(config: Any) -> None:
@@ -41,14 +39,9 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
     so that one pass gives the states of all pairs. Scores are RecBole's, unchanged.
     """
 
-    class OnSequences(model_class):
+    class OnSequences(OverAllItems, model_class):
         __doc__ = model_class.__doc__
         _at_all_places = False
-
-        def __init__(self, config: Any, dataset: Any) -> None:
-            super().__init__(config, dataset)
-            self._score_limit = score_limit(config)
-            self.register_buffer("_log_share", logit_adjustment(config, dataset), persistent=False)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
             """RecBole's choice of the last state, (B, L, D) -> (B, D); all states of a window."""

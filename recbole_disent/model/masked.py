@@ -7,27 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_disent.errors import UserError
-from recbole_disent.model.functional import score_limit
-from recbole_disent.model.next_item import next_item, require_recboles
-from recbole_disent.model.popularity import logit_adjustment
-
-
-def check(config: Any) -> None:
-    """Check the keys of a masked model of RecBole together.
-
-    Raises:
-        UserError: logit adjustment in RecBole's own loss; another class of that name or another loss
-            than cross-entropy for ``lean_softmax``.
-    """
-    if not config["lean_softmax"]:
-        if config["logit_adjustment"] != "never":
-            raise UserError(
-                f"logit_adjustment: got {config['logit_adjustment']} with lean_softmax=False, expected "
-                "lean_softmax=True"
-            )
-        return
-    require_recboles(config, "lean_softmax", False)
+from recbole_disent.model.next_item import OverAllItems, next_item
 
 
 @cache
@@ -38,13 +18,8 @@ def lean(model_class: type[Any]) -> type[Any]:
     each, and multiplies the loss of places without a mask by 0 (that of a mask at the first position, too).
     """
 
-    class Lean(model_class):
+    class Lean(OverAllItems, model_class):
         __doc__ = model_class.__doc__
-
-        def __init__(self, config: Any, dataset: Any) -> None:
-            super().__init__(config, dataset)
-            self._score_limit = score_limit(config)
-            self.register_buffer("_log_share", logit_adjustment(config, dataset), persistent=False)
 
         def calculate_loss(self, interaction: Any) -> Tensor:
             """Mean over the masks that count of the cross-entropy over all items, float (); 0 without any.

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_disent.errors import UserError
-from recbole_disent.model.functional import sum_of_logsumexp
+from recbole_disent.model.functional import score_limit, sum_of_logsumexp
+from recbole_disent.model.popularity import logit_adjustment
 
 
 def require_recboles(config: Any, key: str, otherwise: Any) -> None:
@@ -34,6 +35,34 @@ def require_recboles(config: Any, key: str, otherwise: Any) -> None:
             f"loss_type: got {config['loss_type']!r} with {key}={config[key]}, expected CE "
             f"({key}={otherwise} takes RecBole's other losses)"
         )
+
+
+def check(config: Any) -> None:
+    """Check the keys of a model of RecBole that can have a lean softmax together.
+
+    Raises:
+        UserError: logit adjustment in RecBole's own loss; another class of that name or another loss
+            than cross-entropy for ``lean_softmax``.
+    """
+    if config["lean_softmax"]:
+        require_recboles(config, "lean_softmax", False)
+    elif config["logit_adjustment"] != "never":
+        raise UserError(
+            f"logit_adjustment: got {config['logit_adjustment']} with lean_softmax=False, expected "
+            "lean_softmax=True"
+        )
+
+
+class OverAllItems:
+    """What this package's softmax adds to a model of RecBole: a limit of memory and ``logit_adjustment``.
+
+    To be put before RecBole's class among the bases.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)  # type: ignore[call-arg]
+        self._score_limit = score_limit(config)
+        self.register_buffer("_log_share", logit_adjustment(config, dataset), persistent=False)  # type: ignore[attr-defined]
 
 
 def next_item(

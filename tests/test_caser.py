@@ -1,0 +1,70 @@
+"""Caser with a softmax in slices: RecBole's loss, and what goes with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbole_disent.errors import UserError
+from recbole_disent.model.caser import lean
+from recbole_disent.model.popularity import log_share
+from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
+from tests.conftest import scored_again
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def batches_of(make_config, **keys):
+    keys = {"lean_softmax": True, "precision": "double", "train_batch_size": 20, "reg_weight": 0.1, **keys}
+    data = prepare_data(make_config("Caser", **keys))
+    return build_model(data).eval(), list(data.loaders[0]), data.loaders[0].dataset  # without dropout
+
+
+@pytest.mark.parametrize("limit", [10**6, 100])
+def test_loss_and_gradients_are_recboles(make_config, double, limit):
+    net, batches, _ = batches_of(make_config)
+    net._score_limit = limit
+    recboles = type(net).__bases__[-1]
+    assert recboles.__module__.startswith("recbole.model.")
+    for batch in batches:
+        losses, gradients = [], []
+        for kind in (type(net), recboles):
+            net.zero_grad()
+            losses.append(kind.calculate_loss(net, batch))
+            losses[-1].backward()
+            gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
+        torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
+        for name, expected in gradients[1].items():
+            torch.testing.assert_close(gradients[0][name], expected, rtol=1e-7, atol=1e-12, msg=name)
+
+
+def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, double):
+    net, batches, train = batches_of(make_config, logit_adjustment="always", reg_weight=0.0)
+    for batch in batches:
+        scores = net.full_sort_predict(batch) + log_share(train)
+        expected = torch.nn.functional.cross_entropy(scores, batch["item_id"])
+        torch.testing.assert_close(net.calculate_loss(batch), expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"logit_adjustment": "auto"}, "logit_adjustment: got auto with lean_softmax=False"),
+        ({"lean_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with lean_softmax=True"),
+    ],
+)
+def test_keys_that_do_not_fit_are_one_sentence(make_keys, keys, message):
+    with pytest.raises(UserError, match=message):
+        run(config_dict=make_keys("Caser", **keys))
+
+
+def test_a_run_and_its_checkpoint(make_keys):
+    found = run(config_dict=make_keys("Caser", lean_softmax=True, logit_adjustment="always"))
+    net, _ = load_checkpoint(found["checkpoint"])
+    assert type(net) is lean(type(net).__bases__[-1])
+    assert scored_again(found["checkpoint"]) == found["test_result"]
