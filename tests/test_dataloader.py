@@ -72,12 +72,14 @@ def test_pairs_have_the_rest_of_the_training_sequence_as_future(make_config, len
     assert seen == len(train.inter_feat)
 
 
+@pytest.mark.parametrize("visits", [1, 2, 5])
 @pytest.mark.parametrize(
     ("length", "stride"),
     [(1, None), (2, None), (5, None), (7, None), (50, None), (5, 1), (7, 4), (7, 7), (50, 3), (50, 1)],
 )
-def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
-    config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20, window_stride=stride)
+def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visits):
+    keys = {"window_stride": stride, "window_visits": visits}
+    config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20, **keys)
     train = train_part(config)
     train.store.fields["item_id"] = torch.arange(len(train.store), dtype=torch.int32) + 1
     loader = WindowLoader(config, train, None)
@@ -88,6 +90,8 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
         for batch in loader:
             sizes.append(len(batch))
             assert int(batch.counts.max()) <= (stride or length)
+            assert int(batch.trained.min()) >= 1
+            assert int(batch.trained.max()) <= -(-(stride or length) // visits)
             lengths = batch.lengths.tolist()
             assert lengths == sorted(lengths)
             if stride in (None, length):
@@ -98,7 +102,10 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride):
                 assert window == list(range(window[0], window[0] + len(window)))  # consecutive
                 assert window[0] >= train.store.offsets[user]
                 assert window[-1] < train.train_stops[user]
-            for number, _, last in zip(*(t.tolist() for t in batch.pairs()), strict=True):
+            pairs = [t.tolist() for t in batch.pairs()]
+            furthest = dict(zip(*pairs[:2], strict=True))
+            assert batch.furthest().tolist() == list(furthest.values())
+            for number, _, last in zip(*pairs, strict=True):
                 window, user = events[number], batch.users[number]
                 target = int(batch.items[last + 1]) - 1
                 past, future = target - window[0], window[-1] + 1 - target

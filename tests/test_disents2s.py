@@ -19,6 +19,8 @@ from tests.windows import windows
 SEQUENCES = [[3, 1, 4, 1, 5, 9], [2, 6], [5, 3, 5], [8, 9, 7, 9]]
 NONE = [(0, 0)] * 4
 MARGINS = [(2, 1), (0, 0), (0, 1), (2, 0)]
+ALL = {"phase": None, "every": 1}
+EVERY_SECOND = {"phase": [1, 0, 0, 0], "every": 2}
 
 
 def build(make_config, **keys):
@@ -31,16 +33,17 @@ def build(make_config, **keys):
     return DisentS2S(config, train).double()
 
 
-def pairs_of(sequence, margins):
-    """Places of the next items of a window's pairs."""
-    return range(1 + margins[0], len(sequence) - margins[1])
+def pairs_of(number, sequence, margins, phase, every):
+    """Places of the next items of a window's pairs that are trained."""
+    first = phase[number] if phase else 0
+    return range(1 + margins[number][0] + first, len(sequence) - margins[number][1], every)
 
 
-def one_by_one(sequences, margins=NONE):
+def one_by_one(sequences, margins=NONE, phase=None, every=1):
     """The same pairs as RecBole rows."""
     pasts, futures, targets, users = [], [], [], []
     for user, s in enumerate(sequences, start=1):
-        for t in pairs_of(s, margins[user - 1]):
+        for t in pairs_of(user - 1, s, margins, phase, every):
             pasts.append(s[:t])
             futures.append(s[t:][::-1])
             targets.append(s[t])
@@ -64,11 +67,11 @@ def one_by_one(sequences, margins=NONE):
     }
 
 
-def slow_loss(model, sequences, numerator, denominator, margins=NONE):
+def slow_loss(model, sequences, numerator, denominator, margins=NONE, phase=None, every=1):
     net, layer = model.encoder, model.disentanglement
     past, future, h, futures, users = [], [], [], [], []
-    for user, (s, margin) in enumerate(zip(sequences, margins, strict=True)):
-        for t in pairs_of(s, margin):
+    for user, s in enumerate(sequences):
+        for t in pairs_of(user, s, margins, phase, every):
             # Where pairs of one user are negatives, each counts as a user of its own.
             users.append(user if model.mask_same_user else len(users))
             past.append(reference.disentangle(layer, reference.encoder(net, s[:t]), PAST))
@@ -102,9 +105,13 @@ def gradients(model, loss):
      ("all_items", (1, 1)), ("next_items", (1, 1))],
 )  # fmt: skip
 @pytest.mark.parametrize("same_user", ["mask", "keep"])
-@pytest.mark.parametrize("margins", [NONE, MARGINS], ids=["whole", "margins"])
+@pytest.mark.parametrize(
+    ("margins", "part"),
+    [(NONE, ALL), (MARGINS, ALL), (NONE, EVERY_SECOND)],
+    ids=["whole", "margins", "every second"],
+)
 def test_both_modes_equal_the_reference_with_gradients(
-    make_config, variant, share, scores, same_user, margins
+    make_config, variant, share, scores, same_user, margins, part
 ):
     model = build(
         make_config,
@@ -115,9 +122,9 @@ def test_both_modes_equal_the_reference_with_gradients(
         seq2seq_weight=0.7,
         next_items=2,
     )
-    expected = slow_loss(model, SEQUENCES, *share, margins)
+    expected = slow_loss(model, SEQUENCES, *share, margins, **part)
     expected_gradients = gradients(model, expected)
-    for batch in (one_by_one(SEQUENCES, margins), windows(SEQUENCES, margins=margins)):
+    for batch in (one_by_one(SEQUENCES, margins, **part), windows(SEQUENCES, margins=margins, **part)):
         found = sum(model.calculate_loss(batch))
         assert found.item() == pytest.approx(expected.item(), abs=1e-9)
         for name, gradient in gradients(model, found).items():
@@ -262,11 +269,15 @@ def test_half_precision_gives_almost_the_same_loss(make_config, variant):
         assert all(g.isfinite().all() for g in gradients(model, half).values())
 
 
-@pytest.mark.parametrize("margins", [NONE, MARGINS], ids=["whole", "margins"])
-def test_futures_of_a_sample_are_those_among_all(make_config, margins):
+@pytest.mark.parametrize(
+    ("margins", "part"),
+    [(NONE, ALL), (MARGINS, ALL), (NONE, EVERY_SECOND)],
+    ids=["whole", "margins", "every second"],
+)
+def test_futures_of_a_sample_are_those_among_all(make_config, margins, part):
     """Only what a sample asks for is encoded."""
     model = build(make_config)
-    batch = windows(SEQUENCES, margins=margins)
+    batch = windows(SEQUENCES, margins=margins, **part)
     every = torch.arange(len(batch))
     expected = model.pairs_of_windows(batch, every)
     window, place, _ = batch.pairs()
@@ -276,10 +287,11 @@ def test_futures_of_a_sample_are_those_among_all(make_config, margins):
     for size in (0, 1, 3, len(batch)):
         sample = torch.randperm(len(batch))[:size]
         found = model.pairs_of_windows(batch, sample)
-        longest = {}  # future of each window
+        longest, pasts = {}, dict(zip(window.tolist(), place.tolist(), strict=True))  # of each window
         for w, p in zip(window[sample].tolist(), place[sample].tolist(), strict=True):
             longest[w] = max(longest.get(w, 0), int(batch.counts[w] + batch.after[w]) - p)
-        assert encoded.pop() == int((batch.before + batch.counts).sum()) + sum(longest.values())
+        past = int(batch.before.sum()) + sum(pasts.values()) + len(pasts)
+        assert encoded.pop() == past + sum(longest.values())
         torch.testing.assert_close(found.past, expected.past)
         torch.testing.assert_close(found.future, expected.future[sample])
         assert torch.equal(found.sample, sample)

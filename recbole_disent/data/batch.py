@@ -18,7 +18,7 @@ class WindowBatch:
     A window of n items without margins stands for the n - 1 pairs (first t items, reversed rest,
     item t + 1). Margins are items that only complete pasts and futures: with b before and a
     after, the pairs are those of t = b + 1, ..., n - 1 - a, their pasts begin with the window
-    and their futures end with it.
+    and their futures end with it. Of these the batch trains every n-th, from one on.
 
     Attributes:
         items: int64 (N,), items of all W windows.
@@ -28,6 +28,8 @@ class WindowBatch:
         before, after: int64 (W,) on the CPU, b and a of each window.
         number: int64 (P,) or None; where the batch is one process's share of a global batch, the
             number of each pair in it. Such a share may be empty.
+        phase: int64 (W,) on the CPU, number in its window of the first pair that is trained; None: 0.
+        every: n, the distance in its window of a pair that is trained to the next one.
     """
 
     items: Tensor
@@ -36,11 +38,24 @@ class WindowBatch:
     before: Tensor
     after: Tensor
     number: Tensor | None = None
+    phase: Tensor | None = None
+    every: int = 1
 
     @property
     def counts(self) -> Tensor:
         """Pairs of each window: int64 (W,) on the CPU."""
         return self.lengths - 1 - self.before - self.after
+
+    @property
+    def trained(self) -> Tensor:
+        """Those of them that the batch trains: int64 (W,) on the CPU."""
+        counts = self.counts if self.phase is None else self.counts - self.phase
+        return (counts + self.every - 1) // self.every
+
+    def furthest(self) -> Tensor:
+        """Number of the last pair of each window that is trained: int64 (W,) on the CPU."""
+        first = 0 if self.phase is None else self.phase
+        return first + (self.trained - 1) * self.every
 
     def to(self, device: torch.device) -> WindowBatch:
         """Return the batch on *device*, but for its lengths and margins."""
@@ -51,20 +66,24 @@ class WindowBatch:
             self.before,
             self.after,
             None if self.number is None else self.number.to(device, non_blocking=True),
+            self.phase,
+            self.every,
         )
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The P pairs, window by window.
+        """The P pairs that are trained, window by window.
 
         Returns:
             int64 (P,) each, on the CPU: window, number of the pair in it (from 0), and index in
             ``items`` of the last item of its past; the next item has the index after that.
         """
-        counts = self.counts
-        window = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        place = torch.arange(len(window)) - (counts.cumsum(0) - counts)[window]
+        trained = self.trained
+        window = torch.repeat_interleave(torch.arange(len(trained)), trained)
+        place = (torch.arange(len(window)) - (trained.cumsum(0) - trained)[window]) * self.every
+        if self.phase is not None:
+            place += self.phase[window]
         return window, place, (self.lengths.cumsum(0) - self.lengths + self.before)[window] + place
 
     def __len__(self) -> int:
-        """Number of (past, future) pairs."""
-        return int(self.counts.sum())
+        """Number of (past, future) pairs that are trained."""
+        return int(self.trained.sum())

@@ -31,6 +31,7 @@ class Windows(NamedTuple):
         firsts: position of the first item in the store.
         before, counts, after: items before the pairs, pairs, items after them; see
             :class:`~recbole_disent.data.batch.WindowBatch`.
+        phase, trained: number of the first pair that is trained, and how many are.
     """
 
     users: Tensor
@@ -38,6 +39,8 @@ class Windows(NamedTuple):
     before: Tensor
     counts: Tensor
     after: Tensor
+    phase: Tensor
+    trained: Tensor
 
     @property
     def lengths(self) -> Tensor:
@@ -57,6 +60,7 @@ class WindowLoader(TrainDataLoader):
     is a window, with items before and after it for pasts and futures: all there are if n <= L,
     else up to L - :attr:`stride` on either side, so that a whole run's longest past and future have
     L items where there are so many. Positions of a window start at 0.
+    With ``window_visits`` of n a window comes n times an epoch, each time with every n-th of its pairs.
     With ``train_windows: last`` only the last :attr:`stride` pairs of a sequence are there.
     Windows are always shuffled, and batches made in this process (they are a few gathers):
     RecBole's ``shuffle`` and ``worker`` are not used.
@@ -76,6 +80,11 @@ class WindowLoader(TrainDataLoader):
         """Most pairs of a window."""
         return self.config["window_stride"] or self._dataset.max_item_list_len
 
+    @property
+    def visits(self) -> int:
+        """How often an epoch comes to a window."""
+        return self.config["window_visits"] or 1  # models without that key have one
+
     def _sizes(self) -> Tensor:
         """What is cut into runs of :attr:`stride`: the pairs of each sequence, int64 (users,)."""
         return self._stops - self._begins - 1
@@ -92,7 +101,7 @@ class WindowLoader(TrainDataLoader):
         windows = self._windows()
         order = torch.randperm(len(windows.users), generator=self.generator)
         windows = windows.at(order)
-        batch = self._batch_of(windows.counts)
+        batch = self._batch_of(windows.trained)
         cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
         bounds = [0, *cuts.tolist(), len(order)]
         for number, (begin, end) in enumerate(pairwise(bounds), start=1):
@@ -126,24 +135,29 @@ class WindowLoader(TrainDataLoader):
         margin = torch.where(pairs <= length, length, length - self.stride)
         before = torch.minimum(first, margin)
         after = torch.minimum(pairs - first - counts, margin)
-        return Windows(self._users[owner], self._begins[owner] + first - before, before, counts, after)
+        begins = self._begins[owner] + first - before
+        visit, window = (torch.arange(self.visits)[:, None] < counts).nonzero(as_tuple=True)
+        trained = (counts[window] - visit + self.visits - 1) // self.visits
+        windows = Windows(self._users[owner], begins, before, counts, after, owner, counts)
+        return windows.at(window)._replace(phase=visit, trained=trained)
 
     def _collate(self, windows: Windows) -> WindowBatch:
         lengths, order = windows.lengths.sort()
         windows, number = windows.at(order), None
         if distributed.active():
             # Every n-th window of the sorted ones: like lengths for all.
-            ends = windows.counts.cumsum(0)
+            ends = windows.trained.cumsum(0)
             mine = slice(distributed.rank(), None, distributed.world())
             windows, ends, lengths = windows.at(mine), ends[mine], lengths[mine].contiguous()
-            counts = windows.counts
+            counts = windows.trained
             owner = torch.repeat_interleave(torch.arange(len(ends)), counts)
             # Pairs stand in the global batch window after window: `ends` is behind a window's last.
             number = torch.arange(len(owner)) + (ends - counts.cumsum(0))[owner]
         # Position of the first item of each window, less the number of items before it.
         shift = torch.repeat_interleave(windows.firsts - (lengths.cumsum(0) - lengths), lengths)
         items = self._dataset.store.items[shift + torch.arange(len(shift))].long()
-        return WindowBatch(items, lengths, windows.users, windows.before, windows.after, number)
+        margins = windows.before, windows.after
+        return WindowBatch(items, lengths, windows.users, *margins, number, windows.phase, self.visits)
 
 
 class UserLoader(WindowLoader):
@@ -177,7 +191,8 @@ class MaskedWindowLoader(UserLoader):
         longer = items > 1
         owner, first, items = owner[longer], first[longer], items[longer]
         none = torch.zeros_like(owner)
-        return Windows(self._users[owner], self._begins[owner] + first, none, items - 1, none)
+        begins = self._begins[owner] + first
+        return Windows(self._users[owner], begins, none, items - 1, none, none, items - 1)
 
     def _collate(self, windows: Windows) -> Interaction:
         dataset, lengths = self._dataset, windows.lengths

@@ -211,7 +211,8 @@ class DisentS2S(SequentialRecommender):
         # Sequences to encode: each window up to its last pair, and backward from its last item up to
         # the longest future that is asked for.
         starts = batch.lengths.cumsum(0) - batch.lengths
-        begin, length, step = starts, batch.before + counts, torch.ones_like(counts)
+        length = batch.before + batch.furthest() + 1
+        begin, step = starts, torch.ones_like(counts)
         if sample is not None:
             here, reach = window[sample], (counts + batch.after)[window[sample]] - place[sample]
             longest = torch.zeros_like(counts).scatter_reduce_(0, here, reach, "amax")
