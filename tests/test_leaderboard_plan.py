@@ -87,6 +87,14 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypat
         patch.setattr(settings, "overall", lambda: without)
         resolved.cache_clear()
         assert ids(given) == base
+    ours, of_model = {"models": ["DisentS2S"]}, settings.of_model
+    named, visits = ids(given, **ours), {"config": {**TINY, "window_visits": 2}}
+    assert not set(ids(given, **ours, **visits)) & set(named)
+    with monkeypatch.context() as patch:
+        older = {k: v for k, v in of_model("DisentS2S").items() if k != "window_visits"}
+        patch.setattr(settings, "of_model", lambda name: older)
+        resolved.cache_clear()
+        assert ids(given, **ours) == named
     changes = [{"config": {**TINY, "precision": "double"}}, {"config": {**TINY, "ema_decay": 0.9}},
                {"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
                {"config": {**TINY, "learning_rate": 0.5}}]  # fmt: skip

@@ -38,7 +38,8 @@ def _neutral(model: str) -> dict[str, Any]:
     """Keys younger than stored results, with values that change nothing, so that runs keep their names."""
     # By default RecBole's models are as RecBole has them.
     keys = {} if model in registry.MODELS else settings.of_model(model)
-    return {"precision": "single", "ema_decay": 0.0, **settings.defaults(keys)}
+    young = {"precision": "single", "ema_decay": 0.0, "window_visits": 1}
+    return {**young, **settings.defaults(keys)}
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
