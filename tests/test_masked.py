@@ -89,6 +89,10 @@ def test_a_run_without_masks_that_count(tmp_path):
     [
         ({"logit_adjustment": "auto"}, "logit_adjustment: got auto with lean_softmax=False"),
         ({"lean_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with lean_softmax=True"),
+        (
+            {"train_mode": "sequences", "MAX_ITEM_LIST_LENGTH": 1},
+            "MAX_ITEM_LIST_LENGTH: got 1 with train_mode",
+        ),
         ({"train_mode": "windows"}, "train_mode: got 'windows', expected one of sequences, pairs"),
     ],
 )

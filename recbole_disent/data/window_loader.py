@@ -238,6 +238,15 @@ def build_user_loader(config: Any, dataset: Any, sampler: Any) -> UserLoader:
 
 
 def build_masked_loader(config: Any, dataset: Any, sampler: Any) -> MaskedWindowLoader:
-    """Return the loader of whole sequences for a model that learns masked items."""
+    """Return the loader of whole sequences for a model that learns masked items.
+
+    Raises:
+        UserError: windows of one item, or files without sequences.
+    """
+    if dataset.max_item_list_len < 2:
+        raise UserError(
+            f"MAX_ITEM_LIST_LENGTH: got {dataset.max_item_list_len} with train_mode=sequences, expected "
+            "at least 2: an item is learnt from others of its window"
+        )
     require_sequences(config["model"], dataset)
     return MaskedWindowLoader(config, dataset, sampler, shuffle=config["shuffle"])
