@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_disent import distributed
 from recbole_disent.config import Config
+from recbole_disent.data.batch import ROW_IN_BATCH
 from recbole_disent.errors import UserError
 from recbole_disent.model.masked import lean
 from recbole_disent.model.popularity import log_share
@@ -152,6 +154,23 @@ def test_windows_hold_each_training_item_once(counting, length):
                 assert seen in (sequence, sequence[1:], sequence[:-1], sequence[1:-1])
         cuts.add(str({user: sorted(first for first, _ in rows) for user, rows in found.items()}))
     assert (len(cuts) > 1) == (length < 30)
+
+
+def test_processes_share_the_windows_of_a_batch(counting, monkeypatch):
+    loader = prepare_data(Config(config_dict={**counting, "MAX_ITEM_LIST_LENGTH": 5})).loaders[0]
+    loader.transform = lambda dataset, batch: batch
+    windows = loader._windows()
+    whole = loader._collate(windows)["item_id_list"]
+    shares, numbers = [], []
+    for rank in range(3):
+        for name, value in (("active", True), ("world", 3), ("rank", rank)):
+            monkeypatch.setattr(distributed, name, lambda value=value: value)
+        share = loader._collate(windows)
+        assert abs(len(share) - len(whole) / 3) < 1
+        shares.append(share["item_id_list"])
+        numbers.append(share[ROW_IN_BATCH])
+    assert torch.equal(torch.cat(shares), whole)
+    assert torch.cat(numbers).tolist() == list(range(len(whole)))
 
 
 def test_a_window_trains_its_masks_alone(counting):
