@@ -118,6 +118,8 @@ def model_class(config: Any) -> type[Any]:
         load("recbole_disent.model.causal:check")(config)
         if learns_from_sequences(config):
             return load("recbole_disent.model.causal:on_sequences")(config.model_class)
+    if config["model"] in MASKED:
+        load("recbole_disent.model.masked:check")(config)
     if config["model"] in LEAN:
         load("recbole_disent.model.next_item:check")(config)
         if config["lean_softmax"]:

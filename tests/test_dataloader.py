@@ -78,6 +78,7 @@ def test_pairs_have_the_rest_of_the_training_sequence_as_future(make_config, len
     [(1, None), (2, None), (5, None), (7, None), (50, None), (5, 1), (7, 4), (7, 7), (50, 3), (50, 1)],
 )
 def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visits):
+    visits = min(visits, stride or length)
     keys = {"window_stride": stride, "window_visits": visits}
     config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20, **keys)
     train = train_part(config)
@@ -130,6 +131,12 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visit
 def test_a_stride_above_the_maximum_length_is_refused(make_config):
     with pytest.raises(UserError, match="window_stride: got 8, expected at most MAX_ITEM_LIST_LENGTH, 7"):
         make_config(window_stride=8, MAX_ITEM_LIST_LENGTH=7)
+
+
+@pytest.mark.parametrize("keys", [{}, {"window_stride": 7, "MAX_ITEM_LIST_LENGTH": 9}])
+def test_more_visits_than_pairs_are_refused(make_config, keys):
+    with pytest.raises(UserError, match="window_visits: got 8, expected at most 7, the most pairs"):
+        make_config(window_visits=8, **keys)
 
 
 # -- trimmed and bucketed batches ------------------------------------------------------

@@ -91,10 +91,8 @@ def test_a_run_without_masks_that_count(tmp_path):
     [
         ({"logit_adjustment": "auto"}, "logit_adjustment: got auto with lean_softmax=False"),
         ({"lean_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with lean_softmax=True"),
-        (
-            {"train_mode": "sequences", "MAX_ITEM_LIST_LENGTH": 1},
-            "MAX_ITEM_LIST_LENGTH: got 1 with train_mode",
-        ),
+        ({"MAX_ITEM_LIST_LENGTH": 4}, "mask_ratio: got 0.2 with MAX_ITEM_LIST_LENGTH=4, expected two"),
+        ({"MAX_ITEM_LIST_LENGTH": 1, "mask_ratio": 1.0}, "mask_ratio: got 1.0 with MAX_ITEM_LIST_LENGTH=1"),
         ({"train_mode": "windows"}, "train_mode: got 'windows', expected one of sequences, pairs"),
     ],
 )
@@ -124,7 +122,7 @@ def counting(tmp_path):
 @pytest.mark.parametrize("length", [2, 5, 50])
 def test_windows_hold_each_training_item_once(counting, length):
     """All training items, at other cuts in each epoch, and no item that is held out."""
-    keys = {**counting, "train_batch_size": 3, "MAX_ITEM_LIST_LENGTH": length}
+    keys = {**counting, "train_batch_size": 3, "MAX_ITEM_LIST_LENGTH": length, "mask_ratio": 0.5}
     loader = prepare_data(Config(config_dict=keys)).loaders[0]
     loader.transform = lambda dataset, batch: batch  # nothing is masked
     train = loader.dataset
@@ -154,6 +152,26 @@ def test_windows_hold_each_training_item_once(counting, length):
                 assert seen in (sequence, sequence[1:], sequence[:-1], sequence[1:-1])
         cuts.add(str({user: sorted(first for first, _ in rows) for user, rows in found.items()}))
     assert (len(cuts) > 1) == (length < 30)
+
+
+def test_a_sequence_of_all_items_is_refused(tmp_path, counting):
+    """RecBole would look for an item outside the window for ever."""
+    write_inter(tmp_path, "full", [(f"u{u}", f"i{t % 8}", 1, t) for u in range(9) for t in range(10)])
+    with pytest.raises(
+        UserError, match=r"MAX_ITEM_LIST_LENGTH: got 50 with .*, expected less than 8, the number"
+    ):
+        run(config_dict={**counting, "dataset": "full"})
+    assert run(config_dict={**counting, "dataset": "full", "MAX_ITEM_LIST_LENGTH": 7, "epochs": 1})
+
+
+def test_items_may_have_another_name(tmp_path, counting, caplog):
+    header = "user_id:token\tproduct:token\ttimestamp:float"
+    write_inter(tmp_path, "named", [(f"u{u}", f"i{u + t}", t) for u in range(9) for t in range(8)], header)
+    keys = {**counting, "dataset": "named", "ITEM_ID_FIELD": "product", "MAX_ITEM_LIST_LENGTH": 5,
+            "epochs": 1, "load_col": {"inter": ["user_id", "product", "timestamp"]}}  # fmt: skip
+    with caplog.at_level("WARNING"):
+        assert run(config_dict=keys)["epochs_run"] == 1
+    assert "epoch of 1 steps; train_batch_size, 2048, counts windows" in caplog.text
 
 
 def test_processes_share_the_windows_of_a_batch(counting, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from logging import getLogger
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,8 @@ from recbole_disent.registry import CAUSAL, MASKED
 
 # Batches after which freed memory is given back: well under one percent of their time.
 _RELEASE_EVERY = 50
+# An epoch of fewer steps teaches next to nothing, and ten such without gain are an early stop.
+_FEW_STEPS = 10
 
 
 class Windows(NamedTuple):
@@ -179,8 +182,8 @@ class MaskedWindowLoader(UserLoader):
     """Windows of at most L items for a model that learns masked ones, a fixed number in a batch.
 
     Each item of a training sequence is in one window an epoch, but where a run would be a single
-    item: RecBole counts no mask at the first place. Batches are RecBole's Interactions, masked by
-    its transform; the columns of a next item, which such a model does not use, are not in them.
+    item: RecBole counts no mask at the first place. Batches are RecBole's Interactions of users,
+    item lists and lengths, which is all that RecBole's model reads, masked by its transform.
     """
 
     def _sizes(self) -> Tensor:
@@ -200,7 +203,7 @@ class MaskedWindowLoader(UserLoader):
         lists = dataset.store.histories(dataset.iid_field, windows.firsts + lengths, lengths, width)
         columns = {
             dataset.uid_field: windows.users,
-            dataset.item_id_list_field: lists,
+            dataset.iid_field + self.config["LIST_SUFFIX"]: lists,
             dataset.item_list_length_field: lengths,
         }
         batch = self.transform(dataset, Interaction(columns))  # of all processes: it draws
@@ -241,12 +244,19 @@ def build_masked_loader(config: Any, dataset: Any, sampler: Any) -> MaskedWindow
     """Return the loader of whole sequences for a model that learns masked items.
 
     Raises:
-        UserError: windows of one item, or files without sequences.
+        UserError: files without sequences, or a training sequence that leaves no item over.
     """
-    if dataset.max_item_list_len < 2:
-        raise UserError(
-            f"MAX_ITEM_LIST_LENGTH: got {dataset.max_item_list_len} with train_mode=sequences, expected "
-            "at least 2: an item is learnt from others of its window"
-        )
     require_sequences(config["model"], dataset)
-    return MaskedWindowLoader(config, dataset, sampler, shuffle=config["shuffle"])
+    longest = int((dataset.train_stops - dataset.store.offsets[:-1]).max())
+    items = dataset.item_num - 1
+    if min(longest, dataset.max_item_list_len) >= items:
+        raise UserError(
+            f"MAX_ITEM_LIST_LENGTH: got {dataset.max_item_list_len} with train_mode=sequences, expected less "
+            f"than {items}, the number of items: RecBole draws an item that is not in the window"
+        )
+    loader = MaskedWindowLoader(config, dataset, sampler, shuffle=config["shuffle"])
+    if len(loader) < _FEW_STEPS:
+        getLogger().warning(
+            f"epoch of {len(loader)} steps; train_batch_size, {config['train_batch_size']}, counts windows"
+        )
+    return loader

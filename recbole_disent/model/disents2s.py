@@ -69,6 +69,11 @@ def check(config: Any) -> None:
         raise UserError(
             f"window_stride: got {stride}, expected at most MAX_ITEM_LIST_LENGTH, {length}: no past is longer"
         )
+    if config["window_visits"] > (stride or length):
+        raise UserError(
+            f"window_visits: got {config['window_visits']}, expected at most {stride or length}, the most "
+            "pairs of a window"
+        )
 
 
 class DisentS2S(SequentialRecommender):

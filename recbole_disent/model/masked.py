@@ -1,4 +1,4 @@
-"""RecBole's BERT4Rec with a softmax over the masks that count only."""
+"""RecBole's BERT4Rec: checks of its keys, and a softmax over the masks that count only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_disent.model.next_item import OverAllItems, next_item
+from recbole_disent.errors import UserError
+from recbole_disent.model.next_item import OverAllItems, next_item, require_recboles_class
+
+
+def check(config: Any) -> None:
+    """Check the keys of BERT4Rec that depend on each other.
+
+    Raises:
+        UserError: no room for a mask in RecBole's list of those of a row; another class of that name
+            for whole sequences.
+    """
+    length, ratio = config["MAX_ITEM_LIST_LENGTH"], config["mask_ratio"]
+    if length < 2 or int(ratio * length) < 1:
+        raise UserError(
+            f"mask_ratio: got {ratio} with MAX_ITEM_LIST_LENGTH={length}, expected two items and "
+            "mask_ratio * MAX_ITEM_LIST_LENGTH of at least 1: RecBole keeps so many masks of a row"
+        )
+    if config["train_mode"] == "sequences":
+        require_recboles_class(config, "train_mode", "pairs")
 
 
 @cache

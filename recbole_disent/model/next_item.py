@@ -13,16 +13,16 @@ from recbole_disent.model.functional import score_limit, sum_of_logsumexp
 from recbole_disent.model.popularity import logit_adjustment
 
 
-def require_recboles(config: Any, key: str, otherwise: Any) -> None:
-    """Check that a key stands for another way to RecBole's cross-entropy.
+def require_recboles_class(config: Any, key: str, otherwise: Any) -> None:
+    """Check that a model's class is RecBole's, where a key relies on how that works.
 
     Args:
         config: a configuration.
-        key: is set so that this package computes the loss of the model.
-        otherwise: value of the key that leaves the loss to the model.
+        key: is set so that this package trains the model in another way.
+        otherwise: value of the key that leaves all to the model.
 
     Raises:
-        UserError: the model's class is not RecBole's, or the loss another one.
+        UserError: it is another class of that name.
     """
     model_class = config.model_class
     if not model_class.__module__.startswith("recbole.model."):
@@ -30,6 +30,14 @@ def require_recboles(config: Any, key: str, otherwise: Any) -> None:
             f"{key}: got {config[key]} for the class {model_class.__name__} of {model_class.__module__}, "
             f"expected {otherwise}: it is not RecBole's"
         )
+
+
+def require_recboles(config: Any, key: str, otherwise: Any) -> None:
+    """Check that a key stands for another way to RecBole's cross-entropy: class and loss.
+
+    Args and errors are those of :func:`require_recboles_class`, and another loss.
+    """
+    require_recboles_class(config, key, otherwise)
     if config["loss_type"] != "CE":
         raise UserError(
             f"loss_type: got {config['loss_type']!r} with {key}={config[key]}, expected CE "
