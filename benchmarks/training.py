@@ -55,9 +55,8 @@ def main() -> None:
     del train, net
 
     keys: dict[str, Any] = {}
-    if (
-        "train_mode" in settings.of_model(args.ours) and args.ours not in MASKED
-    ):  # windows have no pairs there
+    # A masked model's windows have no pairs.
+    if "train_mode" in settings.of_model(args.ours) and args.ours not in MASKED:
         keys["train_mode"] = args.train_mode
     if "lean_softmax" in settings.of_model(args.ours):
         keys["lean_softmax"] = True

@@ -162,7 +162,7 @@ class Config(RecBoleConfig):
         for key, value in self.external_config_dict.items():
             source = self._sources.get(key, "configuration")
             if key not in known and key == "train_mode":
-                both = ", ".join(("DisentS2S", *sorted({*registry.CAUSAL, *registry.MASKED})))
+                both = ", ".join(("DisentS2S", *sorted(registry.TWO_WAYS)))
                 raise UserError(
                     f"{source}: train_mode: {self.model} is trained in one way only; leave the key out "
                     f"(models with two ways: {both})"

@@ -55,6 +55,9 @@ CAUSAL = frozenset({"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF"})
 # the places above 0, not over rows. They can learn from windows of whole sequences, too.
 MASKED = {"BERT4Rec": "MASK_INDEX"}
 
+# RecBole's models with `train_mode`.
+TWO_WAYS = CAUSAL.union(MASKED)
+
 # RecBole's models whose softmax over all items can be had in a part of its time and memory, with the
 # function that returns such a class (tests/test_masked.py, tests/test_caser.py).
 LEAN = {
@@ -103,7 +106,7 @@ def get_model(name: str) -> type[Any]:
 
 def learns_from_sequences(config: Any) -> bool:
     """Whether a model of RecBole is asked to learn from whole sequences."""
-    return (config["model"] in CAUSAL or config["model"] in MASKED) and config["train_mode"] == "sequences"
+    return config["model"] in TWO_WAYS and config["train_mode"] == "sequences"
 
 
 def model_class(config: Any) -> type[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,30 @@ def scored_again(path: str) -> dict[str, float]:
     net, data = load_checkpoint(path)
     found = build_trainer(data, net).evaluate(data.loaders[2], load_best_model=False)
     return {key: float(value) for key, value in found.items()}
+
+
+def require_recboles_loss(net: Any, batches: list[Any]) -> None:
+    """Check that loss and gradients of a subclass are those of RecBole's class, in float64."""
+    recboles = type(net).__bases__[-1]
+    assert recboles.__module__.startswith("recbole.model.")
+    for batch in batches:
+        losses, gradients = [], []
+        for kind in (type(net), recboles):
+            net.zero_grad()
+            losses.append(kind.calculate_loss(net, batch))
+            losses[-1].backward()
+            gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
+        torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
+        for name, expected in gradients[1].items():
+            torch.testing.assert_close(gradients[0][name], expected, rtol=1e-7, atol=1e-12, msg=name)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Float64 by default."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

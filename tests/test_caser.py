@@ -9,14 +9,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.model.caser import lean
 from recbole_disent.model.popularity import log_share
 from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
-from tests.conftest import scored_again
-
-
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+from tests.conftest import require_recboles_loss, scored_again
 
 
 def batches_of(make_config, **keys):
@@ -29,18 +22,7 @@ def batches_of(make_config, **keys):
 def test_loss_and_gradients_are_recboles(make_config, double, limit):
     net, batches, _ = batches_of(make_config)
     net._score_limit = limit
-    recboles = type(net).__bases__[-1]
-    assert recboles.__module__.startswith("recbole.model.")
-    for batch in batches:
-        losses, gradients = [], []
-        for kind in (type(net), recboles):
-            net.zero_grad()
-            losses.append(kind.calculate_loss(net, batch))
-            losses[-1].backward()
-            gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
-        torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
-        for name, expected in gradients[1].items():
-            torch.testing.assert_close(gradients[0][name], expected, rtol=1e-7, atol=1e-12, msg=name)
+    require_recboles_loss(net, batches)
 
 
 def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, double):

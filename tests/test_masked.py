@@ -13,7 +13,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.model.masked import lean
 from recbole_disent.model.popularity import log_share
 from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
-from tests.conftest import scored_again, write_inter
+from tests.conftest import require_recboles_loss, scored_again, write_inter
 
 
 def batches_of(make_config, **keys):
@@ -23,33 +23,13 @@ def batches_of(make_config, **keys):
     return net, list(data.loaders[0]), data.loaders[0].dataset
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.parametrize("limit", [10**6, 100])
 def test_loss_and_gradients_are_recboles(make_config, double, limit):
     net, batches, _ = batches_of(make_config, lean_softmax=True, train_batch_size=20)
     net._score_limit = limit
-    recboles = type(net).__bases__[-1]
-    assert recboles.__module__.startswith("recbole.model.")
-    empty = 0
-    for batch in batches:
-        empty += int((batch["MASK_INDEX"] == 0).sum())
-        losses, gradients = [], []
-        for kind in (type(net), recboles):
-            net.zero_grad()
-            loss = kind.calculate_loss(net, batch)
-            loss.backward()
-            losses.append(loss)
-            gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
-        torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
-        for name, expected in gradients[1].items():
-            torch.testing.assert_close(gradients[0][name], expected, rtol=1e-7, atol=1e-12, msg=name)
-    assert empty > 0  # places that RecBole scores for nothing
+    require_recboles_loss(net, batches)
+    # There are places that RecBole scores for nothing.
+    assert sum(int((batch["MASK_INDEX"] == 0).sum()) for batch in batches) > 0
 
 
 def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, double):

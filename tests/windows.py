@@ -17,5 +17,5 @@ def windows(sequences, users=None, margins=None, phase=None, every=1):
     users = torch.arange(len(sequences)) + 1 if users is None else torch.tensor(users)
     items = torch.tensor([item for i in order.tolist() for item in sequences[i]])
     before, after = torch.tensor(margins or [(0, 0)] * len(sequences))[order].T
-    phase = None if phase is None else torch.tensor(phase)[order]
-    return WindowBatch(items, lengths, users[order], before, after, phase=phase, every=every)
+    phase = torch.tensor(phase or [0] * len(sequences))[order]
+    return WindowBatch(items, lengths, users[order], before, after, phase, every)

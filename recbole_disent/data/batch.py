@@ -5,10 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
+
+from recbole_disent import distributed
 
 # Column of one process's share of a batch: the number of each row in the global batch.
 ROW_IN_BATCH = "row_in_batch"
+
+
+def own_rows(batch: Interaction) -> Interaction:
+    """This process's share of a batch that all processes have, its rows numbered."""
+    mine = distributed.share(len(batch))
+    own = batch[mine]
+    own[ROW_IN_BATCH] = torch.arange(mine.start, mine.stop)
+    return own
+
+
+def trained_pairs(counts: Tensor, phase: Tensor, every: int) -> Tensor:
+    """How many of each window's pairs are trained, int64 (W,): each *every*-th, from number *phase* on."""
+    return (counts - phase + every - 1) // every
 
 
 @dataclass
@@ -26,10 +42,10 @@ class WindowBatch:
             are made from it.
         users: int64 (W,), internal user id.
         before, after: int64 (W,) on the CPU, b and a of each window.
+        phase: int64 (W,) on the CPU, number in its window of the first pair that is trained.
+        every: n, the distance in its window of a pair that is trained to the next one.
         number: int64 (P,) or None; where the batch is one process's share of a global batch, the
             number of each pair in it. Such a share may be empty.
-        phase: int64 (W,) on the CPU, number in its window of the first pair that is trained; None: 0.
-        every: n, the distance in its window of a pair that is trained to the next one.
     """
 
     items: Tensor
@@ -37,9 +53,9 @@ class WindowBatch:
     users: Tensor
     before: Tensor
     after: Tensor
+    phase: Tensor
+    every: int
     number: Tensor | None = None
-    phase: Tensor | None = None
-    every: int = 1
 
     @property
     def counts(self) -> Tensor:
@@ -49,13 +65,11 @@ class WindowBatch:
     @property
     def trained(self) -> Tensor:
         """Those of them that the batch trains: int64 (W,) on the CPU."""
-        counts = self.counts if self.phase is None else self.counts - self.phase
-        return (counts + self.every - 1) // self.every
+        return trained_pairs(self.counts, self.phase, self.every)
 
     def furthest(self) -> Tensor:
         """Number of the last pair of each window that is trained: int64 (W,) on the CPU."""
-        first = 0 if self.phase is None else self.phase
-        return first + (self.trained - 1) * self.every
+        return self.phase + (self.trained - 1) * self.every
 
     def to(self, device: torch.device) -> WindowBatch:
         """Return the batch on *device*, but for its lengths and margins."""
@@ -65,9 +79,9 @@ class WindowBatch:
             self.users.to(device, non_blocking=True),
             self.before,
             self.after,
-            None if self.number is None else self.number.to(device, non_blocking=True),
             self.phase,
             self.every,
+            None if self.number is None else self.number.to(device, non_blocking=True),
         )
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,8 +94,7 @@ class WindowBatch:
         trained = self.trained
         window = torch.repeat_interleave(torch.arange(len(trained)), trained)
         place = (torch.arange(len(window)) - (trained.cumsum(0) - trained)[window]) * self.every
-        if self.phase is not None:
-            place += self.phase[window]
+        place += self.phase[window]
         return window, place, (self.lengths.cumsum(0) - self.lengths + self.before)[window] + place
 
     def __len__(self) -> int:

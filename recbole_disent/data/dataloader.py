@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_disent import distributed
-from recbole_disent.data.batch import ROW_IN_BATCH
+from recbole_disent.data.batch import ROW_IN_BATCH, own_rows
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.data.window_loader import WindowLoader, build_window_loader, require_sequences
 
@@ -78,12 +78,10 @@ def shared(loader: TrainDataLoader) -> TrainDataLoader:
 
     def collate(index: Any) -> Interaction:
         index = np.asarray(index)
-        mine = distributed.share(len(index))
         if drawn:
-            batch = whole(index)
-            mine = distributed.share(len(batch))
-            batch = batch[mine]
-        elif mine.start < mine.stop:
+            return own_rows(whole(index))
+        mine = distributed.share(len(index))
+        if mine.start < mine.stop:
             batch = whole(index[mine])
         else:
             batch = whole(index[:1])[slice(0, 0)]

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from recbole_disent import distributed
 from recbole_disent.compat import release_memory
-from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
+from recbole_disent.data.batch import WindowBatch, own_rows, trained_pairs
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.errors import UserError
-from recbole_disent.registry import CAUSAL, MASKED
+from recbole_disent.registry import TWO_WAYS
 
 # Batches after which freed memory is given back: well under one percent of their time.
 _RELEASE_EVERY = 50
@@ -140,7 +140,7 @@ class WindowLoader(TrainDataLoader):
         after = torch.minimum(pairs - first - counts, margin)
         begins = self._begins[owner] + first - before
         visit, window = (torch.arange(self.visits)[:, None] < counts).nonzero(as_tuple=True)
-        trained = (counts[window] - visit + self.visits - 1) // self.visits
+        trained = trained_pairs(counts[window], visit, self.visits)
         windows = Windows(self._users[owner], begins, before, counts, after, owner, counts)
         return windows.at(window)._replace(phase=visit, trained=trained)
 
@@ -160,7 +160,7 @@ class WindowLoader(TrainDataLoader):
         shift = torch.repeat_interleave(windows.firsts - (lengths.cumsum(0) - lengths), lengths)
         items = self._dataset.store.items[shift + torch.arange(len(shift))].long()
         margins = windows.before, windows.after
-        return WindowBatch(items, lengths, windows.users, *margins, number, windows.phase, self.visits)
+        return WindowBatch(items, lengths, windows.users, *margins, windows.phase, self.visits, number)
 
 
 class UserLoader(WindowLoader):
@@ -207,11 +207,7 @@ class MaskedWindowLoader(UserLoader):
             dataset.item_list_length_field: lengths,
         }
         batch = self.transform(dataset, Interaction(columns))  # of all processes: it draws
-        if distributed.active():
-            mine = distributed.share(len(batch))
-            batch = batch[mine]
-            batch[ROW_IN_BATCH] = torch.arange(mine.start, mine.stop)
-        return batch
+        return own_rows(batch) if distributed.active() else batch
 
 
 def require_sequences(model: str, dataset: Any) -> None:
@@ -224,7 +220,7 @@ def require_sequences(model: str, dataset: Any) -> None:
         raise UserError(
             f"benchmark_filename: {model} is to learn from whole sequences, and these files hold cut "
             "histories; give files with one interaction a line"
-            + (", or leave out train_mode=sequences" if model in CAUSAL or model in MASKED else "")
+            + (", or leave out train_mode=sequences" if model in TWO_WAYS else "")
         )
 
 
