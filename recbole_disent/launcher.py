@@ -126,6 +126,8 @@ def _watch(folder: str, children: list[subprocess.Popen[bytes]], first: int, tot
             break
         time.sleep(_LOOK)
         codes = [child.poll() for child in children]
+    _end(children)
+    print(file=sys.stderr)  # a log line is written in pieces: one may have ended between two
     raise UserError(_reason(folder, codes, first, total))
 
 

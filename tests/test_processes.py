@@ -189,6 +189,22 @@ def test_a_killed_process_ends_the_job_with_one_sentence(run_keys, which):
     assert report()["resumed_from"] == epoch + 1
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_sentence_has_a_line_of_its_own(run_keys, capfd, monkeypatch, which):
+    # A log line with colours is written in pieces: a process can end between two of them.
+    begin = launcher._start
+
+    def killed(folder, variables, count, total):
+        if variables["RANK"] != str(which):
+            return begin(folder, variables, count, total)
+        script = "import os; os.write(2, b'half a line'); os.kill(os.getpid(), 9)"
+        return subprocess.Popen([sys.executable, "-c", script])
+
+    monkeypatch.setattr(launcher, "_start", killed)
+    assert cli.main(words(run_keys, "DisentS2S", "--nproc=2")) == 2
+    assert f"\nrecbole-disent: error: process {which} of 2 was ended by SIGKILL" in capfd.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
