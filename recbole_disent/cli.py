@@ -84,12 +84,14 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="folder of runs and report")
     parser.add_argument("--trials", type=int, help="settings tried for each model on the validation part")
     parser.add_argument("--search_epochs", type=int, help="most epochs of a trial")
+    parser.add_argument("--search_seed", type=int, help="seed of the trials")
     parser.add_argument("--parallel", type=int, help="runs at a time")
     parser.add_argument("--threads", type=int, help="threads of a run")
     parser.add_argument("--time_limit", type=float, help="most minutes of a run")
     parser.add_argument("--keep_checkpoints", action="store_true", default=None)
     parser.add_argument("--metrics", help="columns of the tables, separated by commas")
     parser.add_argument("--reference", help="label that the others are tested against")
+    parser.add_argument("--title", help="of the report")
     parser.add_argument("--retry", action="store_true", help="try broken runs again")
     parser.add_argument("--redo", action="store_true", help="make results anew that other code has made")
     parser.add_argument("--dry-run", action="store_true", help="only list the runs")
@@ -99,8 +101,8 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 _TUNE_OPTIONS = ("params_file", "tool", "algo", "max_evals", "output", "ray_address",
                  "cpus_per_trial", "gpus_per_trial", "grace_epochs", "reduction_factor")  # fmt: skip
 _LISTS = ("models", "datasets", "protocols", "metrics")
-_VALUES = ("data_path", "out", "trials", "search_epochs", "parallel", "threads", "time_limit",
-           "keep_checkpoints", "reference")  # fmt: skip
+_VALUES = ("data_path", "out", "trials", "search_epochs", "search_seed", "parallel", "threads", "time_limit",
+           "keep_checkpoints", "reference", "title")  # fmt: skip
 
 
 def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) 
 
     for name in _LISTS:
         if getattr(known, name, None) is not None:
-            given[name] = [part.strip() for part in getattr(known, name).split(",") if part.strip()]
+            given[name] = _split(getattr(known, name))
     if known.seeds is not None:
         try:
             given["seeds"] = [int(seed) for seed in known.seeds.split(",")]
@@ -123,6 +125,11 @@ def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) 
     if own:
         given["config"] = {**(given.get("config") or {}), **own}
     return given
+
+
+def _split(names: str) -> list[str]:
+    """Names separated by commas or blanks."""
+    return names.replace(",", " ").split()
 
 
 def _run(known: argparse.Namespace, rest: list[str]) -> int:
@@ -166,7 +173,8 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
 
     if rest:
         raise UserError(f"command line: got '{rest[0]}', which report does not know")
-    report.write(known.folder, known.metrics, known.by, known.out)
+    metrics = [metric for word in known.metrics or [] for metric in _split(word)]
+    report.write(known.folder, metrics or None, known.by, known.out)
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import EvaluatorType, ModelType
+from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_disent import compat, distributed, known_keys, registry, settings
 from recbole_disent.errors import UserError, as_user_error, nearest
@@ -141,7 +141,7 @@ class Config(RecBoleConfig):
             self.external_config_dict.get("eval_args"),
             final["eval_mode"],
         )
-        _load_time(final)
+        _load_columns(final, self.external_config_dict)
         _fit_cut_offs(final, self.external_config_dict)
         if final["use_gpu"]:
             final["gpu_id"] = distributed.own_gpu(final["gpu_id"])
@@ -184,9 +184,19 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         super()._set_default_parameters()
-        self.final_config_dict["data_path"] = os.path.normpath(self.final_config_dict["data_path"])
+        final = self.final_config_dict
+        folder = self.external_config_dict.get("data_path")
+        if folder and os.path.isdir(os.path.join(folder, self.dataset)):
+            # RecBole takes its own copy of ml-100k, whatever the path.
+            final["data_path"] = os.path.join(folder, self.dataset)
+        final["data_path"] = os.path.normpath(final["data_path"])
 
 
+# Columns that a default ``load_col`` names, and the keys that give them other names.
+_COLUMNS = {
+    "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "RATING_FIELD": "rating",
+    "TIME_FIELD": "timestamp",
+}  # fmt: skip
 _LEAST = {
     "epochs": 1, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 1, "seed": 0, "weight_decay": 0,
     "stopping_step": 0, "worker": 0, "learning_rate": 0, "metric_decimal_place": 0,
@@ -283,9 +293,13 @@ def _fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
         final["valid_metric"] = f"{name}@{cut}"
 
 
-def _load_time(final: dict[str, Any]) -> None:
-    """A split in time order needs the time, which RecBole's default ``load_col`` leaves out."""
+def _load_columns(final: dict[str, Any], given: dict[str, Any]) -> None:
+    """Fit ``load_col`` to the names of the columns, and to a split in time order, which needs the time."""
     load, time = final["load_col"], final["TIME_FIELD"]
+    if "load_col" not in given and load:
+        names = {default: final[key] for key, default in _COLUMNS.items()}
+        load = {part: [names.get(f, f) for f in fields] for part, fields in load.items()}
+        final["load_col"] = load
     if final["eval_args"]["order"] == "TO" and not final["benchmark_filename"] and load:
         fields = load.get("inter")
         if fields and time not in fields:
@@ -300,6 +314,17 @@ def _check_fields(config: Config) -> None:
         raise UserError(
             f"valid_metric: got {config['valid_metric']!r}, expected one of metrics={config['metrics']} "
             f"at one of topk={config['topk']}, such as {config['metrics'][0]}@{config['topk'][0]}"
+        )
+    if "labeled" in config["eval_args"]["mode"].values() and config["eval_type"] == EvaluatorType.RANKING:
+        raise UserError(
+            f"eval_args mode: labeled has no candidates to rank, and metrics are {config['metrics']}; say "
+            "metrics of labels such as --metrics=\"['AUC', 'LogLoss']\" --valid_metric=AUC, or another mode"
+        )
+    negatives = config["train_neg_sample_args"]["distribution"]
+    if config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and negatives == "none":
+        raise UserError(
+            f"train_neg_sample_args: got none, and {config['model']} compares clicks with negatives; leave "
+            "the key out, or say such as {'distribution': 'uniform', 'sample_num': 1}"
         )
     for phase in ("valid", "test"):
         k = config[f"{phase}_neg_sample_args"]["sample_num"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -14,7 +14,7 @@ class UserError(ValueError):
     """
 
 
-def nearest(name: str, known: list[str] | set[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to *name*, else ``""``."""
     by_lower = {k.lower(): k for k in sorted(known)}
     found = get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)

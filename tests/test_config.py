@@ -116,12 +116,30 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
             "'save_dataset' is not supported: it stores Python pickles",
         ),
         (["--resume_file=there.pth"], "resume_file: 'there.pth' is not there"),
+        (["--eval_mode=labeled"], "labeled has no candidates to rank, and metrics are"),
     ],
 )
 def test_wrong_settings_get_one_sentence(words, message):
     with pytest.raises(UserError, match=message) as caught:
         config(*words)
     assert "\n" not in str(caught.value)
+
+
+def test_models_that_compare_with_negatives_need_them():
+    with pytest.raises(UserError, match="train_neg_sample_args: got none, and BPR compares clicks with neg"):
+        config("--train_neg_sample_args=None", model="BPR")
+
+
+def test_a_folder_of_ones_own_is_taken_before_recboles_copy_of_ml_100k(tmp_path):
+    assert "dataset_example" in config(f"--data_path={tmp_path}")["data_path"]
+    (tmp_path / "ml-100k").mkdir()
+    assert config(f"--data_path={tmp_path}")["data_path"] == str(tmp_path / "ml-100k")
+
+
+def test_default_columns_follow_their_names():
+    renamed = config("--ITEM_ID_FIELD=movie", "--TIME_FIELD=when")
+    assert renamed["load_col"] == {"inter": ["user_id", "movie", "rating", "when"]}
+    assert config("--load_col={'inter': ['user_id', 'item_id']}")["load_col"]["inter"][-1] == "timestamp"
 
 
 def test_keys_of_another_model_are_unknown():

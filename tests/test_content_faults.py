@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_disent.config import Config
+from recbole_disent.data.content import item_content
 from recbole_disent.errors import UserError
-from tests.conftest import write_inter
+from recbole_disent.quick_start import prepare_data
+from tests.conftest import hostile_rows, write_inter, write_items
 from tests.test_content import content_of, rewrite, rows_of
 
 TITLE = "item_id:token\ttitle:token_seq\n"
@@ -210,6 +213,22 @@ def test_faulty_item_files_are_one_sentence(make_config, hostile, text, message)
     with pytest.raises(UserError, match=message) as error:
         content_of(make_config)
     assert "\n" not in str(error.value)
+
+
+def test_of_the_columns_that_come_with_the_package_some_are_enough(tmp_path, caplog):
+    # dataset_configs/office.yaml names title, brand and description.
+    write_inter(tmp_path, "office", hostile_rows())
+    rows = [(f"i{n}", f"red w{n}", "acme") for n in range(30)]
+    write_items(tmp_path, "office", rows, "item_id:token\ttitle:token_seq\tbrand:token")
+    keys = {"data_path": str(tmp_path), "topk": [5]}
+    with caplog.at_level(logging.WARNING):
+        dataset = prepare_data(config := Config("TSSR", "office", config_dict=keys)).loaders[0]._dataset
+        assert item_content(config, dataset).matrix.any()
+    said = "office.item has no column description; read are title, brand"
+    assert any(said in record.message for record in caplog.records)
+    config = Config("TSSR", "office", config_dict={**keys, "content_fields": ["title", "description"]})
+    with pytest.raises(UserError, match=r"content_fields: .* has no column 'description'"):
+        item_content(config, dataset)
 
 
 def test_a_number_column_has_no_tokens(make_config, hostile):

@@ -294,6 +294,14 @@ def test_faulty_files_get_one_sentence(tmp_path, text, message):
         SequenceDataset(Config("DisentS2S", "e", config_dict=keys)).build()
 
 
+def test_columns_that_the_user_names_have_to_be_there(tmp_path):
+    write_inter(tmp_path, "e", hostile_rows())
+    keys = {"data_path": str(tmp_path), "load_col": {"inter": ["user_id", "item_id", "ratin"]}}
+    message = r"load_col: got 'ratin' for inter, but .*e\.inter has no such column; did you mean 'rating'"
+    with pytest.raises(UserError, match=message):
+        SequenceDataset(Config("DisentS2S", "e", config_dict=keys))
+
+
 def test_lines_without_user_or_item_are_left_out(tmp_path):
     rows = hostile_rows(2)
     write_inter(tmp_path, "whole", rows)

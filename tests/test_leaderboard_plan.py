@@ -13,7 +13,7 @@ import yaml
 
 from recbole_disent import settings
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.compare import _choose
+from recbole_disent.leaderboard.compare import _choose, compare
 from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.presets import names, preset
@@ -139,6 +139,46 @@ def test_making_a_plan_leaves_the_choice_of_gpus_alone(given, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     ids(given, seeds=[9])
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_names_and_keys_may_stand_in_one_list(given):
+    short = {"eval_mode": "full", "MAX_ITEM_LIST_LENGTH": 3}
+    mixed = make_plan({**given, "protocols": ["full", {"short": short}, "uni8"]})
+    apart = make_plan({**given, "protocols": {"full": None, "short": short, "uni8": None}})
+    assert [run.id for run in mixed.runs()] == [run.id for run in apart.runs()]
+    assert [*mixed.protocols] == ["full", "short", "uni8"]
+    with pytest.raises(UserError, match="plan: protocols: 'full' is there twice, with "):
+        make_plan({**given, "protocols": ["full", {"full": short}]})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [(["foo@10"], "got 'foo@10', which the results will not have"),
+     (["ndcg@10"], r"got 'ndcg@10', .* did you mean 'ndcg@1'\?"), (["Recall"], "got 'Recall'")],
+)  # fmt: skip
+def test_columns_are_checked_before_anything_runs(given, metrics, message):
+    with pytest.raises(UserError, match=rf"plan, DisentS2S on hostile, full: metrics: {message}"):
+        ids(given, metrics=metrics)
+    assert len(ids(given, metrics=["NDCG@5", "itemcoverage@1"])) == 4
+
+
+def test_columns_of_value_metrics_have_no_cut_off(given):
+    keys = {**TINY, "metrics": ["AUC"], "valid_metric": "AUC", "eval_mode": "uni5"}
+    more = {"models": ["BPR"], "protocols": {"mine": {"eval_mode": "uni5"}}, "config": keys}
+    assert len(ids(given, metrics=["auc"], **more)) == 2
+    with pytest.raises(UserError, match=r"got 'auc@5', .* \(they will have auc\)"):
+        ids(given, metrics=["auc@5"], **more)
+
+
+def test_a_dry_run_names_what_is_searched_first(given, tmp_path):
+    said = []
+    plan = {**given, "trials": 2, "seeds": [1], "out": str(tmp_path / "out")}
+    assert compare(plan, [], dry_run=True, say=said.append) == 0
+    names = ["DisentS2S, hostile, full, seed 2020, trial 0", "DisentS2S, hostile, full, seed 2020, trial 1",
+             "DisentS2S, hostile, full, seed 1", "Pop, hostile, full, seed 1"]  # fmt: skip
+    assert [line.rpartition("  ")[2].strip() for line in said] == names
+    assert said[2].startswith("to be searched first")
+    assert not (tmp_path / "out").exists()
 
 
 # -- searches --------------------------------------------------------------------------

@@ -206,6 +206,21 @@ def test_models_with_item_features(make_keys, hostile):
         assert found["test_result"] == scored_again(found["checkpoint"])
 
 
+def test_features_have_to_be_loaded(make_keys):
+    load = {"inter": ["user_id", "item_id", "timestamp"]}
+    message = "selected_features: got 'tags', which is no loaded column of the items; load it, such as load"
+    with pytest.raises(UserError, match=message):
+        run(config_dict=make_keys("SASRecF", load_col=load, selected_features=["tags"]))
+
+
+def test_labels_are_evaluated_where_there_are_any(make_keys):
+    keys = make_keys("BPR", epochs=1, eval_mode="labeled", metrics=["AUC"], valid_metric="AUC")
+    with pytest.raises(UserError, match="labeled, but the interactions have no column 'label'"):
+        run(config_dict=keys)
+    keys["load_col"] = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+    assert 0 < run(config_dict={**keys, "threshold": {"rating": 3}})["test_result"]["auc"] < 1
+
+
 def test_bucketing_is_ignored_where_it_cannot_be(make_keys):
     for model in ("BPR", "Caser"):
         assert run(config_dict=make_keys(model, bucket_batches=True, epochs=1))["test_result"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
-from recbole_disent.errors import UserError
+from recbole_disent.errors import UserError, nearest
 
 
 def require_dataset(name: str, folder: str, parts: list[str] | None, downloadable: bool) -> None:
@@ -66,6 +66,24 @@ def check_header(path: str, separator: str, encoding: str | None) -> list[tuple[
             )
         columns.append((field, types[kind]))
     return columns
+
+
+def require_columns(path: str, source: str, wanted: set[str], found: set[str]) -> None:
+    """Check columns that a user's ``load_col`` names; RecBole passes over missing ones in silence.
+
+    Args:
+        path: of the file.
+        source: its kind: inter, user, item, ...
+        wanted, found: names of columns.
+
+    Raises:
+        UserError: one is not there.
+    """
+    for field in sorted(wanted - found):
+        raise UserError(
+            f"load_col: got '{field}' for {source}, but {path} has no such column{nearest(field, found)}; "
+            f"it has {', '.join(sorted(found))}"
+        )
 
 
 def read_events(

@@ -248,9 +248,16 @@ _PARTS: dict[str, Any] = {"text": _Texts, "tokens": _Tokens, "file": _File, "enc
 
 def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> ItemTable:
     path = os.path.join(dataset.dataset_path, f"{dataset.dataset_name}.item")
-    return read_items(
-        path, config["ITEM_ID_FIELD"], fields, config["field_separator"], config["encoding"], key
-    )
+    # Names that come with the package are those of one version of a data set, of several.
+    own = key in config.external_config_dict
+    separator, encoding = config["field_separator"], config["encoding"]
+    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own)
+    missing = [field for field in fields or [] if field not in table.kinds]
+    if missing:
+        dataset.logger.warning(
+            f"content: {path} has no column {', '.join(missing)}; read are {', '.join(table.kinds)}"
+        )
+    return table
 
 
 def _warn_of_missing(dataset: Any, tokens: list[str], table: ItemTable) -> None:

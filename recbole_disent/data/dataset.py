@@ -22,11 +22,13 @@ from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from recbole_disent.data import splits
-from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.atomic_files import check_header, read_events, require_columns
 from recbole_disent.data.corruption import corrupt
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.data.sequence_store import SequenceStore, time_order
 from recbole_disent.errors import UserError
+
+_FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
 
 class LeanDataset(Dataset):
@@ -68,6 +70,10 @@ class LeanDataset(Dataset):
             for field, kind in columns
             if (load is None or field in load) and (not unload or field not in unload)
         ]
+        if "load_col" in self.config.external_config_dict:
+            own = (load or set()) - {self.config[key] for key in _FIELDS}
+            kind = getattr(source, "value", source)  # a suffix of an additional file is a plain string
+            require_columns(filepath, kind, own, {field for field, _ in columns})
         plain = all(kind in (FeatureType.TOKEN, FeatureType.FLOAT) for _, kind in wanted)
         if source != FeatureSource.INTERACTION or not plain or len(separator) != 1 or not wanted:
             return super()._load_feat(filepath, source)
@@ -81,7 +87,7 @@ class LeanDataset(Dataset):
         return read_events(filepath, wanted, separator, encoding)
 
     def _require_fields(self, filepath: str, found: set[str]) -> None:
-        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+        for key in _FIELDS:
             field = self.config[key]
             if field and field not in found and (key != "TIME_FIELD" or self._needs_time()):
                 raise UserError(

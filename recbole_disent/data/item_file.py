@@ -32,7 +32,13 @@ class ItemTable:
 
 
 def read_items(
-    path: str, id_field: str, fields: list[str] | None, separator: str, encoding: str | None, key: str
+    path: str,
+    id_field: str,
+    fields: list[str] | None,
+    separator: str,
+    encoding: str | None,
+    key: str,
+    all_of_them: bool = True,
 ) -> ItemTable:
     """Read columns of an ``.item`` file; cells are taken as they stand, quotes included.
 
@@ -42,6 +48,7 @@ def read_items(
         fields: wanted columns; None: all but the id.
         separator, encoding: of the file.
         key: configuration key that named the columns, for errors.
+        all_of_them: whether each of *fields* has to be there; False: one is enough.
 
     Raises:
         UserError: no file, a column that is not there, a line with too many cells, an id given
@@ -55,6 +62,8 @@ def read_items(
     try:
         header = check_header(path, separator, encoding)
         kinds, names = dict(header), [field for field, _ in header]
+        if fields and not all_of_them:
+            fields = [field for field in fields if field in kinds] or fields
         wanted = _wanted(path, kinds, id_field, fields, key)
         with open(path, encoding=encoding, newline="\n") as file:
             cells = _cells(path, file, names, id_field, wanted, separator)

@@ -17,7 +17,7 @@ from recbole_disent.data.candidates import digest
 from recbole_disent.data.dataloader import HeldOutLoader, build_train_loader, shared
 from recbole_disent.data.dataset import InteractionDataset, LeanDataset, SequenceDataset
 from recbole_disent.data.sharing import made_once
-from recbole_disent.errors import UserError
+from recbole_disent.errors import UserError, nearest
 from recbole_disent.settings import load_yaml
 
 _KINDS = {
@@ -87,6 +87,7 @@ def load_parts(config: Any) -> tuple[LeanDataset, list[LeanDataset]]:
     def make() -> tuple[LeanDataset, list[LeanDataset]]:
         dataset = create_dataset(config)
         _check_cut_offs(config, dataset)
+        _check_selected(config, dataset)
         return dataset, dataset.build()
 
     return made_once(make, config)
@@ -145,6 +146,19 @@ def _check_cut_offs(config: Any, dataset: LeanDataset) -> None:
     config["topk"] = [k for k in config["topk"] if k <= limit]
 
 
+def _check_selected(config: Any, dataset: LeanDataset) -> None:
+    """``selected_features`` of SASRecF and FDSA: item columns, which have to be loaded."""
+    loaded = set() if dataset.item_feat is None else set(dataset.item_feat.columns)
+    for field in config["selected_features"] or []:
+        if field not in loaded:
+            raise UserError(
+                f"selected_features: got '{field}', which is no loaded column of the items"
+                f"{nearest(field, loaded)}; load it, such as load_col={{'inter': "
+                f"{config['load_col']['inter'] if config['load_col'] else '[...]'}, 'item': "
+                f"['{config['ITEM_ID_FIELD']}', '{field}']}}"
+            )
+
+
 def _train_sampler(config: Any, train: LeanDataset) -> Any:
     """RecBole's sampler of training negatives, from the training part alone.
 
@@ -161,6 +175,12 @@ def _train_sampler(config: Any, train: LeanDataset) -> Any:
 def _value_loader(config: Any, part: LeanDataset, parts: list[LeanDataset]) -> Any:
     """RecBole's loader for metrics of single scores (AUC, RMSE, ...)."""
     arguments = config[f"{part.part}_neg_sample_args"]
+    label = config["LABEL_FIELD"]
+    if arguments["distribution"] == "none" and label not in part.inter_feat:
+        raise UserError(
+            f"eval_args mode: labeled, but the interactions have no column '{label}' (LABEL_FIELD); name it "
+            "in load_col, or make it by a threshold such as threshold={'rating': 4} with rating in load_col"
+        )
     sampler = None
     if arguments["distribution"] != "none":
         phases = ["train", "valid", "test"]

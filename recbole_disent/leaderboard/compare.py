@@ -46,8 +46,8 @@ def compare(
     if dry_run:
         for run in [*trials, *runs]:
             searched = run.trial is None and _entry_trials(plan, run) > 1
-            say("to be searched first  " * searched or f"{run.id}  {state_of(runner.folder(run))['state']:8}"
-                + f"  {run.name}")  # fmt: skip
+            what = f"{run.id}  {state_of(runner.folder(run))['state']:8}"
+            say(f"{'to be searched first' if searched else what:26}  {run.name}")
         return 0
     with locked(runner.out):
         try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from recbole.utils import EvaluatorType
 
 from recbole_disent import __version__, registry, settings
 from recbole_disent.config import Config
@@ -23,15 +26,37 @@ _NOT_HASHED = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What is known of a run before it is made.
+
+    Attributes:
+        digest: of every key that it would have, defaults included, and of the code's version.
+        epochs: the most it may take.
+        metrics: names of the values that its test result will have.
+    """
+
+    digest: str
+    epochs: int
+    metrics: frozenset[str]
+
+
 @cache
-def resolved(model: str, dataset: str, given: str) -> tuple[str, int]:
-    """Digest of every key that a run would have, defaults included, and of the code's version; its epochs."""
+def resolved(model: str, dataset: str, given: str) -> Resolved:
+    """Return what a run would be; *given* is JSON of its configuration keys."""
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
     plain, neutral = plain_config(config).items(), _neutral(model).items()
     keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral}
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest(), max(1, config["epochs"])
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Resolved(digest, max(1, config["epochs"]), _metrics(config))
+
+
+def _metrics(config: Config) -> frozenset[str]:
+    names = [metric.lower() for metric in config["metrics"]]
+    plain = {n for n in names if n == "gauc" or config["eval_type"] == EvaluatorType.VALUE}
+    return frozenset(plain | {f"{n}@{k}" for n in names if n not in plain for k in config["topk"]})
 
 
 def _neutral(model: str) -> dict[str, Any]:

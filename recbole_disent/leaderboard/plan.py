@@ -180,13 +180,20 @@ class Plan:
             given = {"data_path": self.options["data_path"], **given}
         text = json.dumps(given, sort_keys=True, default=str)
         try:
-            digest, epochs = resolved(entry.model, cell.dataset, text)
+            found = resolved(entry.model, cell.dataset, text)
+            for metric in self.options["metrics"] or []:
+                if str(metric).lower() not in found.metrics:
+                    raise UserError(
+                        f"metrics: got '{metric}', which the results will not have"
+                        f"{nearest(str(metric), found.metrics)} (they will have "
+                        f"{', '.join(sorted(found.metrics))})"
+                    )
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so it is not the reported run with the same keys and seed.
         kind = "" if trial is None else " trial"
-        run_id = hashlib.sha256(f"{digest} {seed}{kind}".encode()).hexdigest()[:16]
-        return Run(cell, entry.model, seed, given, trial, epochs=epochs, id=run_id)
+        run_id = hashlib.sha256(f"{found.digest} {seed}{kind}".encode()).hexdigest()[:16]
+        return Run(cell, entry.model, seed, given, trial, epochs=found.epochs, id=run_id)
 
 
 def read_plan(path: str) -> dict[str, Any]:
@@ -278,12 +285,16 @@ def protocol(name: str) -> dict[str, Any]:
 
 
 def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
-    found = dict.fromkeys(value) if isinstance(value, list) else value
-    result = {}
-    for name, keys in found.items():
+    """Names with the keys of each: of a dictionary, or of a list of names and dictionaries."""
+    parts = value if isinstance(value, list) else [value]
+    pairs = [pair for part in parts for pair in (part.items() if isinstance(part, dict) else [(part, None)])]
+    result: dict[str, dict[str, Any]] = {}
+    for name, keys in pairs:
         keys = make(name) if keys is None else keys
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UserError(f"plan: {key}: got {name!r}: {keys!r}, expected name: {{key: value, ...}}")
+        if result.get(name, keys) != keys:
+            raise UserError(f"plan: {key}: '{name}' is there twice, with {result[name]!r} and {keys!r}")
         _check_keys(f"{key}, {name}", keys)
         result[name] = keys
     return result
