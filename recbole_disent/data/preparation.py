@@ -39,7 +39,7 @@ def create_dataset(config: Any) -> LeanDataset:
     if kind not in _KINDS or config["model"] in _OWN_WAY:
         raise UserError(
             f"model '{config['model']}' is not run by this package: it runs RecBole's general and "
-            "sequential models that need interactions only; use RecBole itself for this one"
+            "sequential models; use RecBole itself for this one"
         )
     require_data(config)
     return _KINDS[kind](config)
