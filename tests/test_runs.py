@@ -97,7 +97,7 @@ def test_every_baseline_runs_under_both_protocols(hostile, model):
         (["--result_dir=/proc/none"], "output folders: "),
         (["--weight_decay=-1"], "weight_decay: got -1"),
         (["--field_separator=,"], "line 1: got"),
-        (["--model=SASRecF"], "model 'SASRecF': "),
+        (["--model=SASRecF"], "selected_features: got 'class', which is no loaded column"),
         (["--model=GRU4Rec", "--learning_rate=1e30"], "training diverged: the loss is not a number"),
         (["--config_files=no.yaml"], "config file 'no.yaml'"),
     ],
