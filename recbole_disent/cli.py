@@ -173,8 +173,7 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
 
     if rest:
         raise UserError(f"command line: got '{rest[0]}', which report does not know")
-    metrics = [metric for word in known.metrics or [] for metric in _split(word)]
-    report.write(known.folder, metrics or None, known.by, known.out)
+    report.write(known.folder, _split(" ".join(known.metrics or [])) or None, known.by, known.out)
     return 0
 
 

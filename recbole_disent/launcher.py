@@ -66,9 +66,12 @@ def launch(config: Any, call: dict[str, Any]) -> dict[str, Any]:
             for i in range(count)
         ]
         try:
-            _watch(folder, children, first, total)
+            codes = _watch(folder, children)
         finally:
             _end(children)
+        if any(codes):
+            print(file=sys.stderr)  # a log line is written in pieces: one may have ended between two
+            raise UserError(_reason(folder, codes, first, total))
         return json.loads(Path(folder, f"report-{first}.json").read_text(encoding="utf-8"))
 
 
@@ -110,12 +113,12 @@ def _start(folder: str, variables: dict[str, str], count: int, total: int) -> su
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
-def _watch(folder: str, children: list[subprocess.Popen[bytes]], first: int, total: int) -> None:
-    """Wait until all have ended; raise when one fails."""
+def _watch(folder: str, children: list[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Wait until all have ended, or one has failed and its cause is known; return their exit codes."""
     while True:
         codes = [child.poll() for child in children]
         if all(code == 0 for code in codes):
-            return
+            return codes
         if any(code not in (None, 0) for code in codes):
             break
         time.sleep(_LOOK)
@@ -126,9 +129,7 @@ def _watch(folder: str, children: list[subprocess.Popen[bytes]], first: int, tot
             break
         time.sleep(_LOOK)
         codes = [child.poll() for child in children]
-    _end(children)
-    print(file=sys.stderr)  # a log line is written in pieces: one may have ended between two
-    raise UserError(_reason(folder, codes, first, total))
+    return codes
 
 
 def _sentences(folder: str) -> list[str]:

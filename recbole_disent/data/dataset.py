@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import Any
 
 import numpy as np
@@ -11,19 +9,13 @@ import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
-from recbole.utils.url import (
-    decide_download,
-    download_url,
-    extract_zip,
-    makedirs,
-    rename_atomic_files,
-)
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from recbole_disent.data import splits
 from recbole_disent.data.atomic_files import check_header, read_events, require_columns
 from recbole_disent.data.corruption import corrupt
+from recbole_disent.data.download import download
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.data.sequence_store import SequenceStore, time_order
 from recbole_disent.errors import UserError
@@ -70,14 +62,15 @@ class LeanDataset(Dataset):
             for field, kind in columns
             if (load is None or field in load) and (not unload or field not in unload)
         ]
+        found = {field for field, _ in columns}
         if "load_col" in self.config.external_config_dict:
             own = (load or set()) - {self.config[key] for key in _FIELDS}
-            kind = getattr(source, "value", source)  # a suffix of an additional file is a plain string
-            require_columns(filepath, kind, own, {field for field, _ in columns})
+            # The suffix of an additional file is a plain string.
+            require_columns(filepath, getattr(source, "value", source), own, found)
         plain = all(kind in (FeatureType.TOKEN, FeatureType.FLOAT) for _, kind in wanted)
         if source != FeatureSource.INTERACTION or not plain or len(separator) != 1 or not wanted:
             return super()._load_feat(filepath, source)
-        self._require_fields(filepath, {field for field, _ in columns})
+        self._require_fields(filepath, found)
         for field, kind in wanted:
             self.field2source[field] = source
             self.field2type[field] = kind
@@ -116,18 +109,7 @@ class LeanDataset(Dataset):
         """As RecBole's, which cannot finish in one process (it waits at a barrier)."""
         url = self._get_download_url("url")
         self.logger.info(f"Prepare to download dataset [{self.dataset_name}] from [{url}].")
-        if not decide_download(url):
-            raise UserError(f"dataset '{self.dataset_name}': the download was declined")
-        # A folder that exists is a complete one: an interrupted download can be repeated.
-        partial = f"{self.dataset_path}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        makedirs(partial)
-        path = download_url(url, partial)
-        extract_zip(path, partial)
-        os.unlink(path)
-        base = os.path.splitext(os.path.basename(path))[0]
-        rename_atomic_files(partial, base, self.dataset_name)
-        os.replace(partial, self.dataset_path)
+        download(url, self.dataset_name, self.dataset_path)
 
     def _change_feat_format(self) -> None:
         self._exact_times = None

@@ -17,6 +17,7 @@ import yaml
 from recbole_disent import registry, search_space, settings
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
+from recbole_disent.leaderboard.statistics import require_metrics
 
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
@@ -181,13 +182,8 @@ class Plan:
         text = json.dumps(given, sort_keys=True, default=str)
         try:
             found = resolved(entry.model, cell.dataset, text)
-            for metric in self.options["metrics"] or []:
-                if str(metric).lower() not in found.metrics:
-                    raise UserError(
-                        f"metrics: got '{metric}', which the results will not have"
-                        f"{nearest(str(metric), found.metrics)} (they will have "
-                        f"{', '.join(sorted(found.metrics))})"
-                    )
+            wanted = self.options["metrics"] or []
+            require_metrics(wanted, found.metrics, "the results will not have", "they will have")
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so it is not the reported run with the same keys and seed.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from typing import Any
+
 import numpy as np
 from scipy import stats
+
+from recbole_disent.errors import UserError, nearest
 
 # Float sums in another order must not turn an equal statistic into a smaller one.
 _TIE = 1e-9
@@ -20,6 +25,25 @@ RANK_METRICS = ("recall", "hit", "ndcg", "mrr", "map", "precision")
 def is_of_ranks(metric: str) -> bool:
     """Whether :func:`of_ranks` knows a metric@k."""
     return metric.partition("@")[0] in RANK_METRICS
+
+
+def require_metrics(wanted: Iterable[Any], known: Collection[str], lacking: str, having: str) -> None:
+    """Check columns that somebody wants.
+
+    Args:
+        wanted: metric@k, in any case.
+        known: those that there are.
+        lacking, having: words of the sentence: what lacks the wanted one, who has the known ones.
+
+    Raises:
+        UserError: one is not known.
+    """
+    for metric in wanted:
+        if str(metric).lower() not in known:
+            raise UserError(
+                f"metrics: got '{metric}', which {lacking}{nearest(str(metric), known)} "
+                f"({having} {', '.join(sorted(known))})"
+            )
 
 
 def of_ranks(metric: str, ranks: np.ndarray) -> np.ndarray:

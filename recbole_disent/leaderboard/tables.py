@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown
 from recbole_disent.leaderboard.collect import Collection, Row, Setting
@@ -66,12 +65,7 @@ def table_metrics(setting: Setting, wanted: list[str] | None) -> list[str]:
     """
     common = _common_metrics(setting)
     if wanted:
-        for metric in wanted:
-            if metric.lower() not in common:
-                raise UserError(
-                    f"metrics: got '{metric}', which not every result of {setting.name} has"
-                    f"{nearest(metric, common)} (they have {', '.join(sorted(common))})"
-                )
+        statistics.require_metrics(wanted, common, f"not every result of {setting.name} has", "they have")
         return [metric.lower() for metric in wanted]
     usual = _FULL if setting.protocol.startswith("full") else _SAMPLED
     largest = max((int(m.partition("@")[2]) for m in common if m.startswith("mrr@")), default=0)
