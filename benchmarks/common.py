@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from recbole_disent.config import Config
+from recbole_disent.config.config import Config
 from recbole_disent.evaluation.metrics import register_metrics
 
 register_metrics()

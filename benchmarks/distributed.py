@@ -1,6 +1,6 @@
 """Training steps of one and of several processes, and what they send each other.
 
-``python distributed.py --dataset=ml-100k --nproc=2`` times the same global batches of
+``python process_group.py --dataset=ml-100k --nproc=2`` times the same global batches of
 DisentS2S, or of ``--model``, on one thread a process, and counts the bytes of each collective.
 """
 
@@ -17,9 +17,9 @@ import torch.distributed as dist
 from common import arguments, config, table
 from recbole.utils import init_seed
 
-from recbole_disent import distributed
-from recbole_disent.launcher import in_processes
-from recbole_disent.quick_start import build_model, build_trainer, prepare_data
+from recbole_disent.parallel import process_group
+from recbole_disent.parallel.launcher import in_processes
+from recbole_disent.session import build_data, build_model, build_trainer
 
 _WARM = 3
 
@@ -50,14 +50,14 @@ def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[st
     args = argparse.Namespace(**options)
     torch.set_num_threads(1)
     settings = config(args, args.model, checkpoint_dir=folder, **keys)
-    data = prepare_data(settings)
+    data = build_data(settings)
     net = build_model(data)
     trainer = build_trainer(data, net)
     init_seed(1, True)
     net.train()
     loss_of = net.calculate_loss
-    if distributed.active():
-        loss_of = distributed.loss_of_all(net, loss_of, trainer._rows_of)
+    if process_group.active():
+        loss_of = process_group.loss_of_all(net, loss_of, trainer._rows_of)
     sent, times, cpu = counted(), [], []
     for number, batch in enumerate(data.loaders[0]):
         if number == _WARM:

@@ -13,13 +13,13 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_disent.evaluation.evaluator import RankingEvaluator
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.session import build_data, build_model
 
 
 def main() -> None:
     args = arguments(__doc__, model="SASRec", mode="pop100", recbole_users=512)
     keys = {"eval_mode": args.mode, "topk": [1, 5, 10], "valid_metric": "NDCG@10"}
-    data = prepare_data(config(args, args.model, **keys))
+    data = build_data(config(args, args.model, **keys))
     net = build_model(data).eval()
     test = data.loaders[2]
     evaluator = RankingEvaluator(data.config, data.loaders[0]._dataset)

@@ -1,7 +1,7 @@
 """How the time of an epoch grows with the data and with the maximum length, and what it takes of memory.
 
 Trains DisentS2S for whole epochs on 10 %, 30 % and 100 % of the users of a data set, then on
-10 % of them with other maximum lengths and with other limits of ``score_memory_mb``; each
+10 % of them with other maximum lengths and with other limits of ``loss_chunk_mb``; each
 in a process of its own, with the shipped values. Ends with
 ``seconds_per_interaction_100_to_10=<ratio> peak_gb=<peak of the whole data set>``.
 """
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from common import arguments, config, in_own_process, peak_gb, table
 
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.session import build_data, build_model
 
 
 def part_of_users(args: argparse.Namespace, share: float, folder: str) -> None:
@@ -35,7 +35,7 @@ def part_of_users(args: argparse.Namespace, share: float, folder: str) -> None:
 def epoch(args: argparse.Namespace, keys: dict[str, int]) -> tuple[float, int, float]:
     """CPU seconds and pairs of one epoch, and the peak memory in GiB of the process."""
     torch.set_num_threads(args.threads)
-    data = prepare_data(config(args, "DisentS2S", **keys))
+    data = build_data(config(args, "DisentS2S", **keys))
     net = build_model(data).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=data.config["learning_rate"], fused=True)
     pairs, start = 0, process_time()
@@ -59,7 +59,7 @@ def main() -> None:
         plan += [(0.1, top // 4, 256), (0.1, top // 2, 256), (0.1, top, 4)]
         for share, length, memory in plan:
             given = {**vars(args), "data_path": f"{folder}/{share}", "max_length": length}
-            keys = {"score_memory_mb": memory}
+            keys = {"loss_chunk_mb": memory}
             seconds, pairs, peak = in_own_process(epoch, argparse.Namespace(**given), keys)
             found[share, length, memory] = seconds / pairs, peak
             rows.append((f"{share:.0%}", length, memory, pairs, seconds, 1e6 * seconds / pairs, peak))
@@ -67,7 +67,7 @@ def main() -> None:
     head = (
         "users",
         "maximum length",
-        "score_memory_mb",
+        "loss_chunk_mb",
         "pairs",
         "epoch, s",
         "microseconds a pair",

@@ -13,7 +13,7 @@ import common
 from recbole.data.dataset import SequentialDataset
 
 from recbole_disent.data.dataset import SequenceDataset
-from recbole_disent.data.rows import SequenceRows
+from recbole_disent.data.lazy_interaction import LazyInteraction
 
 
 def prepared_bytes(parts: list[Any]) -> int:
@@ -21,7 +21,7 @@ def prepared_bytes(parts: list[Any]) -> int:
     found = 0
     for part in parts:
         feat = part.inter_feat
-        if isinstance(feat, SequenceRows):
+        if isinstance(feat, LazyInteraction):
             found += feat.rows.numel() * 8
         else:
             found += sum(t.numel() * t.element_size() for t in feat.interaction.values())

@@ -13,7 +13,7 @@ from common import arguments, config, table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.session import build_data, build_model
 
 
 def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
@@ -30,7 +30,7 @@ def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
 def main() -> None:
     args = arguments(__doc__, steps=10, n_intentions=4)
     rate = matrix_rate()
-    data = prepare_data(config(args, "DisentS2S", n_intentions=args.n_intentions))
+    data = build_data(config(args, "DisentS2S", n_intentions=args.n_intentions))
     net = build_model(data).train()
     optimizer = torch.optim.Adam(net.parameters(), fused=True)
     batches = iter(data.loaders[0])

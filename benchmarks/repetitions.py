@@ -19,9 +19,9 @@ from typing import Any
 
 from common import arguments, common_keys, table
 
-from recbole_disent import settings
+from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import run
+from recbole_disent.session import run
 
 # Keys without random numbers that each process would draw for itself.
 SAME = {
@@ -44,7 +44,7 @@ def tested(args: argparse.Namespace, model: str, folder: str, nproc: int, precis
         nproc=nproc,
         precision=precision,
         **SAME[model],
-        **settings.load_yaml(args.keys),
+        **key_rules.load_yaml(args.keys),
     )
     report = run(model, args.dataset, config_dict=keys)
     for name in ("checkpoint", "result_file"):

@@ -14,7 +14,7 @@ import common
 import numpy as np
 import torch
 
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.session import build_data, build_model
 
 
 def write(folder: Path, interactions: int, users: int, items: int) -> None:
@@ -41,7 +41,7 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
     args.dataset, args.data_path = "synthetic", folder
     found = {}
     cfg = common.config(args, "DisentS2S", history_fields=["item_id"])
-    found["load and prepare"], data = common.seconds(lambda: prepare_data(cfg))
+    found["load and prepare"], data = common.seconds(lambda: build_data(cfg))
     net = build_model(data)
     optimizer = torch.optim.Adam(net.parameters())
 

@@ -4,7 +4,7 @@
 
 ``--ours`` is the model of our side: DisentS2S with its defaults, or a model of RecBole, SASRec say:
 on whole sequences, or with ``--train_mode pairs`` for the effect of trimmed, bucketed batches alone;
-BERT4Rec and Caser (with themselves as ``--model``) with ``lean_softmax``.
+BERT4Rec and Caser (with themselves as ``--model``) with ``chunked_softmax``.
 RecBole trains its sequential models with torch's anomaly detection, which one of them turns on for
 all (recbole_disent/compat.py); ``--anomaly 0`` turns it off. Ends with
 ``pairs_per_second=<ours / RecBole>``.
@@ -19,11 +19,11 @@ from common import arguments, config, seconds_of_a_target, table
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
-from recbole_disent import settings
-from recbole_disent.data.dataloader import PairLoader
-from recbole_disent.data.window_loader import WindowLoader
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.config import key_rules
+from recbole_disent.loaders.prefixes import PairLoader
+from recbole_disent.loaders.windows import WindowLoader
 from recbole_disent.registry import MASKED, get_model
+from recbole_disent.session import build_data, build_model
 
 
 def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) -> tuple[float, int]:
@@ -40,7 +40,7 @@ def main() -> None:
     )
     if args.model == "pairs":
         name = "ours DisentS2S {'train_mode': 'pairs'}"
-        data = prepare_data(config(args, "DisentS2S", train_mode="pairs"))
+        data = build_data(config(args, "DisentS2S", train_mode="pairs"))
         train, net = data.loaders[0], build_model(data)
         base, base_pairs = pairs_per_second(net, train, data.config["learning_rate"], args.seconds)
     else:
@@ -56,13 +56,13 @@ def main() -> None:
 
     keys: dict[str, Any] = {}
     # A masked model's windows have no pairs.
-    if "train_mode" in settings.of_model(args.ours) and args.ours not in MASKED:
+    if "train_mode" in key_rules.of_model(args.ours) and args.ours not in MASKED:
         keys["train_mode"] = args.train_mode
-    if "lean_softmax" in settings.of_model(args.ours):
-        keys["lean_softmax"] = True
+    if "chunked_softmax" in key_rules.of_model(args.ours):
+        keys["chunked_softmax"] = True
     elif args.ours != "DisentS2S" and keys.get("train_mode") != "sequences":
         keys["bucket_batches"] = True
-    data = prepare_data(config(args, args.ours, **keys))
+    data = build_data(config(args, args.ours, **keys))
     net = build_model(data)
     found, pairs = pairs_per_second(net, data.loaders[0], data.config["learning_rate"], args.seconds)
     print(f"{args.dataset}, length {args.max_length}, {args.threads} thread(s)")

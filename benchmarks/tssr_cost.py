@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from common import arguments, clock, config, in_own_process, peak_gb, seconds_of_a_target, table
 
-from recbole_disent.quick_start import build_model, build_trainer, prepare_data
+from recbole_disent.session import build_data, build_model, build_trainer
 
 _QUERIES, _REPEATS, _ROUNDS = 256, 20, 3
 # Name of a row -> model and keys.
@@ -36,7 +36,7 @@ def measure(args: Any, name: str) -> tuple[float, float, float]:
     """Seconds of an epoch, peak memory in GiB, milliseconds to score _QUERIES histories."""
     torch.set_num_threads(args.threads)
     model, keys = _ROWS[name]
-    data = prepare_data(config(args, model, **keys))
+    data = build_data(config(args, model, **keys))
     net = build_model(data)
     optimizer = build_trainer(data, net).optimizer
     each, _ = seconds_of_a_target(net, optimizer, data.loaders[0], args.seconds)

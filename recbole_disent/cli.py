@@ -107,7 +107,7 @@ _VALUES = ("data_path", "out", "trials", "search_epochs", "search_seed", "parall
 
 def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) -> dict[str, Any]:
     """Put the arguments of a command line over the keys of a plan."""
-    from recbole_disent.config import key_values
+    from recbole_disent.config.literals import key_values
     from recbole_disent.errors import UserError
 
     for name in _LISTS:
@@ -133,15 +133,15 @@ def _split(names: str) -> list[str]:
 
 
 def _run(known: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_disent.quick_start import run
+    from recbole_disent.session import run
 
     run(known.model, known.dataset, known.config_files.split(), cmd_args=rest)
     return 0
 
 
 def _tune(known: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_disent.config import literal
-    from recbole_disent.tuning.command import tune
+    from recbole_disent.config.literals import literal
+    from recbole_disent.tuning.tune import tune
 
     given = {name: literal(getattr(known, name)) for name in _TUNE_OPTIONS if hasattr(known, name)}
     tune(known.model, known.dataset, known.config_files.split(), cmd_args=rest, **given)
@@ -149,22 +149,22 @@ def _tune(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _compare(known: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_disent.leaderboard.compare import compare
+    from recbole_disent.leaderboard.compare import execute
     from recbole_disent.leaderboard.plan import read_plan
 
     given = _of_plan(known, rest, read_plan(known.plan) if known.plan else {})
-    return compare(given, _command(), known.retry, known.redo, known.dry_run, _say)
+    return execute(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
 
 def _paper(known: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_disent.leaderboard.compare import compare
+    from recbole_disent.leaderboard.compare import execute
     from recbole_disent.leaderboard.presets import names, preset
 
     if known.name is None:
         _say("\n".join(f"{name:16} {about}" for name, about in names().items()))
         return 0
     given = _of_plan(known, rest, preset(known.name, known.scale))
-    return compare(given, _command(), known.retry, known.redo, known.dry_run, _say)
+    return execute(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
 
 def _report(known: argparse.Namespace, rest: list[str]) -> int:

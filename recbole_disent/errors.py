@@ -22,7 +22,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 @contextmanager
-def as_user_error(what: str) -> Iterator[None]:
+def wrap_errors(what: str) -> Iterator[None]:
     """Turn an input error of RecBole, met while doing *what*, into a :class:`UserError`.
 
     The original stays chained for whoever debugs.

@@ -1,141 +1,185 @@
-"""One table of models. What is not in it is RecBole's own."""
+"""From a model's name to its row of the table, its class, its loader and its check.
+
+Models from outside the package have rows, too: those that installed packages offer as entry
+points of the group ``recbole_disent.models``, and those of a file named by ``model_file``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.util
+import sys
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
-from recbole_disent.compat import anomaly_detection_kept, mended, recbole_folder
 from recbole_disent.errors import UserError, nearest
+from recbole_disent.specs import SPECS, ModelSpec
+
+ENTRY_POINTS = "recbole_disent.models"
+_registered: dict[str, ModelSpec] = {}
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a model of this package is made of; each value is ``module:name``."""
-
-    model: str
-    train_loader: str
-    # Function of a configuration for checks of several keys at once.
-    check: str
-
-
-MODELS = {
-    "DisentS2S": ModelSpec(
-        model="recbole_disent.model.disents2s:DisentS2S",
-        train_loader="recbole_disent.data.dataloader:build_disents2s_loader",
-        check="recbole_disent.model.disents2s:check",
-    ),
-    "TSSR": ModelSpec(
-        model="recbole_disent.model.tssr:TSSR",
-        train_loader="recbole_disent.data.window_loader:build_user_loader",
-        check="recbole_disent.model.tssr:check",
-    ),
-    "SASRecContent": ModelSpec(
-        model="recbole_disent.model.sasrec_content:SASRecContent",
-        train_loader="recbole_disent.data.window_loader:build_user_loader",
-        check="recbole_disent.model.sasrec_content:check",
-    ),
-}
-
-# RecBole's sequential models whose loss, gradients and scores do not change when the
-# padding after the longest history of a batch is cut off (tests/test_dataloader.py shows
-# it for each). Models that convolve over, pool over or size a layer by the full width
-# (Caser, NextItNet, LightSANs, ...) are not here and keep it.
-TRIMMABLE = frozenset(
-    {"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF", "NARM", "BERT4Rec", "CORE", "FPMC", "STAMP"}
-)
-
-# RecBole's sequential models whose state at a place knows earlier places only: they can learn from
-# whole sequences, too (tests/test_causal.py shows for each that the loss and its gradients are those
-# of the pairs one by one).
-CAUSAL = frozenset({"SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF"})
-
-# RecBole's models that learn masked items, with the field of the masks' places. Their loss is a mean over
-# the places above 0, not over rows. They can learn from windows of whole sequences, too.
-MASKED = {"BERT4Rec": "MASK_INDEX"}
-
-# RecBole's models with `train_mode`.
-TWO_WAYS = CAUSAL.union(MASKED)
-
-# RecBole's models whose softmax over all items can be had in a part of its time and memory, with the
-# function that returns such a class (tests/test_masked.py, tests/test_caser.py).
-LEAN = {
-    "BERT4Rec": "recbole_disent.model.masked:lean",
-    "Caser": "recbole_disent.model.caser:lean",
-}
-
-
-def load(path: str) -> Any:
+def resolve(path: str) -> Any:
     """Import ``module:name``."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 
 
+def register(spec: ModelSpec) -> None:
+    """Make a model from outside the package known under its name.
+
+    Args:
+        spec: the row of the model; ``cls`` and ``properties`` (absolute paths) are its own.
+
+    Raises:
+        UserError: the package or RecBole has a model of that name.
+    """
+    if spec.name in SPECS or spec.name in recbole_models():
+        raise UserError(
+            f"model '{spec.name}': the name is taken by a model of this package or of RecBole; "
+            "give the class and its row another name"
+        )
+    _registered[spec.name] = spec
+
+
+@cache
+def _from_entry_points() -> dict[str, ModelSpec]:
+    """Rows of models that installed packages offer; an entry point names a :class:`ModelSpec`."""
+    found: dict[str, ModelSpec] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        spec = point.load()
+        if not isinstance(spec, ModelSpec):
+            raise UserError(
+                f"entry point '{point.name}' of {ENTRY_POINTS}: got a {type(spec).__name__}, expected a "
+                "recbole_disent.specs.ModelSpec"
+            )
+        found[spec.name] = spec
+    return found
+
+
+def load_model_file(path: str) -> ModelSpec:
+    """Run a Python file of the user's own and register the model that it defines as ``SPEC``.
+
+    Args:
+        path: a Python file with a class and ``SPEC = ModelSpec(name, cls=f"{__name__}:Class", ...)``.
+
+    Returns:
+        The row of the model.
+
+    Raises:
+        UserError: no such file, a file that fails, or a file without ``SPEC``.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise UserError(f"model_file: '{path}' is not there; give the path of a Python file with a model")
+    name = f"recbole_disent_model_file_{file.stem}"
+    origin = getattr(sys.modules.get(name), "__file__", None)
+    if origin != str(file):
+        description = importlib.util.spec_from_file_location(name, file)
+        if description is None or description.loader is None:
+            raise UserError(f"model_file: '{path}' is no Python file; its name must end with .py")
+        module = importlib.util.module_from_spec(description)
+        sys.modules[name] = module  # classes of the module are found by its name
+        try:
+            description.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise UserError(f"model_file: '{path}' failed: {type(error).__name__}: {error}") from error
+    spec = getattr(sys.modules[name], "SPEC", None)
+    if not isinstance(spec, ModelSpec):
+        raise UserError(
+            f"model_file: '{path}' defines no SPEC; add SPEC = ModelSpec('NAME', cls=f'{{__name__}}:CLASS')"
+        )
+    register(spec)
+    return spec
+
+
+def model_names() -> dict[str, ModelSpec]:
+    """Return the rows of all models that are not plain models of RecBole."""
+    return {**SPECS, **_from_entry_points(), **_registered}
+
+
+def spec_of(name: str) -> ModelSpec:
+    """Return the row of a model; a plain model of RecBole has an empty one."""
+    return model_names().get(name) or ModelSpec(name)
+
+
+@cache
 def recbole_models() -> list[str]:
     """Return the names of RecBole's models: those with default values in its properties."""
     folder = recbole_folder() / "properties" / "model"
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
+def recbole_folder() -> Path:
+    """Return the folder of the installed RecBole, without importing it.
+
+    Raises:
+        UserError: RecBole is not installed.
+    """
+    found = importlib.util.find_spec("recbole")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("RecBole is not installed: pip install --no-deps recbole==1.2.1")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def require_model(name: str) -> ModelSpec:
+    """Return the row of a model that exists; nothing of torch or RecBole is imported for it.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    known = model_names()
+    if name in known:
+        return known[name]
+    names = recbole_models()
+    if name not in names:
+        ours = ", ".join(n for n, spec in known.items() if spec.cls)
+        raise UserError(
+            f"model '{name}' is not known{nearest(name, {*known, *names})} "
+            f"(this package: {ours}; RecBole: {', '.join(names)})"
+        )
+    return ModelSpec(name)
+
+
 def get_model(name: str) -> type[Any]:
-    """Return the class of a model of this package or of RecBole.
+    """Return the class of a model of this package or of RecBole, as its author wrote it.
 
     Raises:
         UserError: no such model, or one whose library is not installed.
     """
-    if name in MODELS:
-        return load(MODELS[name].model)
-    names = recbole_models()
-    if name not in names:
-        ours = ", ".join(MODELS)
-        raise UserError(
-            f"model '{name}' is not known{nearest(name, {*MODELS, *names})} "
-            f"(this package: {ours}; RecBole: {', '.join(names)})"
-        )
-    from recbole.utils import get_model as recbole_model
+    spec = require_model(name)
+    if spec.cls:
+        return resolve(spec.cls)
+    from recbole_disent.recbole.patches import recbole_class
 
-    try:
-        with anomaly_detection_kept():
-            return mended(recbole_model(name))
-    except ImportError as error:
-        raise UserError(
-            f"model '{name}' needs the package '{error.name}': pip install {error.name}"
-        ) from error
-
-
-def learns_from_sequences(config: Any) -> bool:
-    """Whether a model of RecBole is asked to learn from whole sequences."""
-    return config["model"] in TWO_WAYS and config["train_mode"] == "sequences"
+    return recbole_class(name)
 
 
 def model_class(config: Any) -> type[Any]:
-    """Return the class of a configuration's model for the way it is trained, its keys checked together.
+    """Return the class that a configuration trains, after the model's own checks of its keys.
 
     Raises:
         UserError: keys that do not fit together.
     """
-    if config["model"] in MODELS:
-        load(MODELS[config["model"]].check)(config)
-    if config["model"] in CAUSAL:
-        load("recbole_disent.model.causal:check")(config)
-        if learns_from_sequences(config):
-            return load("recbole_disent.model.causal:on_sequences")(config.model_class)
-    if config["model"] in MASKED:
-        load("recbole_disent.model.masked:check")(config)
-    if config["model"] in LEAN:
-        load("recbole_disent.model.next_item:check")(config)
-        if config["lean_softmax"]:
-            return load(LEAN[config["model"]])(config.model_class)
-    return config.model_class
+    spec = spec_of(config["model"])
+    if spec.check:
+        resolve(spec.check)(config)
+    return resolve(spec.adapter)(config, config.model_class) if spec.adapter else config.model_class
 
 
 def train_loader(config: Any) -> Any:
     """Return the function (config, dataset, sampler) -> training loader; None: RecBole's for the model."""
-    name = config["model"]
-    if name in MODELS:
-        return load(MODELS[name].train_loader)
-    if learns_from_sequences(config):
-        kind = "masked" if name in MASKED else "window"
-        return load(f"recbole_disent.data.window_loader:build_{kind}_loader")
-    return None
+    modes = spec_of(config["model"]).modes
+    if not modes:
+        return None
+    path = modes[config["train_mode"]] if len(modes) > 1 else next(iter(modes.values()))
+    return resolve(path) if path else None
+
+
+def uses_content(config: Any) -> bool:
+    """Whether a configuration's model is given item content."""
+    key = spec_of(config["model"]).content
+    return key == "always" or (key != "never" and bool(config[key]))

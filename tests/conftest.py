@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import recbole_disent  # noqa: F401  (mends numpy before RecBole is imported)
-from recbole_disent.config import Config
+from recbole_disent.config.config import Config
 from recbole_disent.evaluation.metrics import register_metrics
-from recbole_disent.quick_start import build_trainer, load_checkpoint
+from recbole_disent.session import build_trainer, load_checkpoint
 
 register_metrics()
 

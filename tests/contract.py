@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 
-from recbole_disent import checkpoint
-from recbole_disent.quick_start import build_model, build_trainer, prepare_data
+from recbole_disent.session import build_data, build_model, build_trainer
+from recbole_disent.training import checkpoint
 
 
 class ModelContract:
@@ -19,7 +19,7 @@ class ModelContract:
     keys: ClassVar[dict[str, Any]] = {}
 
     def prepared(self, make_config, **more):
-        return prepare_data(make_config(self.model, **{**self.keys, **more}))
+        return build_data(make_config(self.model, **{**self.keys, **more}))
 
     def trained(self, make_config, **more):
         data = self.prepared(make_config, **more)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent import checkpoint
-from recbole_disent.averaging import WeightAverage
-from recbole_disent.quick_start import build_model, build_trainer, load_checkpoint, prepare_data
+from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint
+from recbole_disent.training import checkpoint
+from recbole_disent.training.averaging import WeightAverage
 
 
 def averages(values: list[np.ndarray], decay: float) -> np.ndarray:
@@ -47,7 +47,7 @@ def fitted(make_config, model: str, epochs: int, resume: str | None = None, **ke
 
     Only every second epoch is validated, the last one among them.
     """
-    data = prepare_data(
+    data = build_data(
         make_config(model, train_batch_size=16, learning_rate=0.03, epochs=epochs, eval_step=2, **keys)
     )
     net = build_model(data)

@@ -6,29 +6,29 @@ import pytest
 import torch
 
 from recbole_disent.errors import UserError
-from recbole_disent.model.caser import lean
-from recbole_disent.model.popularity import log_share
-from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
+from recbole_disent.models.popularity import log_popularity
+from recbole_disent.recbole.caser import lean
+from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from tests.conftest import require_recboles_loss, scored_again
 
 
 def batches_of(make_config, **keys):
-    keys = {"lean_softmax": True, "precision": "double", "train_batch_size": 20, "reg_weight": 0.1, **keys}
-    data = prepare_data(make_config("Caser", **keys))
+    keys = {"chunked_softmax": True, "precision": "double", "train_batch_size": 20, "reg_weight": 0.1, **keys}
+    data = build_data(make_config("Caser", **keys))
     return build_model(data).eval(), list(data.loaders[0]), data.loaders[0].dataset  # without dropout
 
 
 @pytest.mark.parametrize("limit", [10**6, 100])
 def test_loss_and_gradients_are_recboles(make_config, double, limit):
     net, batches, _ = batches_of(make_config)
-    net._score_limit = limit
+    net._max_scores = limit
     require_recboles_loss(net, batches)
 
 
 def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, double):
-    net, batches, train = batches_of(make_config, logit_adjustment="always", reg_weight=0.0)
+    net, batches, train = batches_of(make_config, softmax_learns="lift", reg_weight=0.0)
     for batch in batches:
-        scores = net.full_sort_predict(batch) + log_share(train)
+        scores = net.full_sort_predict(batch) + log_popularity(train)
         expected = torch.nn.functional.cross_entropy(scores, batch["item_id"])
         torch.testing.assert_close(net.calculate_loss(batch), expected, rtol=1e-9, atol=0)
 
@@ -36,8 +36,8 @@ def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_con
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"logit_adjustment": "auto"}, "logit_adjustment: got auto with lean_softmax=False"),
-        ({"lean_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with lean_softmax=True"),
+        ({"softmax_learns": "auto"}, "softmax_learns: got auto with chunked_softmax=False"),
+        ({"chunked_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with chunked_softmax=True"),
     ],
 )
 def test_keys_that_do_not_fit_are_one_sentence(make_keys, keys, message):
@@ -46,7 +46,7 @@ def test_keys_that_do_not_fit_are_one_sentence(make_keys, keys, message):
 
 
 def test_a_run_and_its_checkpoint(make_keys):
-    found = run(config_dict=make_keys("Caser", lean_softmax=True, logit_adjustment="always"))
+    found = run(config_dict=make_keys("Caser", chunked_softmax=True, softmax_learns="lift"))
     net, _ = load_checkpoint(found["checkpoint"])
     assert type(net) is lean(type(net).__bases__[-1])
     assert scored_again(found["checkpoint"]) == found["test_result"]

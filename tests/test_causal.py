@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent import settings
-from recbole_disent.compat import anomaly_detection_kept
-from recbole_disent.data.batch import WindowBatch
+from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import identity, plan
-from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
-from recbole_disent.registry import CAUSAL
+from recbole_disent.loaders.batch import WindowBatch
+from recbole_disent.recbole.patches import anomaly_detection_unchanged
+from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from tests.conftest import feature_keys, write_inter
 from tests.contract import ModelContract
+from tests.model_lists import CAUSAL
 
 
 def loss_and_gradients(net: Any, batches: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -32,17 +32,17 @@ def loss_and_gradients(net: Any, batches: list[Any]) -> tuple[torch.Tensor, dict
     return loss, {name: p.grad.clone() for name, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("model", sorted(CAUSAL))
+@pytest.mark.parametrize("model", CAUSAL)
 @pytest.mark.parametrize("memory", [256, 1])
 def test_loss_and_gradients_are_those_of_the_pairs_one_by_one(make_config, model, memory):
     keys = {"MAX_ITEM_LIST_LENGTH": 24, "precision": "double", "train_batch_size": 30, **feature_keys(model)}
-    data = prepare_data(make_config(model, train_mode="sequences", score_memory_mb=memory, **keys))
+    data = build_data(make_config(model, train_mode="sequences", loss_chunk_mb=memory, **keys))
     net = build_model(data).eval()  # without dropout
-    net._score_limit = min(net._score_limit, 1000 * memory)  # the data are small: make it slices
+    net._max_scores = min(net._max_scores, 1000 * memory)  # the data are small: make it slices
     windows = list(data.loaders[0])
     assert len(windows) > 1
     assert all(isinstance(batch, WindowBatch) for batch in windows)
-    one_by_one = list(prepare_data(make_config(model, **keys)).loaders[0])
+    one_by_one = list(build_data(make_config(model, **keys)).loaders[0])
     torch.set_default_dtype(torch.float64)
     try:
         loss, gradients = loss_and_gradients(net, windows)
@@ -57,9 +57,7 @@ def test_loss_and_gradients_are_those_of_the_pairs_one_by_one(make_config, model
 
 def test_windows_of_long_sequences_hold_each_target_once(make_config):
     """With 7 inputs at most: sequences of more are cut, and no state knows another window."""
-    data = prepare_data(
-        make_config("SASRec", train_mode="sequences", train_batch_size=20, precision="double")
-    )
+    data = build_data(make_config("SASRec", train_mode="sequences", train_batch_size=20, precision="double"))
     net = build_model(data).eval()
     table, terms, count = net.item_embedding.weight, [], 0
     torch.set_default_dtype(torch.float64)
@@ -82,11 +80,11 @@ def test_windows_of_long_sequences_hold_each_target_once(make_config):
 
 def test_only_last_windows(make_config):
     """Of 7 inputs at most, the last 7 targets of the training part of each user."""
-    data = prepare_data(
+    data = build_data(
         make_config("SASRec", train_mode="sequences", train_windows="last", train_batch_size=20)
     )
     loader, train = data.loaders[0], data.loaders[0].dataset
-    store, stops = train.store, train.train_stops
+    store, stops = train.store, train.train_end
     expected = [
         (user, stop - min(8, stop - begin), stop)
         for user, (begin, stop) in enumerate(zip(store.offsets.tolist(), stops.tolist(), strict=False))
@@ -104,23 +102,23 @@ def test_only_last_windows(make_config):
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec"])
 def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, model):
-    data = prepare_data(
-        make_config(model, train_mode="sequences", logit_adjustment="always", MAX_ITEM_LIST_LENGTH=24)
+    data = build_data(
+        make_config(model, train_mode="sequences", softmax_learns="lift", MAX_ITEM_LIST_LENGTH=24)
     )
     net = build_model(data).eval()
     train = data.loaders[0].dataset
     counts = np.zeros(net.n_items)
-    for begin, stop in zip(train.store.offsets[1:-1], train.train_stops[1:], strict=True):
+    for begin, stop in zip(train.store.offsets[1:-1], train.train_end[1:], strict=True):
         np.add.at(counts, train.store.items[begin:stop], 1)
     held_out = np.bincount(train.store.items, minlength=net.n_items) - counts
     assert held_out.sum() > 40  # clicks that must not be counted
-    log_share = torch.from_numpy(np.log(counts.clip(1) / counts.clip(1).sum())).float()
+    log_popularity = torch.from_numpy(np.log(counts.clip(1) / counts.clip(1).sum())).float()
     table = net.item_embedding.weight
     for batch in data.loaders[0]:
         rows = []
         for items in batch.items.split(batch.lengths.tolist()):
             for t in range(1, len(items)):
-                scores = table @ net.forward(items[None, :t], torch.tensor([t]))[0] + log_share
+                scores = table @ net.forward(items[None, :t], torch.tensor([t]))[0] + log_popularity
                 rows.append(torch.logsumexp(scores, 0) - scores[items[t]])
         torch.testing.assert_close(net.calculate_loss(batch), torch.stack(rows).mean(), rtol=1e-5, atol=0)
 
@@ -148,14 +146,14 @@ def test_logit_adjustment_learns_the_rise_over_popularity(run_keys):
         scores = net.full_sort_predict(test[np.arange(len(test))]).view(-1, net.n_items)[:, 1:]
         return float(np.polyfit(np.log(test.training_counts()[1:]), scores.mean(0).detach(), 1)[0])
 
-    assert slope(logit_adjustment="auto") > 0.7  # all items are ranked
+    assert slope(softmax_learns="auto") > 0.7  # all items are ranked
     by_popularity = {"eval_args": {"mode": "pop9"}}
     assert slope(**by_popularity) > 0.7
-    assert abs(slope(logit_adjustment="auto", **by_popularity)) < 0.3
+    assert abs(slope(softmax_learns="auto", **by_popularity)) < 0.3
 
 
 def recboles_sasrec() -> type[Any]:
-    with anomaly_detection_kept():
+    with anomaly_detection_unchanged():
         from recbole.model.sequential_recommender import SASRec
 
         return SASRec
@@ -215,8 +213,8 @@ def test_it_learns(run_keys):
         ("GRU4Rec", {"train_windows": "last"}, r"train_windows: got last with train_mode=pairs, expected"),
         (
             "SASRec",
-            {"logit_adjustment": "auto"},
-            r"logit_adjustment: got auto with train_mode=pairs, expected",
+            {"softmax_learns": "auto"},
+            r"softmax_learns: got auto with train_mode=pairs, expected",
         ),
         ("SASRec", {"train_mode": "both"}, r"train_mode: got 'both', expected one of sequences, pairs"),
         ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser is trained in one way only; .*SASRec"),
@@ -231,16 +229,16 @@ def test_keys(make_config, model, keys, message):
     ("model", "defaults", "switch", "others"),
     [
         ("SASRec", {"train_mode": "pairs", "train_windows": "all"}, {"train_mode": "sequences"},
-         [{"train_windows": "last"}, {"logit_adjustment": "always"}]),
-        ("BERT4Rec", {"lean_softmax": False, "train_mode": "pairs"}, {"lean_softmax": True},
-         [{"logit_adjustment": "always"}, {"train_mode": "sequences"}]),
-        ("Caser", {"lean_softmax": False}, {"lean_softmax": True}, [{"logit_adjustment": "always"}]),
+         [{"train_windows": "last"}, {"softmax_learns": "lift"}]),
+        ("BERT4Rec", {"chunked_softmax": False, "train_mode": "pairs"}, {"chunked_softmax": True},
+         [{"softmax_learns": "lift"}, {"train_mode": "sequences"}]),
+        ("Caser", {"chunked_softmax": False}, {"chunked_softmax": True}, [{"softmax_learns": "lift"}]),
     ],
 )  # fmt: skip
 def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, defaults, switch, others):
     """The keys are younger than results; their defaults name no other run, and so must not change."""
-    defaults = {**defaults, "score_memory_mb": 256, "logit_adjustment": "never"}
-    assert {key: rule.default for key, rule in settings.of_model(model).items()} == defaults
+    defaults = {**defaults, "loss_chunk_mb": 256, "softmax_learns": "probability"}
+    assert {key: rule.default for key, rule in key_rules.of_model(model).items()} == defaults
 
     def names(**keys: Any) -> list[str]:
         config = {k: v for k, v in run_keys.items() if k != "show_progress"}
@@ -250,10 +248,10 @@ def test_stored_runs_of_plans_keep_their_names(run_keys, monkeypatch, model, def
 
     named = names()
     assert names(**switch) != named
-    assert names(score_memory_mb=100) != named
+    assert names(loss_chunk_mb=100) != named
     for keys in others:
         assert names(**switch, **keys) != names(**switch)
-    monkeypatch.setattr(identity, "_neutral", lambda model: {})
+    monkeypatch.setattr(identity, "defaults_omitted_from_id", lambda model: {})
     identity.resolved.cache_clear()
     assert names() != named
     config = identity.config_of(model, "hostile", run_keys)

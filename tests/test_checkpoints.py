@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_disent import checkpoint
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
-from recbole_disent.quick_start import load_checkpoint, run
+from recbole_disent.session import load_checkpoint, run
+from recbole_disent.training import checkpoint
 from tests.conftest import hostile_rows, scored_again, write_inter
 
 
@@ -40,7 +40,7 @@ def test_resume_warns_on_a_changed_configuration(make_keys, caplog):
 def test_resume_does_not_warn_of_keys_younger_than_the_checkpoint(make_keys, caplog):
     path = run(config_dict=make_keys("BERT4Rec"))["checkpoint"]
     state = checkpoint.load(path)
-    del state["config"]["lean_softmax"], state["config"]["ema_decay"]
+    del state["config"]["chunked_softmax"], state["config"]["ema_decay"]
     checkpoint.save(path, state)
     run(config_dict=make_keys("BERT4Rec", resume_file=path, epochs=3))
     assert "resume: " not in caplog.text

@@ -1,4 +1,4 @@
-"""Each upstream behaviour that compat.py and its users rely on: a failure here is an upgrade."""
+"""Each upstream behaviour that patches.py and its users rely on: a failure here is an upgrade."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 import recbole
 import torch
 
-from recbole_disent import compat
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.recbole import patches
+from recbole_disent.session import build_data, build_model
 
 # Looked for, not imported.
 _RAY = importlib.util.find_spec("ray") is not None
@@ -27,7 +27,7 @@ def source(module: str) -> str:
 
 
 def test_recbole_is_the_release_that_the_shims_are_for():
-    assert metadata.version("recbole") == compat.RECBOLE_VERSION
+    assert metadata.version("recbole") == patches.RECBOLE_VERSION
 
 
 def test_recbole_still_sets_numpy_aliases_from_names_that_numpy_2_removed():
@@ -38,7 +38,7 @@ def test_recbole_still_sets_numpy_aliases_from_names_that_numpy_2_removed():
 
 def test_prepare_overwrites_nothing_and_can_be_repeated():
     before = dict(vars(np))
-    compat.prepare()
+    patches.prepare()
     assert all(vars(np)[name] is value for name, value in before.items())
 
 
@@ -51,7 +51,7 @@ def test_recbole_still_imports_ray_in_quick_start_only():
 
 def test_a_run_imports_neither_ray_nor_recboles_quick_start():
     code = (
-        "import sys; import recbole_disent.quick_start, recbole_disent.cli; "
+        "import sys; import recbole_disent.session, recbole_disent.cli; "
         "print([m for m in sys.modules if m.split('.')[0] == 'ray' or m == 'recbole.quick_start'])"
     )
     root = str(Path(__file__).parent.parent)
@@ -165,7 +165,7 @@ def test_recboles_pop_still_counts_an_item_once_a_batch():
 
 
 def test_pop_is_the_number_of_training_clicks(make_config):
-    data = prepare_data(make_config("Pop", train_batch_size=1000))
+    data = build_data(make_config("Pop", train_batch_size=1000))
     model = build_model(data)
     for batch in data.loaders[0]:
         model.calculate_loss(batch)

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_disent import known_keys, registry, settings
-from recbole_disent.config import Config
+from recbole_disent import registry
+from recbole_disent.config import key_rules, recbole_keys
+from recbole_disent.config.config import Config
+from recbole_disent.config.key_rules import KeyRule
 from recbole_disent.errors import UserError
-from recbole_disent.settings import Setting
+from tests.model_lists import OURS
 
 
 def config(*words, model="DisentS2S", dataset="ml-100k", files=None, **keys):
@@ -27,7 +29,7 @@ def test_priorities(tmp_path):
     assert found["seed"] == 5  # file over RecBole's overall
     assert found["MAX_ITEM_LIST_LENGTH"] == 50
     assert config(dataset="ml-1m")["MAX_ITEM_LIST_LENGTH"] == 200  # data-set config over overall
-    assert found["train_batch_size"] == settings.of_model("DisentS2S")["train_batch_size"].default
+    assert found["train_batch_size"] == key_rules.of_model("DisentS2S")["train_batch_size"].default
     assert config(model="SASRec")["train_batch_size"] == 2048  # RecBole's overall
 
 
@@ -183,24 +185,24 @@ def test_values_are_literals_and_never_code():
 
 
 def test_every_key_that_recbole_reads_is_known():
-    known = known_keys.of_framework()
+    known = recbole_keys.of_framework()
     assert {"epochs", "benchmark_filename", "reg_weight", "clip_grad_norm", "enable_amp"} <= known
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", OURS)
 def test_every_key_of_a_model_is_read_and_has_a_valid_default(name):
-    found = settings.of_model(name)
+    found = key_rules.of_model(name)
     for setting in found.values():
         setting.check(setting.default)
         assert len(setting.meaning) > 10
-    read = known_keys.of_class(registry.get_model(name)) | known_keys.of_framework()
-    for file in Path(settings.__file__).parent.rglob("*.py"):  # loaders and content have keys, too
-        read = read | known_keys._keys_in(file.read_text(encoding="utf-8"))
+    read = recbole_keys.of_class(registry.get_model(name)) | recbole_keys.of_framework()
+    for file in Path(key_rules.__file__).parent.rglob("*.py"):  # loaders and content have keys, too
+        read = read | recbole_keys._keys_in(file.read_text(encoding="utf-8"))
     assert set(found) <= read
 
 
 def test_overall_defaults_are_valid():
-    for setting in settings.overall().values():
+    for setting in key_rules.overall().values():
         setting.check(setting.default)
 
 
@@ -209,7 +211,7 @@ def test_overall_defaults_are_valid():
     [("[0, 1]", [0, 1, 0.5], [-0.1, 1.1]), ("(0, inf)", [1e-9, 5], [0]), ("[0, 1)", [0], [1])],
 )
 def test_bounds(bounds, good, bad):
-    setting = Setting("x", 0.5, ("float",), (), bounds, "")
+    setting = KeyRule("x", 0.5, ("float",), (), bounds, "")
     for value in good:
         assert setting.check(value) == value
     for value in bad:
@@ -221,10 +223,10 @@ def test_properties_without_a_rule_are_refused(tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text("a: 1\n")
     with pytest.raises(ValueError, match="key 'a' has no"):
-        settings.read_settings(file)
+        key_rules.read_rules(file)
     file.write_text("a: 1  # (integer) what\n")
     with pytest.raises(ValueError, match=r"rule .* of key 'a' is not understood"):
-        settings.read_settings(file)
+        key_rules.read_rules(file)
 
 
 def test_numpy_names_that_recbole_reads_exist():

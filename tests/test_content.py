@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent import checkpoint
-from recbole_disent.data.content import item_content
-from recbole_disent.data.content_text import text_vectors, token_vectors, words
+from recbole_disent.content.build import item_content
+from recbole_disent.content.text import text_vectors, token_vectors, words
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import build_model, build_trainer, load_checkpoint, prepare_data, run
+from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint, run
+from recbole_disent.training import checkpoint
 from tests.conftest import hostile_items, write_inter, write_items
 
 HEAD = "item_id:token\ttitle:token_seq\ttags:token_seq"
@@ -23,7 +23,7 @@ HEAD = "item_id:token\ttitle:token_seq\ttags:token_seq"
 
 def content_of(make_config, **keys):
     config = make_config("TSSR", **keys)
-    data = prepare_data(config)
+    data = build_data(config)
     dataset = data.loaders[0]._dataset
     return item_content(config, dataset), list(dataset.field2id_token["item_id"])
 
@@ -167,7 +167,7 @@ def test_other_models_do_not_see_the_item_file(make_config, hostile):
     for there in (True, False):
         if not there:
             (hostile / "hostile" / "hostile.item").unlink()
-        data = prepare_data(make_config("SASRec"))
+        data = build_data(make_config("SASRec"))
         assert data.dataset.item_feat is None
         found.append((data.data_hash, list(data.loaders[0]._dataset.inter_feat.columns)))
     assert found[0] == found[1]
@@ -203,7 +203,7 @@ def test_the_cache_is_used_repaired_and_apart_for_other_settings(make_config):
 
 def trained(make_config):
     config = make_config("TSSR", epochs=1)
-    data = prepare_data(config)
+    data = build_data(config)
     trainer = build_trainer(data, build_model(data))
     trainer.fit(*data.loaders[:2], verbose=False)
     trainer._save_checkpoint(0, verbose=False)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent.config import Config
-from recbole_disent.data.content import item_content
+from recbole_disent.config.config import Config
+from recbole_disent.content.build import item_content
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import prepare_data
+from recbole_disent.session import build_data
 from tests.conftest import hostile_rows, write_inter, write_items
 from tests.test_content import content_of, rewrite, rows_of
 
@@ -222,7 +222,7 @@ def test_of_the_columns_that_come_with_the_package_some_are_enough(tmp_path, cap
     write_items(tmp_path, "office", rows, "item_id:token\ttitle:token_seq\tbrand:token")
     keys = {"data_path": str(tmp_path), "topk": [5]}
     with caplog.at_level(logging.WARNING):
-        dataset = prepare_data(config := Config("TSSR", "office", config_dict=keys)).loaders[0]._dataset
+        dataset = build_data(config := Config("TSSR", "office", config_dict=keys)).loaders[0]._dataset
         assert item_content(config, dataset).matrix.any()
     said = "office.item has no column description; read are title, brand"
     assert any(said in record.message for record in caplog.records)

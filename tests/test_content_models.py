@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
 from recbole_disent.registry import get_model
+from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from tests import reference, reference_tssr
 from tests.conftest import write_inter, write_items
 from tests.test_disents2s import SEQUENCES, one_by_one, windows
 
 
 def built(make_config, model, **keys):
-    data = prepare_data(make_config(model, hidden_size=6, inner_size=5, hidden_dropout_prob=0.0, **keys))
+    data = build_data(make_config(model, hidden_size=6, inner_size=5, hidden_dropout_prob=0.0, **keys))
     torch.manual_seed(4)
     net = build_model(data)
     for name, parameter in net.named_parameters():
@@ -49,7 +49,7 @@ def test_disents2s_without_content_reads_none(make_config, hostile):
     for there in (True, False):
         if not there:
             (hostile / "hostile" / "hostile.item").unlink()
-        data = prepare_data(make_config("DisentS2S"))
+        data = build_data(make_config("DisentS2S"))
         net = build_model(data)
         assert net.encoder.content is None
         found.append(net.state_dict())
@@ -57,7 +57,7 @@ def test_disents2s_without_content_reads_none(make_config, hostile):
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name])
     with pytest.raises(UserError, match=r"content_fields: the file .*hostile\.item is not there"):
-        build_model(prepare_data(make_config("DisentS2S", content=True)))
+        build_model(build_data(make_config("DisentS2S", content=True)))
 
 
 # -- SASRecContent ---------------------------------------------------------------------

@@ -10,14 +10,15 @@ import torch
 from recbole.data.transform import construct_transform
 from recbole.utils import init_seed
 
-from recbole_disent.data.dataloader import BucketedTrainDataLoader, PairLoader
 from recbole_disent.data.dataset import SequenceDataset
-from recbole_disent.data.sequence_store import SequenceStore
-from recbole_disent.data.window_loader import WindowLoader
+from recbole_disent.data.store import SequenceStore
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import prepare_data, run
-from recbole_disent.registry import TRIMMABLE, get_model
+from recbole_disent.loaders.prefixes import BucketedTrainDataLoader, PairLoader
+from recbole_disent.loaders.windows import WindowLoader
+from recbole_disent.registry import get_model
+from recbole_disent.session import build_data, run
 from tests.conftest import feature_keys, write_inter
+from tests.model_lists import TRIMMABLE
 
 NO_DROPOUT = {
     "hidden_dropout_prob", "attn_dropout_prob", "dropout_prob", "sess_dropout", "item_dropout",
@@ -58,7 +59,7 @@ def test_pairs_have_the_rest_of_the_training_sequence_as_future(make_config, len
     for batch in PairLoader(config, train, None, shuffle=True):
         for row in range(len(batch)):
             user = int(batch["user_id"][row])
-            begin, stop = int(train.store.offsets[user]), int(train.train_stops[user])
+            begin, stop = int(train.store.offsets[user]), int(train.train_end[user])
             whole = train.store.items[begin:stop].tolist()
             n = int(batch["item_length"][row])
             past = batch["item_id_list"][row, :n].tolist()
@@ -79,7 +80,7 @@ def test_pairs_have_the_rest_of_the_training_sequence_as_future(make_config, len
 )
 def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visits):
     visits = min(visits, stride or length)
-    keys = {"window_stride": stride, "window_visits": visits}
+    keys = {"targets_per_window": stride, "passes_per_window": visits}
     config = make_config(MAX_ITEM_LIST_LENGTH=length, train_batch_size=20, **keys)
     train = train_part(config)
     train.store.fields["item_id"] = torch.arange(len(train.store), dtype=torch.int32) + 1
@@ -102,7 +103,7 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visit
             for window, user in zip(events, batch.users, strict=True):
                 assert window == list(range(window[0], window[0] + len(window)))  # consecutive
                 assert window[0] >= train.store.offsets[user]
-                assert window[-1] < train.train_stops[user]
+                assert window[-1] < train.train_end[user]
             pairs = [t.tolist() for t in batch.pairs()]
             furthest = dict(zip(*pairs[:2], strict=True))
             assert batch.furthest().tolist() == list(furthest.values())
@@ -111,7 +112,7 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visit
                 target = int(batch.items[last + 1]) - 1
                 past, future = target - window[0], window[-1] + 1 - target
                 n_before = target - int(train.store.offsets[user])
-                n_after = int(train.train_stops[user]) - target
+                n_after = int(train.train_end[user]) - target
                 if n_before + n_after - 1 <= length:
                     assert (past, future) == (n_before, n_after)
                 else:  # as one by one, but for less than a stride
@@ -129,14 +130,14 @@ def test_windows_hold_each_pair_once_an_epoch(make_config, length, stride, visit
 
 
 def test_a_stride_above_the_maximum_length_is_refused(make_config):
-    with pytest.raises(UserError, match="window_stride: got 8, expected at most MAX_ITEM_LIST_LENGTH, 7"):
-        make_config(window_stride=8, MAX_ITEM_LIST_LENGTH=7)
+    with pytest.raises(UserError, match="targets_per_window: got 8, expected at most MAX_ITEM_LIST_LE"):
+        make_config(targets_per_window=8, MAX_ITEM_LIST_LENGTH=7)
 
 
-@pytest.mark.parametrize("keys", [{}, {"window_stride": 7, "MAX_ITEM_LIST_LENGTH": 9}])
+@pytest.mark.parametrize("keys", [{}, {"targets_per_window": 7, "MAX_ITEM_LIST_LENGTH": 9}])
 def test_more_visits_than_pairs_are_refused(make_config, keys):
-    with pytest.raises(UserError, match="window_visits: got 8, expected at most 7, the most pairs"):
-        make_config(window_visits=8, **keys)
+    with pytest.raises(UserError, match="passes_per_window: got 8, expected at most 7, the most pairs"):
+        make_config(passes_per_window=8, **keys)
 
 
 # -- trimmed and bucketed batches ------------------------------------------------------
@@ -162,7 +163,7 @@ def loss_and_gradients(config, train, trim, state):
     return width, loss, gradients, model.state_dict()
 
 
-@pytest.mark.parametrize("name", sorted(TRIMMABLE))
+@pytest.mark.parametrize("name", TRIMMABLE)
 def test_trimming_changes_neither_loss_nor_gradients(make_config, name):
     config = make_config(name, MAX_ITEM_LIST_LENGTH=20, **feature_keys(name))
     for key in NO_DROPOUT & set(config.final_config_dict):
@@ -181,9 +182,9 @@ def test_trimming_changes_neither_loss_nor_gradients(make_config, name):
 
 @pytest.mark.parametrize("name", ["Caser", "LightSANs"])
 def test_models_that_need_the_full_width_keep_it(make_config, name):
-    from recbole_disent.quick_start import prepare_data
+    from recbole_disent.session import build_data
 
-    data = prepare_data(make_config(name, bucket_batches=True))
+    data = build_data(make_config(name, bucket_batches=True))
     for batch in data.loaders[0]:
         assert batch["item_id_list"].shape[1] == 7
     for queries in data.loaders[2]:
@@ -223,6 +224,6 @@ def test_a_chunk_of_scores_keeps_to_the_memory(make_config, precision, width):
     """Scores, and what ranking makes of them, live three times."""
     for memory in (1, 2):
         config = make_config("SASRec", precision=precision, eval_batch_size=2**20, eval_memory_mb=memory)
-        loader = prepare_data(config).loaders[2]
+        loader = build_data(config).loaders[2]
         row = 3 * width * loader.dataset.item_num
         assert memory * 2**20 - row < loader.step * row <= memory * 2**20

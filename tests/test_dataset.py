@@ -8,12 +8,12 @@ import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 
-from recbole_disent.config import Config
-from recbole_disent.data.dataloader import PairLoader, build_disents2s_loader
+from recbole_disent.config.config import Config
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
-from recbole_disent.data.preparation import data_hash, prepare
-from recbole_disent.data.window_loader import WindowLoader, build_window_loader
+from recbole_disent.data.loading import data_hash, prepare
 from recbole_disent.errors import UserError
+from recbole_disent.loaders.prefixes import PairLoader, build_disents2s_loader
+from recbole_disent.loaders.windows import WindowLoader, build_window_loader
 from tests.conftest import hostile_rows, write_inter
 
 SPLITS = [
@@ -249,22 +249,22 @@ def test_a_first_event_in_the_test_period_is_no_training_click(tmp_path):
     assert train.training_counts()[train.token2id("item_id", "i9")] == 0
 
 
-# -- corruption ------------------------------------------------------------------------
+# -- click_noise ------------------------------------------------------------------------
 
 
 def test_corruption_is_the_same_for_both_kinds_and_spares_held_out_items(make_config):
     clean = SequenceDataset(make_config()).build()
-    noisy = SequenceDataset(make_config(corruption=0.3)).build()
-    general = InteractionDataset(make_config("BPR", corruption=0.3)).build()
+    noisy = SequenceDataset(make_config(click_noise=0.3)).build()
+    general = InteractionDataset(make_config("BPR", click_noise=0.3)).build()
     before, after = clean[0].store.items, noisy[0].store.items
-    seen = clean[0].seen_in_training
+    seen = clean[0].train_mask
     assert torch.equal(before[~torch.from_numpy(seen)], after[~torch.from_numpy(seen)])
     assert int((before != after).sum()) == round(0.3 * seen.sum())
     assert np.array_equal(general[0].inter_feat["item_id"].bincount(minlength=31).numpy()[:31],
                           np.bincount(after.numpy()[seen], minlength=31)[:31])  # fmt: skip
     # Candidates are drawn from the clean history, so that they do not depend on the noise.
     assert np.array_equal(noisy[0].history[1], clean[0].history[1])
-    again = SequenceDataset(make_config(corruption=0.3)).build()
+    again = SequenceDataset(make_config(click_noise=0.3)).build()
     assert torch.equal(again[0].store.items, after)
 
 

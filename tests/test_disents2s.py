@@ -8,11 +8,11 @@ import torch
 
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.errors import UserError
-from recbole_disent.model import losses
-from recbole_disent.model.disentanglement import FUTURE, PAST
-from recbole_disent.model.disents2s import DisentS2S
-from recbole_disent.model.packing import Packing
-from recbole_disent.trainer import make_trainer
+from recbole_disent.models.disents2s import losses
+from recbole_disent.models.disents2s.disentanglement import FUTURE, PAST
+from recbole_disent.models.disents2s.model import DisentS2S
+from recbole_disent.ops.jagged import JaggedBatch
+from recbole_disent.training.trainer import make_trainer
 from tests import reference
 from tests.windows import windows
 
@@ -26,7 +26,7 @@ EVERY_SECOND = {"phase": [1, 0, 0, 0], "every": 2}
 def build(make_config, **keys):
     config = make_config(
         hidden_size=6, inner_size=5, n_intentions=3, hidden_dropout_prob=0.0, initializer_range=0.4,
-        popularity_correction="never", seq2seq_warmup=0, **keys,
+        softmax_learns="lift", seq2seq_warmup=0, **keys,
     )  # fmt: skip
     train = SequenceDataset(config).build()[0]
     torch.manual_seed(1)
@@ -115,9 +115,9 @@ def test_both_modes_equal_the_reference_with_gradients(
 ):
     model = build(
         make_config,
-        same_user_negatives=same_user,
+        mask_same_user=same_user,
         seq2seq_variant=variant,
-        seq2item_scores=scores,
+        intention_pooling=scores,
         seq2seq_lambda=share[0] / share[1],
         seq2seq_weight=0.7,
         next_items=2,
@@ -139,25 +139,25 @@ def test_lambda_zero_trains_no_seq2seq(make_config):
 @pytest.mark.parametrize(("share", "kept"), [(0.0, 0), (0.1, 3), (0.01, 1), (0.5, 15), (1.0, 30)])
 def test_confident_keeps_the_smallest(share, kept):
     values = torch.randperm(30).double().view(10, 3)
-    mask = losses.confident(values, share)
+    mask = losses.trusted_mask(values, share)
     assert mask.sum() == kept
     assert set(values[mask].tolist()) == set(range(kept))
 
 
 def test_confident_keeps_all_that_equal_the_threshold():
-    assert losses.confident(torch.tensor([1.0, 2.0, 2.0, 3.0]), 0.5).tolist() == [True] * 3 + [False]
+    assert losses.trusted_mask(torch.tensor([1.0, 2.0, 2.0, 3.0]), 0.5).tolist() == [True] * 3 + [False]
 
 
 def test_threshold_carries_no_gradient():
     values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    (values * losses.confident(values, 0.5)).sum().backward()
+    (values * losses.trusted_mask(values, 0.5)).sum().backward()
     assert values.grad.tolist() == [1.0, 1.0, 0.0]
 
 
 def test_a_batch_of_one_user_has_negatives_all_the_same(make_config):
     losses_of = []
     for wanted in ("mask", "keep"):
-        model = build(make_config, same_user_negatives=wanted)
+        model = build(make_config, mask_same_user=wanted)
         losses_of.append([part.item() for part in model.calculate_loss(windows([SEQUENCES[0]]))])
     assert losses_of[0] == losses_of[1]
     assert min(losses_of[0]) > 0
@@ -190,7 +190,7 @@ def test_future_items_with_correction_equals_seq2item_for_the_next_item():
 def test_sampling_pairs_keeps_the_expected_share(make_config):
     """The mean over many draws of S of P pairs, as a mean over pairs, has the size of the full one."""
     model = build(
-        make_config, seq2seq_lambda=1.0, seq2seq_samples=4, seq2seq_weight=1.0, same_user_negatives="keep"
+        make_config, seq2seq_lambda=1.0, seq2seq_samples=4, seq2seq_weight=1.0, mask_same_user=False
     )
     model.disentanglement.output_norm.weight.data.mul_(0.01)
     for batch in (windows(SEQUENCES), one_by_one(SEQUENCES)):
@@ -219,7 +219,8 @@ def test_a_hidden_item_is_an_unknown_one(make_config):
     encoder.item_dropout = 1.0
     torch.testing.assert_close(encoder.train()(items), encoder(torch.zeros_like(items)))
     torch.testing.assert_close(
-        encoder.packed(encoder.item_embedding(items[0]), Packing(torch.tensor([4]))), encoder(items * 0)[0]
+        encoder.packed(encoder.item_embedding(items[0]), JaggedBatch(torch.tensor([4]))),
+        encoder(items * 0)[0],
     )
     encoder.item_dropout = 0.5
     torch.manual_seed(0)
@@ -228,7 +229,7 @@ def test_a_hidden_item_is_an_unknown_one(make_config):
 
 
 def test_item_step_is_for_the_item_embeddings_alone(make_config):
-    config = make_config(learner="sgd", learning_rate=0.5, item_step=0.2)
+    config = make_config(learner="sgd", learning_rate=0.5, item_lr_multiplier=0.2)
     train = SequenceDataset(config).build()[0]
     model = DisentS2S(config, train)
     optimizer = make_trainer(config, model).optimizer
@@ -242,7 +243,9 @@ def test_item_step_is_for_the_item_embeddings_alone(make_config):
 
 
 def test_item_decay_is_for_the_item_embeddings_alone(make_config):
-    config = make_config(learner="adamw", item_decay=0.5, weight_decay=0.0, learning_rate=0.1, item_step=1.0)
+    config = make_config(
+        learner="adamw", item_weight_decay=0.5, weight_decay=0.0, learning_rate=0.1, item_lr_multiplier=1.0
+    )
     model = DisentS2S(config, SequenceDataset(config).build()[0])
     optimizer = make_trainer(config, model).optimizer
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -252,8 +255,10 @@ def test_item_decay_is_for_the_item_embeddings_alone(make_config):
     for name, value in model.named_parameters():
         share = 1 - 0.1 * 0.5 if name == "encoder.item_embedding.weight" else 1.0
         torch.testing.assert_close(value, before[name] * share, msg=name)
-    with pytest.raises(UserError, match=r"item_decay: got 0\.5 with learner=adam, expected learner=adamw"):
-        make_config(item_decay=0.5)
+    with pytest.raises(
+        UserError, match=r"item_weight_decay: got 0\.5 with learner=adam, expected learner=ad"
+    ):
+        make_config(item_weight_decay=0.5)
 
 
 @pytest.mark.parametrize("variant", ["latent", "all_items"])

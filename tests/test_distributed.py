@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_disent import distributed
-from recbole_disent.config import Config
-from recbole_disent.launcher import in_processes
-from recbole_disent.model import losses
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.config.config import Config
+from recbole_disent.models.disents2s import losses
+from recbole_disent.parallel import process_group
+from recbole_disent.parallel.launcher import in_processes
+from recbole_disent.session import build_data, build_model
 
 pytestmark = pytest.mark.processes
 
@@ -19,15 +19,15 @@ pytestmark = pytest.mark.processes
 
 def gather_and_weigh():
     """Blocks of 3, 0, 1, ... rows; each process sums its own function of all rows."""
-    mine = distributed.rank()
+    mine = process_group.rank()
     rows = [3, 0, 1][mine]
     block = torch.arange(rows * 2, dtype=torch.float64).view(rows, 2) + 10 * mine
     block.requires_grad_()
-    blocks = distributed.Blocks(rows, block.device)
+    blocks = process_group.Blocks(rows, block.device)
     everything = blocks.gather(block)
     (everything.pow(2) * (mine + 1)).sum().backward()
     ids = blocks.gather(torch.full((rows,), mine))
-    return everything.detach(), block.grad, block.detach(), ids, blocks.sizes, blocks.place()
+    return everything.detach(), block.grad, block.detach(), ids, blocks.sizes, blocks.row_index()
 
 
 def test_gather_of_unequal_blocks_and_its_gradient():
@@ -43,21 +43,21 @@ def test_gather_of_unequal_blocks_and_its_gradient():
 
 def test_alone_nothing_is_done():
     block = torch.ones(3, 2)
-    blocks = distributed.Blocks(3, block.device)
+    blocks = process_group.Blocks(3, block.device)
     assert blocks.gather(block) is block
-    assert blocks.place() is None
-    assert distributed.share(7) == slice(0, 7)
-    assert distributed.all_objects(5) == [5]
+    assert blocks.row_index() is None
+    assert process_group.local_slice(7) == slice(0, 7)
+    assert process_group.all_objects(5) == [5]
 
 
 def test_shares_are_a_partition(monkeypatch):
     for n in range(8):
         for processes in (1, 2, 3, 5):
-            monkeypatch.setattr(distributed, "world", lambda p=processes: p)
+            monkeypatch.setattr(process_group, "world", lambda p=processes: p)
             rows = []
             for r in range(processes):
-                monkeypatch.setattr(distributed, "rank", lambda r=r: r)
-                rows += list(range(n))[distributed.share(n)]
+                monkeypatch.setattr(process_group, "rank", lambda r=r: r)
+                rows += list(range(n))[process_group.local_slice(n)]
             assert rows == list(range(n))
 
 
@@ -76,7 +76,7 @@ def test_losses_of_some_rows_are_those_rows_of_the_losses():
         whole, part = losses.seq2seq(phi, future, g), losses.seq2seq(phi[place], future, g, place=place)
         torch.testing.assert_close(part, whole[place])
         torch.testing.assert_close(
-            losses.confident(part, 0.4, whole), losses.confident(whole, 0.4)[place], rtol=0, atol=0
+            losses.trusted_mask(part, 0.4, whole), losses.trusted_mask(whole, 0.4)[place], rtol=0, atol=0
         )
         owner = torch.arange(pairs)
         whole = losses.future_items(phi, targets, items, owner, g, (share, share))
@@ -88,21 +88,21 @@ def test_losses_of_some_rows_are_those_rows_of_the_losses():
 
 # -- loss and gradients of a model -----------------------------------------------------
 
-MODELS = {
+CASES = {
     "windows": (
         "DisentS2S",
         {
             "seq2seq_weight": 0.7,
             "train_batch_size": 64,
             "seq2seq_samples": 10**6,
-            "same_user_negatives": "keep",
+            "mask_same_user": False,
         },
     ),
     "sampled and masked": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "train_batch_size": 64, "seq2seq_samples": 20, "same_user_negatives": "mask"},
+        {"seq2seq_weight": 0.7, "train_batch_size": 64, "seq2seq_samples": 20, "mask_same_user": True},
     ),
-    "visits": ("DisentS2S", {"train_batch_size": 40, "seq2seq_samples": 20, "window_visits": 3}),
+    "visits": ("DisentS2S", {"train_batch_size": 40, "seq2seq_samples": 20, "passes_per_window": 3}),
     "tiny batches": ("DisentS2S", {"seq2seq_weight": 0.7, "train_batch_size": 2, "seq2seq_samples": 3}),
     "pairs": (
         "DisentS2S",
@@ -153,24 +153,24 @@ def steps_of(cases: list[str], keys: dict) -> dict:
     """Losses and gradients of the first batches of each case, in float64."""
     found = {}
     for case in cases:
-        model, more = MODELS[case]
+        model, more = CASES[case]
         if model not in ("BPR", "NeuMF"):
             more = {"hidden_dropout_prob": 0.0, **more}
         if model == "DisentS2S":
             more = {"seq2seq_warmup": 0, **more}
         config = Config(model, "hostile", config_dict={**keys, **more})
-        data = prepare_data(config)
+        data = build_data(config)
         net = build_model(data).train()
         if model != "BERT4Rec":  # which makes float32 masks
             net = net.double()
-        if distributed.rank():
-            torch.manual_seed(distributed.seed_of_epoch(config["seed"], 0))
+        if process_group.rank():
+            torch.manual_seed(process_group.seed_of_epoch(config["seed"], 0))
         # Steps are taken, so that a wrong one shows in the next losses; not where rounding would, too.
         optimizer = torch.optim.Adam(net.parameters(), lr=0.0 if model == "BERT4Rec" else 0.01)
         loss_of = net.calculate_loss
-        if distributed.active():
+        if process_group.active():
             rows = (lambda b: float((b["MASK_INDEX"] > 0).sum())) if model == "BERT4Rec" else len
-            loss_of = distributed.loss_of_all(net, net.calculate_loss, rows)
+            loss_of = process_group.loss_of_all(net, net.calculate_loss, rows)
         steps = []
         for number, batch in enumerate(data.loaders[0]):
             if number == STEPS:
@@ -188,17 +188,17 @@ def steps_of(cases: list[str], keys: dict) -> dict:
 
 @pytest.fixture
 def one_process(run_keys):
-    return steps_of(list(MODELS), run_keys)
+    return steps_of(list(CASES), run_keys)
 
 
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.slow
 def test_loss_and_gradients_are_those_of_one_process(run_keys, one_process, n):
-    results = in_processes(n, steps_of, list(MODELS), run_keys)
+    results = in_processes(n, steps_of, list(CASES), run_keys)
     for case, expected in one_process.items():
         assert len(expected) >= 3
         # Double precision, but for BERT4Rec.
-        atol = 1e-6 if MODELS[case][0] == "BERT4Rec" else 1e-8
+        atol = 1e-6 if CASES[case][0] == "BERT4Rec" else 1e-8
         for found in results:
             for (values, gradients), (a, b) in zip(expected, found[case], strict=True):
                 assert a == pytest.approx(values, rel=1e-6), case

@@ -12,10 +12,10 @@ from recbole.utils import init_seed
 
 from recbole_disent.data import candidates as drawing
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
-from recbole_disent.data.preparation import prepare
+from recbole_disent.data.loading import prepare
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import item_vectors
-from recbole_disent.evaluation.ranking import top_columns
+from recbole_disent.evaluation.ranks import top_columns
 from recbole_disent.registry import get_model
 
 # -- candidates ------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Constant:
 
 @pytest.mark.parametrize(("mode", "columns"), [("full", None), ("uni20", 21), ("pop20", 21)])
 def test_constant_scorer_is_at_chance(tmp_path, mode, columns):
-    from recbole_disent.config import Config
+    from recbole_disent.config.config import Config
     from tests.conftest import write_inter
 
     rng = np.random.default_rng(0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_disent.model import functional
-from recbole_disent.model.functional import Dropout, logsumexp_of_products, sum_of_logsumexp
+from recbole_disent.ops import chunked_softmax as functional
+from recbole_disent.ops.chunked_softmax import logsumexp_of_products, sum_of_logsumexp
+from recbole_disent.ops.dropout import Dropout
 
 
 @pytest.mark.parametrize("limit", [1, 17, 10**6])

@@ -53,7 +53,7 @@ def finished(tmp_path_factory):
     plan = {
         "models": [{"name": "BPR", "trials": 2}, "Pop"],
         "datasets": ["hostile"], "seeds": [2, 1], "protocols": ["uni8"], "search_epochs": 2,
-        "sweep": {"corruption": [0.0, 0.5]}, "data_path": "data", "parallel": 2, "resamples": 200,
+        "sweep": {"click_noise": [0.0, 0.5]}, "data_path": "data", "parallel": 2, "resamples": 200,
         "config": {**TINY, "topk": [1, 5, 9]},
     }  # fmt: skip
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
@@ -82,7 +82,7 @@ def test_the_search_looks_at_the_validation_part_only(finished):
         found = json.loads((finished / "out/runs" / row["id"] / "result.json").read_text())
         if row["label"] == "BPR":
             assert found["config"]["learning_rate"] == trials[best]["config"]["learning_rate"]
-        assert found["config"]["corruption"] == row["sweep"]
+        assert found["config"]["click_noise"] == row["sweep"]
         assert found["config"]["epochs"] == 1
 
 
@@ -103,13 +103,13 @@ def test_the_report_says_what_the_results_say(finished):
     rows: dict[str, dict[str, str]] = {}
     for cell in accuracy:
         rows.setdefault(cell["row"], {})[cell["column"]] = cell["text"]
-    assert [(r["model"], r["corruption"]) for r in rows.values()] == [
+    assert [(r["model"], r["click_noise"]) for r in rows.values()] == [
         ("BPR", "0.0"), ("Pop", "0.0"), ("BPR", "0.5"), ("Pop", "0.5")]  # fmt: skip
     plan = json.loads((finished / "out/plan.json").read_text())
     for row in rows.values():
         values = [
             json.loads((finished / "out/runs" / r["id"] / "result.json").read_text())["test_result"]["ndcg@5"]
-            for r in plan["runs"] if (r["label"], str(r["sweep"])) == (row["model"], row["corruption"])
+            for r in plan["runs"] if (r["label"], str(r["sweep"])) == (row["model"], row["click_noise"])
         ]  # fmt: skip
         assert row["ndcg@5"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
         assert row["trials"] == ("2" if row["model"] == "BPR" else "none")
@@ -148,7 +148,7 @@ def test_columns_can_be_any_metric_of_the_results(finished, tmp_path):
     for metrics in (["itemcoverage@5"], ["averagepopularity@5", "mrr@9"]):
         report.write(finished / "out", metrics=metrics, out=tmp_path, say=lambda line: None)
         text = (tmp_path / "report.md").read_text()
-        assert f"| model | corruption | {' | '.join(metrics)} |" in text
+        assert f"| model | click_noise | {' | '.join(metrics)} |" in text
         assert ("mrr@9 by history length" in text) == ("mrr@9" in metrics)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.collect import collect
-from recbole_disent.leaderboard.tables import care_table, main_table
+from recbole_disent.leaderboard.tables import main_table, search_budget_table
 
 OPTIONS = {"alpha": 0.05, "resamples": 100, "statistics_seed": 1, "seeds": [1, 2]}
 
@@ -96,7 +96,7 @@ def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
     assert [f"Not in the table: BPR, seed {s}: all 4 trials of its search are broken." for s in (1, 2)] == [
         note for note in notes if "BPR" in note
     ]
-    rows = [[cell.text for cell in row] for row in care_table(found).rows]
+    rows = [[cell.text for cell in row] for row in search_budget_table(found).rows]
     broken = ["BPR", "4 (4 broken)", "-", "-", "-", "none: every trial is broken", "learning_rate: 0.1 | 0.2"]
     assert rows == [
         ["d, full", "SASRec", "none", "-", "3", "2 epochs without gain of NDCG@10", "as given", "-"],

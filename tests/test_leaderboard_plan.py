@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_disent import settings
+from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.compare import _choose, compare
-from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.presets import names, preset
 from recbole_disent.leaderboard.runner import Runner
@@ -48,15 +47,15 @@ def test_a_plan_is_every_combination_with_first_seeds_first(given):
 
 def test_protocol_model_and_sweep_override_the_common_keys(given):
     models = [{"name": "DisentS2S", "label": "K2", "config": {"n_intentions": 2, "learning_rate": 0.1}}]
-    plan = {**given, "models": models, "seeds": [1], "sweep": {"corruption": [0.0, 0.5]},
+    plan = {**given, "models": models, "seeds": [1], "sweep": {"click_noise": [0.0, 0.5]},
             "datasets": {"hostile": {"learning_rate": 0.3, "epochs": 7}},
             "protocols": {"mine": {"eval_mode": "uni5", "epochs": 9, "n_intentions": 3}}}  # fmt: skip
     first, second = make_plan(plan).runs()
     assert first.cell.label == "K2"
     assert {k: first.given[k] for k in ("n_intentions", "learning_rate", "epochs", "eval_mode")} == {
         "n_intentions": 2, "learning_rate": 0.1, "epochs": 9, "eval_mode": "uni5"}  # fmt: skip
-    assert (first.cell.sweep, first.given["corruption"]) == (0.0, 0.0)
-    assert (second.cell.sweep, second.given["corruption"]) == (0.5, 0.5)
+    assert (first.cell.sweep, first.given["click_noise"]) == (0.0, 0.0)
+    assert (second.cell.sweep, second.given["click_noise"]) == (0.5, 0.5)
 
 
 def test_every_ranking_of_all_items_has_one_rule_for_the_history(given):
@@ -81,21 +80,9 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypat
     assert ids(given, config={**TINY, "n_intentions": 4}, models=["DisentS2S"]) == ids(
         given, models=["DisentS2S"]
     )
-    # Keys that are younger than stored results, at the values that leave everything as it was.
-    without = {k: v for k, v in settings.overall().items() if k not in ("precision", "ema_decay")}
-    with monkeypatch.context() as patch:
-        patch.setattr(settings, "overall", lambda: without)
-        resolved.cache_clear()
-        assert ids(given) == base
-    ours, of_model = {"models": ["DisentS2S"]}, settings.of_model
-    named, visits = ids(given, **ours), {"config": {**TINY, "window_visits": 2}}
-    assert not set(ids(given, **ours, **visits)) & set(named)
-    with monkeypatch.context() as patch:
-        older = {k: v for k, v in of_model("DisentS2S").items() if k != "window_visits"}
-        patch.setattr(settings, "of_model", lambda name: older)
-        patch.setattr("recbole_disent.model.disents2s.check", lambda config: None)  # which reads the key
-        resolved.cache_clear()
-        assert ids(given, **ours) == named
+    ours = {"models": ["DisentS2S"]}
+    passes = {"config": {**TINY, "passes_per_window": 2}}
+    assert not set(ids(given, **ours, **passes)) & set(ids(given, **ours))
     changes = [{"config": {**TINY, "precision": "double"}}, {"config": {**TINY, "ema_decay": 0.9}},
                {"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
                {"config": {**TINY, "learning_rate": 0.5}}]  # fmt: skip
@@ -116,8 +103,8 @@ def test_another_version_or_default_is_another_run(given, monkeypatch):
     assert not set(ids(given, models=["DisentS2S"])) & set(base)
     monkeypatch.undo()
     identity.resolved.cache_clear()
-    changed = {**settings.defaults(settings.of_model("DisentS2S")), "hidden_size": 8}
-    monkeypatch.setattr(settings, "defaults", lambda s: changed if "n_intentions" in s else
+    changed = {**key_rules.defaults(key_rules.of_model("DisentS2S")), "hidden_size": 8}
+    monkeypatch.setattr(key_rules, "defaults", lambda s: changed if "n_intentions" in s else
                         {k: v.default for k, v in s.items()})  # fmt: skip
     assert not set(ids(given, models=["DisentS2S"])) & set(base)
     identity.resolved.cache_clear()
@@ -282,7 +269,7 @@ def test_the_swept_key_is_not_searched(given):
         ({"protocols": ["ful"]}, "plan: protocols: got 'ful', expected full, uniN, popN"),
         ({"protocols": {"mine": 3}}, "expected name: {key: value, ...}"),
         ({"sweep": {"a": [1], "b": [2]}}, "plan: sweep: got .* expected one key and a list"),
-        ({"sweep": {"corruption": 0.5}}, "plan: sweep: got"),
+        ({"sweep": {"click_noise": 0.5}}, "plan: sweep: got"),
         ({"reference": "GRU"}, "plan: reference: got 'GRU', expected one of DisentS2S, Pop"),
         ({"parallel": 0}, r"plan: parallel: got 0, expected int or null in \[1, inf\)"),
         ({"time_limit": -1.0}, "plan: time_limit: got -1.0"),
@@ -342,7 +329,7 @@ def test_presets_say_what_the_papers_say():
                             "tssr-ablations", "tssr-batch-size"}  # fmt: skip
     models = [m if isinstance(m, str) else m["name"] for m in preset("baselines", "full")["models"]]
     assert {"Pop", "BPR", "NeuMF", "FPMC", "GRU4Rec", "Caser", "SASRec", "BERT4Rec"} < set(models)
-    assert preset("noise", "full")["sweep"]["corruption"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert preset("noise", "full")["sweep"]["click_noise"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert preset("intentions", "full")["sweep"]["n_intentions"] == list(range(1, 9))
     with pytest.raises(UserError, match=r"the experiment 'nosie' is unknown; did you mean 'noise'\?"):
         preset("nosie", "full")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recbole_disent import session
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import runner as module
 from recbole_disent.leaderboard.plan import make_plan
@@ -187,7 +188,6 @@ def test_files_of_a_plan_are_found_from_another_folder(make_runner, monkeypatch,
 
 @pytest.mark.parametrize("trial", [None, 3])
 def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
-    from recbole_disent import quick_start
     from recbole_disent.leaderboard.worker import work
 
     asked = {}
@@ -196,7 +196,7 @@ def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
         asked.update(config_dict, test=test)
         return {"config": dict(config_dict)}
 
-    monkeypatch.setattr(quick_start, "run", stand_in)
+    monkeypatch.setattr(session, "run", stand_in)
     monkeypatch.chdir(tmp_path)
     spec = {"model": "M", "dataset": "d", "seed": 1, "trial": trial, "config": {"content_file": "v.npz"}}
     options = {"paths": {"data_path": "/data", "content_file": "/work/v.npz"}, "candidate_dir": "c",

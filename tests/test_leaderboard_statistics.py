@@ -11,7 +11,7 @@ from scipy import stats
 
 from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.breakdown import assign, break_down
-from recbole_disent.leaderboard.collect import Row, Setting
+from recbole_disent.leaderboard.collect import ResultGroup, Row
 from recbole_disent.leaderboard.comparisons import compare, reference_of, significantly_best
 from recbole_disent.leaderboard.tables import cold_table
 
@@ -136,7 +136,7 @@ def test_models_that_draw_are_not_better_for_equal_seeds(types, differ):
             for name, ability, kind in zip("AB", (2.0, 0.0), types, strict=True)]  # fmt: skip
     for row in rows:
         row.results, row.users = row.results * 2, row.users * 2
-    setting = Setting("d", "full", None, rows)
+    setting = ResultGroup("d", "full", None, rows)
     (found,) = compare(setting, ["recall@10"], OPTIONS)
     assert found.p_users < 0.01
     assert (found.p_holm < 0.05) == differ
@@ -190,7 +190,7 @@ def test_a_model_against_itself_with_other_seeds_is_significant_no_more_often_th
     times, wrong, wrong_users_only, wrong_bold = 200, 0, 0, 0
     for _ in range(times):
         rows = [simulated_row(rng, "A", 0.0), simulated_row(rng, "B", 0.0)]
-        setting = Setting("d", "full", None, rows)
+        setting = ResultGroup("d", "full", None, rows)
         (found,) = compare(setting, ["recall@10"], {**OPTIONS, "resamples": 400})
         wrong += found.p_holm < 0.05
         wrong_users_only += found.p_users < 0.05
@@ -207,7 +207,7 @@ def test_without_any_effect_of_seeds_the_test_over_users_keeps_its_level():
     times, wrong = 200, 0
     for _ in range(times):
         rows = [simulated_row(rng, name, 0.0, seed_effect=0.0) for name in "AB"]
-        (found,) = compare(Setting("d", "full", None, rows), ["ndcg@10"], {**OPTIONS, "resamples": 400})
+        (found,) = compare(ResultGroup("d", "full", None, rows), ["ndcg@10"], {**OPTIONS, "resamples": 400})
         wrong += found.p_users < 0.05
     assert wrong / times <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / times)
 
@@ -217,7 +217,7 @@ def test_a_better_model_is_found():
     rows = [simulated_row(rng, "good", 0.8, users=2000, seed_effect=0.02, model="DisentS2S"),
             simulated_row(rng, "bad", 0.0, users=2000, seed_effect=0.02),
             simulated_row(rng, "worse", -0.4, users=2000, seed_effect=0.02)]  # fmt: skip
-    setting = Setting("d", "full", None, rows)
+    setting = ResultGroup("d", "full", None, rows)
     found = compare(setting, ["recall@10", "ndcg@10"], OPTIONS)
     assert [(c.reference, c.other, c.metric) for c in found] == [
         ("good", "bad", "recall@10"), ("good", "worse", "recall@10"),
@@ -232,7 +232,7 @@ def test_a_better_model_is_found():
 def test_differences_are_those_of_users_averaged_over_seeds():
     rng = np.random.default_rng(14)
     a, b = simulated_row(rng, "a", 0.1, model="DisentS2S"), simulated_row(rng, "b", 0.0, seeds=2)
-    (found,) = compare(Setting("d", "full", None, [a, b]), ["mrr@10"], OPTIONS)
+    (found,) = compare(ResultGroup("d", "full", None, [a, b]), ["mrr@10"], OPTIONS)
     slow = []
     for user in range(400):
         mean = []
@@ -247,7 +247,7 @@ def test_differences_are_those_of_users_averaged_over_seeds():
 def test_one_seed_is_never_enough_for_bold():
     rng = np.random.default_rng(15)
     rows = [simulated_row(rng, "good", 2.0, seeds=1), simulated_row(rng, "bad", 0.0, seeds=1)]
-    setting = Setting("d", "full", None, rows)
+    setting = ResultGroup("d", "full", None, rows)
     (found,) = compare(setting, ["recall@10"], OPTIONS)
     assert found.p_users < 0.01
     assert found.p_seeds is None
@@ -274,7 +274,7 @@ def test_a_sweep_is_compared_at_each_value():
             row = simulated_row(rng, label, 0.0, model="DisentS2S" if label == "ours" else "SASRec")
             row.sweep = value
             rows.append(row)
-    found = compare(Setting("d", "full", "corruption", rows), ["recall@10"], OPTIONS)
+    found = compare(ResultGroup("d", "full", "click_noise", rows), ["recall@10"], OPTIONS)
     assert [(c.reference, c.other) for c in found] == [
         ("ours at 0.0", "theirs at 0.0"), ("ours at 0.5", "theirs at 0.5")]  # fmt: skip
 
@@ -297,7 +297,7 @@ def test_groups_part_the_users_in_order():
 
 def test_a_metric_by_group_is_the_mean_over_its_users():
     row = simulated_row(np.random.default_rng(18), "a", 0.0)
-    found = break_down(Setting("d", "full", None, [row]), "ndcg@10", "popularity")
+    found = break_down(ResultGroup("d", "full", None, [row]), "ndcg@10", "popularity")
     assert found.users.sum() == 400
     for seed in range(3):
         stored = row.users[seed]
@@ -309,7 +309,7 @@ def test_a_metric_by_group_is_the_mean_over_its_users():
 
 def test_the_table_of_cold_items_is_of_users_whose_test_item_is_rare():
     row = simulated_row(np.random.default_rng(19), "a", 0.0)
-    setting = Setting("d", "full", None, [row])
+    setting = ResultGroup("d", "full", None, [row])
     rare = sorted(row.users[0]["popularity"])[40] + 1
     table = cold_table(setting, ["recall@10", "itemcoverage@10", "mrr@5"], rare)
     assert table.head == ["model", "recall@10", "mrr@5"]

@@ -10,7 +10,7 @@ import pytest
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.leaderboard import statistics
-from recbole_disent.quick_start import run
+from recbole_disent.session import run
 from tests.test_leaderboard_plan import TINY
 
 RANKS = ["recall@1", "recall@5", "ndcg@5", "mrr@5"]

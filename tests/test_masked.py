@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent import distributed
-from recbole_disent.config import Config
-from recbole_disent.data.batch import ROW_IN_BATCH
+from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
-from recbole_disent.model.masked import lean
-from recbole_disent.model.popularity import log_share
-from recbole_disent.quick_start import build_model, load_checkpoint, prepare_data, run
+from recbole_disent.loaders.sharding import ROW_IN_BATCH
+from recbole_disent.models.popularity import log_popularity
+from recbole_disent.parallel import process_group
+from recbole_disent.recbole.bert4rec import lean
+from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from tests.conftest import require_recboles_loss, scored_again, write_inter
 
 
 def batches_of(make_config, **keys):
-    data = prepare_data(make_config("BERT4Rec", MAX_ITEM_LIST_LENGTH=24, precision="double", **keys))
+    data = build_data(make_config("BERT4Rec", MAX_ITEM_LIST_LENGTH=24, precision="double", **keys))
     net = build_model(data).eval()  # without dropout
     torch.nn.init.normal_(net.output_bias)  # zeros at first
     return net, list(data.loaders[0]), data.loaders[0].dataset
@@ -25,16 +25,16 @@ def batches_of(make_config, **keys):
 
 @pytest.mark.parametrize("limit", [10**6, 100])
 def test_loss_and_gradients_are_recboles(make_config, double, limit):
-    net, batches, _ = batches_of(make_config, lean_softmax=True, train_batch_size=20)
-    net._score_limit = limit
+    net, batches, _ = batches_of(make_config, chunked_softmax=True, train_batch_size=20)
+    net._max_scores = limit
     require_recboles_loss(net, batches)
     # There are places that RecBole scores for nothing.
     assert sum(int((batch["MASK_INDEX"] == 0).sum()) for batch in batches) > 0
 
 
 def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_config, double):
-    net, batches, train = batches_of(make_config, lean_softmax=True, logit_adjustment="always")
-    share = log_share(train)
+    net, batches, train = batches_of(make_config, chunked_softmax=True, softmax_learns="lift")
+    share = log_popularity(train)
     for batch in batches:
         terms = []
         for row, places in enumerate(batch["MASK_INDEX"].tolist()):
@@ -48,7 +48,7 @@ def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_con
 
 
 def test_a_batch_without_masks_that_count_teaches_nothing(make_config):
-    net, batches, _ = batches_of(make_config, lean_softmax=True)
+    net, batches, _ = batches_of(make_config, chunked_softmax=True)
     batch = batches[0]
     batch["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
     loss = net.calculate_loss(batch)
@@ -61,16 +61,16 @@ def test_a_run_without_masks_that_count(tmp_path):
     """RecBole divides 0 by 0 where all histories have one item."""
     write_inter(tmp_path, "short", [(f"u{u}", f"i{(u + t) % 20}", 1, t) for u in range(20) for t in range(4)])
     keys = {"data_path": str(tmp_path), "topk": [3], "valid_metric": "NDCG@3", "epochs": 1}
-    with pytest.raises(UserError, match="or a batch had no mask that counts: lean_softmax=True passes over"):
+    with pytest.raises(UserError, match="a batch may have had no mask that counts: chunked_softmax=True"):
         run("BERT4Rec", "short", config_dict=keys)
-    assert run("BERT4Rec", "short", config_dict={**keys, "lean_softmax": True})["epochs_run"] == 1
+    assert run("BERT4Rec", "short", config_dict={**keys, "chunked_softmax": True})["epochs_run"] == 1
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"logit_adjustment": "auto"}, "logit_adjustment: got auto with lean_softmax=False"),
-        ({"lean_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with lean_softmax=True"),
+        ({"softmax_learns": "auto"}, "softmax_learns: got auto with chunked_softmax=False"),
+        ({"chunked_softmax": True, "loss_type": "BPR"}, "loss_type: got 'BPR' with chunked_softmax=True"),
         ({"MAX_ITEM_LIST_LENGTH": 4}, "mask_ratio: got 0.2 with MAX_ITEM_LIST_LENGTH=4, expected two"),
         ({"MAX_ITEM_LIST_LENGTH": 1, "mask_ratio": 1.0}, "mask_ratio: got 1.0 with MAX_ITEM_LIST_LENGTH=1"),
         ({"train_mode": "windows"}, "train_mode: got 'windows', expected one of sequences, pairs"),
@@ -83,7 +83,7 @@ def test_keys_that_do_not_fit_are_one_sentence(make_keys, keys, message):
 
 @pytest.mark.parametrize("mode", ["pairs", "sequences"])
 def test_a_run_and_its_checkpoint(make_keys, mode):
-    keys = {"lean_softmax": True, "logit_adjustment": "always", "train_mode": mode}
+    keys = {"chunked_softmax": True, "softmax_learns": "lift", "train_mode": mode}
     found = run(config_dict=make_keys("BERT4Rec", **keys))
     net, _ = load_checkpoint(found["checkpoint"])
     assert type(net) is lean(type(net).__bases__[-1])
@@ -103,10 +103,10 @@ def counting(tmp_path):
 def test_windows_hold_each_training_item_once(counting, length):
     """All training items, at other cuts in each epoch, and no item that is held out."""
     keys = {**counting, "train_batch_size": 3, "MAX_ITEM_LIST_LENGTH": length, "mask_ratio": 0.5}
-    loader = prepare_data(Config(config_dict=keys)).loaders[0]
+    loader = build_data(Config(config_dict=keys)).loaders[0]
     loader.transform = lambda dataset, batch: batch  # nothing is masked
     train = loader.dataset
-    users, items = (column[train.seen_in_training] for column in train.history)
+    users, items = (column[train.train_mask] for column in train.history)
     of_user = {user: items[users == user].tolist() for user in np.unique(users).tolist()}
     cuts = set()
     for _ in range(4):
@@ -155,14 +155,14 @@ def test_items_may_have_another_name(tmp_path, counting, caplog):
 
 
 def test_processes_share_the_windows_of_a_batch(counting, monkeypatch):
-    loader = prepare_data(Config(config_dict={**counting, "MAX_ITEM_LIST_LENGTH": 5})).loaders[0]
+    loader = build_data(Config(config_dict={**counting, "MAX_ITEM_LIST_LENGTH": 5})).loaders[0]
     loader.transform = lambda dataset, batch: batch
     windows = loader._windows()
     whole = loader._collate(windows)["item_id_list"]
     shares, numbers = [], []
     for rank in range(3):
         for name, value in (("active", True), ("world", 3), ("rank", rank)):
-            monkeypatch.setattr(distributed, name, lambda value=value: value)
+            monkeypatch.setattr(process_group, name, lambda value=value: value)
         share = loader._collate(windows)
         assert abs(len(share) - len(whole) / 3) < 1
         shares.append(share["item_id_list"])
@@ -173,7 +173,7 @@ def test_processes_share_the_windows_of_a_batch(counting, monkeypatch):
 
 def test_a_window_trains_its_masks_alone(counting):
     """A masked item changes the loss through nothing but its own term, and is not read."""
-    data = prepare_data(Config(config_dict={**counting, "lean_softmax": True, "MAX_ITEM_LIST_LENGTH": 10}))
+    data = build_data(Config(config_dict={**counting, "chunked_softmax": True, "MAX_ITEM_LIST_LENGTH": 10}))
     net = build_model(data).eval()
     for batch in data.loaders[0]:
         before = net.calculate_loss(batch)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent.config import Config
-from recbole_disent.quick_start import build_model, prepare_data, run
-from recbole_disent.registry import CAUSAL
+from recbole_disent.config.config import Config
+from recbole_disent.session import build_data, build_model, run
 from tests.conftest import feature_keys, write_inter
 from tests.contract import ModelContract
+from tests.model_lists import CAUSAL
 
 
 class TestDisentS2SSequences(ModelContract):
@@ -99,7 +99,7 @@ def test_learns_a_planted_order(tmp_path):
         "n_intentions": 2, "hidden_size": 16, "inner_size": 32, "n_layers": 1, "seed": 2,
         "hidden_dropout_prob": 0.0, "learning_rate": 0.01, "seq2seq_weight": 0.3,
         "epochs": 60, "stopping_step": 60, "train_batch_size": 512, "seq2seq_samples": 128,
-        "item_step": 1.0, "seq2seq_warmup": 0,  # every item is in every batch, and there are 900 steps
+        "item_lr_multiplier": 1.0, "seq2seq_warmup": 0,  # every item is in every batch of 900 steps
     }  # fmt: skip
     found = run("DisentS2S", "planted", config_dict={**keys, **ours})
     # Two of twenty items: 0.1 by chance; seeds 1 to 4 gave 0.49 to 0.51.
@@ -108,9 +108,9 @@ def test_learns_a_planted_order(tmp_path):
 
 
 def test_intention_vectors_have_their_public_shape(make_config):
-    from recbole_disent.quick_start import build_model, prepare_data
+    from recbole_disent.session import build_data, build_model
 
-    data = prepare_data(make_config(n_intentions=5, hidden_size=8))
+    data = build_data(make_config(n_intentions=5, hidden_size=8))
     net = build_model(data).eval()
     batch = data.loaders[2].dataset[np.arange(3)]
     phi = net.intentions(batch["item_id_list"], batch["item_length"])
@@ -126,7 +126,7 @@ def test_half_precision_runs_and_stays_near(run_keys, model):
         keys["content_fields"] = ["title"]
     losses = []
     for half in (False, True):
-        data = prepare_data(Config(model, "hostile", config_dict={**keys, "enable_amp": half}))
+        data = build_data(Config(model, "hostile", config_dict={**keys, "enable_amp": half}))
         net = build_model(data).eval()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             parts = net.calculate_loss(next(iter(data.loaders[0])))

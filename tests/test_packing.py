@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_disent.model.encoder import CausalBlock
-from recbole_disent.model.packing import Packing
+from recbole_disent.models.causal_encoder import CausalBlock
+from recbole_disent.ops.jagged import JaggedBatch
 
 LENGTHS = [
     [1],
@@ -19,7 +19,7 @@ LENGTHS = [
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_place_counts_from_zero_in_each_sequence(lengths):
-    packing = Packing(torch.tensor(lengths))
+    packing = JaggedBatch(torch.tensor(lengths))
     assert packing.place.tolist() == [i for n in lengths for i in range(n)]
     assert packing.starts.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
     assert sum(packing.sizes) == sum(lengths)
@@ -31,7 +31,7 @@ def test_place_counts_from_zero_in_each_sequence(lengths):
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_a_causal_function_gives_what_it_gives_alone(lengths):
     torch.manual_seed(0)
-    packing = Packing(torch.tensor(lengths))
+    packing = JaggedBatch(torch.tensor(lengths))
     x, y = (torch.randn(sum(lengths), 3, dtype=torch.double, requires_grad=True) for _ in range(2))
 
     def function(a, b):
@@ -53,6 +53,6 @@ def test_a_block_of_packed_sequences_equals_one_of_each():
     for parameter in block.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(sum(lengths), 8, dtype=torch.double)
-    found = block(x, Packing(torch.tensor(lengths)))
+    found = block(x, JaggedBatch(torch.tensor(lengths)))
     expected = torch.cat([block(part[None])[0] for part in x.split(lengths)])
     torch.testing.assert_close(found, expected)

@@ -16,12 +16,14 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from recbole_disent import checkpoint, cli, distributed, launcher
-from recbole_disent.config import Config
-from recbole_disent.data import sharing
+from recbole_disent import cli
+from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
-from recbole_disent.launcher import in_processes
-from recbole_disent.quick_start import prepare_data, run
+from recbole_disent.parallel import launcher, process_group
+from recbole_disent.parallel import shared_memory as sharing
+from recbole_disent.parallel.launcher import in_processes
+from recbole_disent.session import build_data, run
+from recbole_disent.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.processes
@@ -52,7 +54,7 @@ def report(folder="saved"):
         ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32"]),
         # Some batches have no mask that counts.
         ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=2",
-                      "--lean_softmax=True"]),
+                      "--chunked_softmax=True"]),
         ("BERT4Rec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=7",
                       "--train_mode=sequences"]),
         ("BPR", ["--train_batch_size=32", "--metrics=['Recall','NDCG','GAUC']"]),
@@ -86,14 +88,14 @@ def test_dropout_differs_between_processes_and_repeats_with_the_seed(run_keys):
         found.append(checkpoint.load(report()["checkpoint"])["state_dict"])
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
-    assert distributed.seed_of_epoch(1, 0) is None
+    assert process_group.seed_of_epoch(1, 0) is None
     states = in_processes(3, seeds)
     assert len({*states}) == 3
     assert states[0] is None
 
 
 def seeds():
-    return distributed.seed_of_epoch(1, 0)
+    return process_group.seed_of_epoch(1, 0)
 
 
 @pytest.mark.slow
@@ -285,7 +287,7 @@ def loaded(keys):
 
     real = preparation.create_dataset
     preparation.create_dataset = lambda config: made.append(1) or real(config)
-    data = prepare_data(Config("DisentS2S", "hostile", config_dict=keys))
+    data = build_data(Config("DisentS2S", "hostile", config_dict=keys))
     store = data.loaders[0]._dataset.store
     dist.barrier()
     return len(made), data.data_hash, store.items.clone(), len(data.dataset.field2id_token)
@@ -293,7 +295,7 @@ def loaded(keys):
 
 @pytest.mark.slow
 def test_one_process_prepares_and_all_have_the_same_data(run_keys):
-    alone = prepare_data(Config("DisentS2S", "hostile", config_dict=run_keys))
+    alone = build_data(Config("DisentS2S", "hostile", config_dict=run_keys))
     found = in_processes(2, loaded, run_keys)
     assert [made for made, *_ in found] == [1, 0]
     for _, data_hash, items, fields in found:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_disent.errors import UserError
-from recbole_disent.evaluation.ranking import ranks, top_columns
+from recbole_disent.evaluation.ranks import ranks, top_columns
 from recbole_disent.evaluation.scoring import _checked as checked_scores
 
 
@@ -24,10 +24,10 @@ def test_ranks_count_what_is_better():
 def test_permuting_candidates_changes_nothing_without_ties():
     torch.manual_seed(0)
     scores, column = torch.randn(20, 9), torch.randint(9, (20,))
-    luck, order = torch.rand(20), torch.randperm(9)
-    a = ranks(scores, torch.arange(20), column, luck, torch.arange(9))[0]
+    tie_break, order = torch.rand(20), torch.randperm(9)
+    a = ranks(scores, torch.arange(20), column, tie_break, torch.arange(9))[0]
     place = torch.argsort(order)
-    b = ranks(scores[:, order], torch.arange(20), place[column], luck, torch.arange(9))[0]
+    b = ranks(scores[:, order], torch.arange(20), place[column], tie_break, torch.arange(9))[0]
     assert torch.equal(a, b)
 
 
@@ -44,12 +44,12 @@ def test_ranks_of_many_rows_equal_a_count_one_by_one(dtype):
     torch.manual_seed(0)
     scores = torch.randint(6, (53, 300)).to(dtype)
     scores[:, 0] = -math.inf
-    column, luck = torch.randint(1, 300, (53,)), torch.rand(53)
-    rank, mean = ranks(scores, torch.arange(53), column, luck, torch.arange(300))
+    column, tie_break = torch.randint(1, 300, (53,)), torch.rand(53)
+    rank, mean = ranks(scores, torch.arange(53), column, tie_break, torch.arange(300))
     for row, values in enumerate(scores.tolist()):
         own = values[column[row]]
         better, equal = sum(v > own for v in values), sum(v == own for v in values)
-        assert rank[row] == better + 1 + int(luck[row] * equal)
+        assert rank[row] == better + 1 + int(tie_break[row] * equal)
         assert mean[row] == better + (equal + 1) / 2
 
 

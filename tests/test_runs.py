@@ -17,15 +17,16 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_disent import checkpoint, cli
+from recbole_disent import cli
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import (
+from recbole_disent.registry import get_model
+from recbole_disent.session import (
+    build_data,
     load_checkpoint,
     objective_function,
-    prepare_data,
     run,
 )
-from recbole_disent.registry import get_model
+from recbole_disent.training import checkpoint
 from tests.conftest import hostile_rows, scored_again, write_inter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,16 +133,16 @@ def test_script_and_module_give_exit_code_2_without_traceback(tmp_path):
 def test_a_download_is_unpacked_and_renamed(tmp_path, monkeypatch):
     import zipfile
 
-    from recbole_disent.config import Config
-    from recbole_disent.data.preparation import create_dataset
+    from recbole_disent.config.config import Config
+    from recbole_disent.data.loading import create_dataset
 
     write_inter(tmp_path / "source", "archive", hostile_rows())
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
         file.write(tmp_path / "source" / "archive" / "archive.inter", "archive.inter")
     address = (tmp_path / "archive.zip").as_uri()
-    from recbole_disent.data.dataset import LeanDataset
+    from recbole_disent.data.dataset import PartDataset
 
-    monkeypatch.setattr(LeanDataset, "_get_download_url", lambda *a, **k: address)
+    monkeypatch.setattr(PartDataset, "_get_download_url", lambda *a, **k: address)
     keys = {"data_path": str(tmp_path / "new"), "topk": [1, 5, 10]}
     dataset = create_dataset(Config("DisentS2S", "yelp", config_dict=keys))
     assert dataset.inter_num == len(hostile_rows())
@@ -159,7 +160,7 @@ def test_training_equals_recboles_batch_for_batch(make_config, model):
         config = make_config(model, trim_batches=False, train_batch_size=16)
         init_seed(5, True)
         if ours:
-            train = prepare_data(config).loaders[0]
+            train = build_data(config).loaders[0]
         else:
             train = data_preparation(config, create_dataset(config))[0]
         init_seed(6, True)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent import checkpoint
-from recbole_disent.data import text_encoder
-from recbole_disent.data.content import item_content
+from recbole_disent.content import encoder as text_encoder
+from recbole_disent.content.build import item_content
 from recbole_disent.errors import UserError
-from recbole_disent.quick_start import build_model, build_trainer, load_checkpoint, prepare_data
+from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint
+from recbole_disent.training import checkpoint
 from tests.contract import ModelContract
 
 # Before the hub's client is imported: no test asks anything of the network.
@@ -64,7 +64,7 @@ def tiny(monkeypatch):
 
 def test_vectors_of_an_encoder_are_normalised_cached_and_zero_for_no_text(make_config, tiny, monkeypatch):
     config = make_config("TSSR", **ENCODER)
-    dataset = prepare_data(config).loaders[0]._dataset
+    dataset = build_data(config).loaders[0]._dataset
     content = item_content(config, dataset)
     tokens = list(dataset.field2id_token["item_id"])
     titles = dict.fromkeys(tokens, "") | {
@@ -97,7 +97,7 @@ def test_a_missing_extra_is_named(make_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     config = make_config("TSSR", **ENCODER)
     with pytest.raises(UserError, match=r"needs the package sentence-transformers: pip install 'rec"):
-        build_model(prepare_data(config))
+        build_model(build_data(config))
 
 
 # -- trained along ---------------------------------------------------------------------
@@ -111,7 +111,7 @@ class TestTSSRTrainedEncoder(ModelContract):
 
 
 def trained_along(make_config, **keys):
-    data = prepare_data(make_config("TSSR", **ENCODER, content_trainable=True, **keys))
+    data = build_data(make_config("TSSR", **ENCODER, content_trainable=True, **keys))
     return data, build_model(data)
 
 
@@ -164,7 +164,7 @@ def minilm():
 def test_a_name_that_cannot_be_loaded_is_one_sentence(minilm, make_config):
     config = make_config("TSSR", **{**ENCODER, "content_encoder": "no/such-encoder"})
     with pytest.raises(UserError, match=r"content_encoder: 'no/such-encoder' cannot be loaded \(") as error:
-        build_model(prepare_data(config))
+        build_model(build_data(config))
     assert "\n" not in str(error.value)
 
 
@@ -181,7 +181,7 @@ def test_a_real_encoder_knows_meaning(minilm, make_config):
 @pytest.mark.parametrize("trainable", [False, True])
 def test_a_real_encoder_in_a_run(minilm, make_config, trainable):
     keys = {**ENCODER, "content_encoder": minilm, "content_trainable": trainable}
-    data = prepare_data(make_config("TSSR", **keys, epochs=1, content_encoder_length=16))
+    data = build_data(make_config("TSSR", **keys, epochs=1, content_encoder_length=16))
     net = build_model(data)
     trainer = build_trainer(data, net)
     trainer.fit(*data.loaders[:2], verbose=False)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent.data.window_loader import UserLoader
 from recbole_disent.errors import UserError
-from recbole_disent.model import two_stream_losses as losses
-from recbole_disent.model.next_item import next_item
-from recbole_disent.model.tssr import _on_the_scale_of
-from recbole_disent.quick_start import build_model, prepare_data
+from recbole_disent.loaders.windows import UserLoader
+from recbole_disent.models.tssr import losses
+from recbole_disent.models.tssr.model import _on_the_scale_of
+from recbole_disent.ops.full_softmax import full_softmax
+from recbole_disent.session import build_data, build_model
 from tests import reference_tssr as reference
 from tests.windows import windows
 
@@ -24,7 +24,7 @@ def build(make_config, **keys):
         "hidden_size": 6, "inner_size": 5, "n_heads": 2, "n_layers": 2, "n_cross_layers": 2, "content_dim": 4,
         "hidden_dropout_prob": 0.0, "initializer_range": 0.5, "residual_init": 0.7, **keys,
     }  # fmt: skip
-    data = prepare_data(make_config("TSSR", **given))
+    data = build_data(make_config("TSSR", **given))
     net = build_model(data)
     torch.manual_seed(3)
     for name, parameter in net.named_parameters():
@@ -174,9 +174,9 @@ def test_next_item_leaves_padding_out_and_bounds_its_scores():
     bias, targets = torch.randn(9).double(), torch.tensor([1, 8, 3, 3, 2])
     expected = sum(reference.next_item(s, int(t), table, bias) for s, t in zip(states, targets, strict=True))
     for limit in (2**20, 10, 1):
-        torch.testing.assert_close(next_item(states, targets, table, bias, limit), expected)
+        torch.testing.assert_close(full_softmax(states, targets, table, bias, limit), expected)
     table[0], bias[0] = 100.0, 100.0
-    torch.testing.assert_close(next_item(states, targets, table, bias, 10), expected)
+    torch.testing.assert_close(full_softmax(states, targets, table, bias, 10), expected)
 
 
 # -- loader ----------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_next_item_leaves_padding_out_and_bounds_its_scores():
 @pytest.mark.parametrize("kept", ["all", "last"])
 def test_a_batch_has_a_number_of_users_and_an_epoch_each_target_once(make_config, kept):
     config = make_config("TSSR", train_batch_size=4, train_windows=kept, MAX_ITEM_LIST_LENGTH=5)
-    data = prepare_data(config)
+    data = build_data(config)
     loader, train = data.loaders[0], data.loaders[0].dataset
     assert isinstance(loader, UserLoader)
     store = train.store
@@ -200,7 +200,7 @@ def test_a_batch_has_a_number_of_users_and_an_epoch_each_target_once(make_config
             targets += [int(i) for row in batch.items.split(batch.lengths.tolist()) for i in row[1:]]
         rows = train.inter_feat.rows
         if kept == "last":  # of 24 events of a user the last five targets of the training part
-            rows = rows[rows >= (train.train_stops - 5)[store.users[rows].long()]]
+            rows = rows[rows >= (train.train_end - 5)[store.users[rows].long()]]
             assert len(batches) == len(loader)
             assert len(rows) < len(train.inter_feat.rows)
         assert sorted(targets) == sorted((rows + 1).tolist())
@@ -229,7 +229,7 @@ def test_keys_that_do_not_fit_are_told_before_data_are_read(make_config, keys, m
 def test_items_without_training_clicks_are_scored_by_content_alone(make_config, output):
     found = []
     for scale in (1.0, 7.0):
-        data = prepare_data(make_config("TSSR", score_by_content=3, output=output))
+        data = build_data(make_config("TSSR", score_by_content=3, output=output))
         net = build_model(data).eval()
         cold = torch.from_numpy(data.loaders[0]._dataset.training_counts() < 3)
         cold[0] = False

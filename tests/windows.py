@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recbole_disent.data.batch import WindowBatch
+from recbole_disent.loaders.batch import WindowBatch
 
 
 def windows(sequences, users=None, margins=None, phase=None, every=1):

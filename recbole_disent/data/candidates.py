@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_disent.files import write_atomically
+from recbole_disent.hashing import digest
 
 # Rounds of rejection before the remaining rows are drawn exactly.
 _ROUNDS = 8
@@ -52,15 +52,6 @@ class Candidates:
         if not np.array_equal(self.keys[place], keys):
             raise KeyError("no candidates were drawn for some of these rows")
         return self.negatives[place].astype(np.int64)
-
-
-def digest(text: str, *arrays: np.ndarray) -> str:
-    """Return 16 hexadecimal digits that stand for the contents."""
-    found = hashlib.sha256(text.encode())
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()[:16]
 
 
 def popularity(items: np.ndarray, n_items: int) -> np.ndarray:

@@ -14,32 +14,32 @@ from torch import Tensor
 
 from recbole_disent.data import splits
 from recbole_disent.data.atomic_files import check_header, read_events, require_columns
-from recbole_disent.data.corruption import corrupt
+from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.download import download
-from recbole_disent.data.rows import SequenceRows
-from recbole_disent.data.sequence_store import SequenceStore, time_order
+from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.data.store import SequenceStore, time_order
 from recbole_disent.errors import UserError
 
 _FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
 
-class LeanDataset(Dataset):
+class PartDataset(Dataset):
     """What both kinds of data sets share: loading, time order, vectorised splits.
 
     After :meth:`build` the parts know each other: ``part`` is train, valid or test,
-    ``history`` holds users and items of all events of all parts (before any corruption), and
-    ``seen_in_training`` marks those of the training part.
+    ``history`` holds users and items of all events of all parts (before any click_noise), and
+    ``train_mask`` marks those of the training part.
     """
 
     inter_feat: Any
     history: tuple[np.ndarray, np.ndarray]
-    seen_in_training: np.ndarray
+    train_mask: np.ndarray
 
     part = "all"
     # Whether histories are cut to the longest of a batch.
     trim = False
     # Whether a held-out row is ranked by itself, or together with the others of its user.
-    row_is_query = True
+    one_target_per_query = True
     # Rows of a user that leave-one-out never holds out.
     rows_kept = 1
 
@@ -49,7 +49,7 @@ class LeanDataset(Dataset):
 
     def training_items(self) -> np.ndarray:
         """Item of each training click."""
-        return self.history[1][self.seen_in_training]
+        return self.history[1][self.train_mask]
 
     def _load_feat(self, filepath: str, source: Any) -> Any:
         separator, encoding = self.config["field_separator"], self.config["encoding"]
@@ -159,7 +159,7 @@ def _flatten(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor, Tens
     return owner, values[begins[owner] + place].long()
 
 
-class SequenceDataset(LeanDataset, SequentialDataset):
+class SequenceDataset(PartDataset, SequentialDataset):
     """RecBole's SequentialDataset whose rows are positions in a :class:`SequenceStore`.
 
     Same histories, targets, lengths and split, in the same order, for every field; memory
@@ -167,7 +167,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
     """
 
     # Per user the position behind the last training event: int64 (n_users,).
-    train_stops: Tensor
+    train_end: Tensor
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()  # RecBole augments here, but not pre-split files
@@ -200,7 +200,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
             if field not in fields:
                 raise UserError(f"history_fields: got '{field}', expected one of {', '.join(fields)}")
         lists = {f + suffix: f for f in fields if wanted is None or f in {*wanted, self.iid_field}}
-        self.inter_feat = SequenceRows(
+        self.inter_feat = LazyInteraction(
             store, rows, self.uid_field, self.item_list_length_field, lists, self.max_item_list_len
         )
 
@@ -221,7 +221,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
         rows = self.inter_feat
-        if by == self.time_field and self._exact_times is not None and isinstance(rows, SequenceRows):
+        if by == self.time_field and self._exact_times is not None and isinstance(rows, LazyInteraction):
             times = self._exact_times[self.file_position[rows.rows.numpy()]]
             rows._reindex(torch.from_numpy(np.argsort(times, kind="stable")))
         else:
@@ -233,17 +233,17 @@ class SequenceDataset(LeanDataset, SequentialDataset):
             parts = self._build_from_files()
         else:
             parts = super().build()
-        if not isinstance(parts[0].inter_feat, SequenceRows):
+        if not isinstance(parts[0].inter_feat, LazyInteraction):
             return self._describe_padded(parts)
         train = parts[0].inter_feat.rows
         stops = self.store.offsets[:-1] + self._keeps_first_events()
         stops = stops.scatter_reduce(0, self.store.users[train].long(), train + 1, "amax")
         history = self.store.users.numpy(), self.store.items.numpy()
         seen = np.arange(len(self.store)) < stops[self.store.users.long()].numpy()
-        if self.config["corruption"]:
+        if self.config["click_noise"]:
             self._corrupt(seen)
         for dataset in parts:
-            dataset.train_stops, dataset.history, dataset.seen_in_training = stops, history, seen
+            dataset.train_end, dataset.history, dataset.train_mask = stops, history, seen
         return parts
 
     def _build_from_files(self) -> list[Any]:
@@ -268,14 +268,14 @@ class SequenceDataset(LeanDataset, SequentialDataset):
 
     def training_items(self) -> np.ndarray:
         """Item of each training click, corrupted ones as the model sees them."""
-        if isinstance(self.inter_feat, SequenceRows):
-            return self.store.items.numpy()[self.seen_in_training]
+        if isinstance(self.inter_feat, LazyInteraction):
+            return self.store.items.numpy()[self.train_mask]
         return super().training_items()
 
     def _describe_padded(self, parts: list[Any]) -> list[Any]:
         """History of pre-augmented files: each row's padded list and its target."""
-        if self.config["corruption"]:
-            raise UserError("corruption: not possible for benchmark files that carry their histories")
+        if self.config["click_noise"]:
+            raise UserError("click_noise: not possible for benchmark files that carry their histories")
         users, items, seen = [], [], []
         for number, dataset in enumerate(parts):
             feat = dataset.inter_feat
@@ -285,20 +285,20 @@ class SequenceDataset(LeanDataset, SequentialDataset):
             seen.append(np.full(len(row) + len(feat), number == 0))
         history = torch.cat(users).numpy(), torch.cat(items).numpy()
         for dataset in parts:
-            dataset.history, dataset.seen_in_training = history, np.concatenate(seen)
+            dataset.history, dataset.train_mask = history, np.concatenate(seen)
         return parts
 
     def _corrupt(self, seen: np.ndarray) -> None:
         items = self.store.items.numpy().copy()
-        items[seen] = corrupt(
-            items[seen], self.item_num, self.config["corruption"], self.config["corruption_seed"]
+        items[seen] = replace_clicks(
+            items[seen], self.item_num, self.config["click_noise"], self.config["click_noise_seed"]
         )
         self.store.fields[self.iid_field] = torch.from_numpy(items)
 
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Events of the user before each row: (place in *index*, item), both int64 (E,)."""
         rows = torch.from_numpy(index)
-        if not isinstance(self.inter_feat, SequenceRows):
+        if not isinstance(self.inter_feat, LazyInteraction):
             lists = self.inter_feat[self.item_id_list_field][rows]
             place, column = lists.nonzero(as_tuple=True)
             return place, lists[place, column]
@@ -307,13 +307,13 @@ class SequenceDataset(LeanDataset, SequentialDataset):
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         rows = self.inter_feat
-        batch = rows.gather(index, self.trim) if isinstance(rows, SequenceRows) else rows[index]
+        batch = rows.gather(index, self.trim) if isinstance(rows, LazyInteraction) else rows[index]
         return self.join(batch) if join else batch
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """RecBole's user x item matrix: each row's target, and each first row's first item."""
         rows = self.inter_feat
-        if not isinstance(rows, SequenceRows):
+        if not isinstance(rows, LazyInteraction):
             return super().inter_matrix(form, value_field)
         first = rows.rows[rows[self.item_list_length_field] == 1] - 1
         where = torch.cat([rows.rows, first])
@@ -325,7 +325,7 @@ class SequenceDataset(LeanDataset, SequentialDataset):
         return matrix if form == "coo" else matrix.asformat(form)
 
 
-class InteractionDataset(LeanDataset):
+class InteractionDataset(PartDataset):
     """RecBole's Dataset for general models, with the held-out rows of :class:`SequenceDataset`.
 
     A user's first interaction is never a target of a sequential model, and the second one
@@ -333,7 +333,7 @@ class InteractionDataset(LeanDataset):
     """
 
     rows_kept = 2
-    row_is_query = False
+    one_target_per_query = False
     # Begin and end of each user's events of the earlier parts, and these events' items.
     _earlier: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -354,10 +354,10 @@ class InteractionDataset(LeanDataset):
             for field in (self.uid_field, self.iid_field)
         )
         seen = np.arange(sum(sizes)) < sizes[0]
-        if self.config["corruption"]:
+        if self.config["click_noise"]:
             self._corrupt(parts[0].inter_feat)
         for number, dataset in enumerate(parts):
-            dataset.history, dataset.seen_in_training = history, seen
+            dataset.history, dataset.train_mask = history, seen
             dataset._earlier_parts = parts[:number]
         return parts
 
@@ -377,7 +377,7 @@ class InteractionDataset(LeanDataset):
         """Replace the same clicks as in :class:`SequenceDataset`: users ascending, then time."""
         order = np.argsort(train[self.uid_field].numpy(), kind="stable")
         items = train[self.iid_field].numpy().copy()
-        items[order] = corrupt(
-            items[order], self.item_num, self.config["corruption"], self.config["corruption_seed"]
+        items[order] = replace_clicks(
+            items[order], self.item_num, self.config["click_noise"], self.config["click_noise_seed"]
         )
         train[self.iid_field] = torch.from_numpy(items)

@@ -15,13 +15,13 @@ from recbole.evaluator.register import Register
 from recbole.utils import ModelType
 from torch import Tensor
 
-from recbole_disent import distributed
 from recbole_disent.data import candidates as drawing
-from recbole_disent.data.dataloader import HeldOutLoader, Queries
 from recbole_disent.errors import UserError
-from recbole_disent.evaluation.metrics import item_vectors
-from recbole_disent.evaluation.ranking import hit_matrix, ranks, top_columns
+from recbole_disent.evaluation.metrics import cooccurrence_vectors
+from recbole_disent.evaluation.ranks import hit_matrix, ranks, top_columns
 from recbole_disent.evaluation.scoring import Scorer
+from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader
+from recbole_disent.parallel import process_group
 
 _PARTS = {"valid": 1, "test": 2}
 
@@ -52,7 +52,7 @@ class RankingEvaluator:
         if k == "none":
             return None
         if part not in self._drawn:
-            with distributed.one_after_first():
+            with process_group.rank_zero_first():
                 path = self._cache_file(dataset, k)
                 self._drawn[part] = drawing.cached(path, lambda: self._draw(dataset, k))
             if short := self._drawn[part].short_rows:
@@ -75,7 +75,7 @@ class RankingEvaluator:
             return np.ones(dataset.item_num)
         items = dataset.history[1]
         if self.config["candidate_popularity"] == "train":
-            items = items[dataset.seen_in_training]
+            items = items[dataset.train_mask]
         return drawing.popularity(items, dataset.item_num)
 
     def _draw(self, dataset: Any, k: int) -> drawing.Candidates:
@@ -104,7 +104,7 @@ class RankingEvaluator:
 
     # -- evaluation --------------------------------------------------------------------
 
-    def evaluate(self, model: Any, loader: HeldOutLoader) -> dict[str, float]:
+    def evaluate(self, model: Any, loader: EvalLoader) -> dict[str, float]:
         """Return RecBole's dictionary metric@k -> value for a part.
 
         Raises:
@@ -119,15 +119,15 @@ class RankingEvaluator:
         scorer = Scorer(model, dataset, self.config["device"])
         seed = np.random.SeedSequence([self.config["candidate_seed"], _PARTS[dataset.part]])
         rng = np.random.default_rng(seed)
-        luck = torch.from_numpy(rng.random(loader.n_queries))
+        tie_break = torch.from_numpy(rng.random(loader.n_queries))
         permutation = torch.from_numpy(rng.permutation(limit + (drawn is None)))
         # Each process ranks every n-th chunk; the chunks are those of one process, and so are the
         # ranks, of which all make the same metrics.
         ours = [
-            (number, queries.number, self._rank(scorer, queries, drawn, luck, permutation, k))
-            for number, queries in loader.chunks(distributed.rank(), distributed.world())
+            (number, queries.number, self._rank(scorer, queries, drawn, tie_break, permutation, k))
+            for number, queries in loader.chunks(process_group.rank(), process_group.world())
         ]
-        every = sorted((c for chunks in distributed.all_objects(ours) for c in chunks), key=itemgetter(0))
+        every = sorted((c for chunks in process_group.all_objects(ours) for c in chunks), key=itemgetter(0))
         found: dict[str, list[Tensor]] = {}
         for _, _, part in every:
             for name, value in part.items():
@@ -147,9 +147,9 @@ class RankingEvaluator:
     def _rank(
         self,
         scorer: Scorer,
-        queries: Queries,
+        queries: EvalBatch,
         drawn: drawing.Candidates | None,
-        luck: Tensor,
+        tie_break: Tensor,
         permutation: Tensor,
         k: int,
     ) -> dict[str, Tensor]:
@@ -176,7 +176,7 @@ class RankingEvaluator:
             scores,
             owner.to(device),
             column.to(device),
-            luck[number].to(device),
+            tie_break[number].to(device),
             permutation.to(device),
         )
         rank, mean_rank = rank.cpu(), mean_rank.cpu()
@@ -207,12 +207,12 @@ class RankingEvaluator:
         # RecBole's counters leave out the first click of each user for sequential models only.
         for name, side in (("data.count_users", 0), ("data.count_items", 1)):
             if self.needs.need(name):
-                counts = np.bincount(train.history[side][train.seen_in_training])
+                counts = np.bincount(train.history[side][train.train_mask])
                 struct.set(name, Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
         if self.needs.need("data.item_vectors"):
             if self._vectors is None:
-                users, items = (side[train.seen_in_training] for side in train.history)
-                self._vectors = item_vectors(users, items, train.user_num, train.item_num)
+                users, items = (side[train.train_mask] for side in train.history)
+                self._vectors = cooccurrence_vectors(users, items, train.user_num, train.item_num)
             struct.set("data.item_vectors", self._vectors)
 
 

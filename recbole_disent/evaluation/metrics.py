@@ -30,7 +30,7 @@ class IntraListDiversity(_ListMetric):
     """Mean of 1 - cosine over all pairs of items of a list; 0 for lists of one item.
 
     The vectors of items are the same for every model: left singular vectors of the training
-    item x user matrix (:func:`item_vectors`).
+    item x user matrix (:func:`cooccurrence_vectors`).
     """
 
     metric_need = ["rec.items", "data.item_vectors"]  # noqa: RUF012  (RecBole's name and type)
@@ -72,7 +72,7 @@ def register_metrics() -> None:
         register.metric_types[name] = metric.metric_type
 
 
-def item_vectors(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Tensor:
+def cooccurrence_vectors(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Tensor:
     """Unit vectors of items from the training clicks: at most 32 singular vectors.
 
     Returns:

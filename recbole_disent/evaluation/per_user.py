@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_disent.data.dataloader import HeldOutLoader
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
+from recbole_disent.loaders.evaluation import EvalLoader
 
 
 def check_one_each(loader: Any) -> None:
@@ -17,7 +17,7 @@ def check_one_each(loader: Any) -> None:
     Raises:
         UserError: users with several, or metrics that rank nothing.
     """
-    if isinstance(loader, HeldOutLoader):
+    if isinstance(loader, EvalLoader):
         users = loader.dataset.inter_feat[loader.dataset.uid_field].numpy()
         if len(np.unique(users)) == len(users):
             return
@@ -27,22 +27,22 @@ def check_one_each(loader: Any) -> None:
     )
 
 
-def write_per_user(path: str, ranking: Any, loader: HeldOutLoader) -> None:
+def write_per_user(path: str, ranking: Any, loader: EvalLoader) -> None:
     """Write the ranks of the last evaluation of *loader*, users ascending.
 
     The file (npz) has four int32 arrays (n,): ``user``, RecBole's internal id, the same for
     every model on the same data (the result file's data hash); ``rank`` of the test item, 1 is
     best; ``history``, events of the user before it; ``popularity``, its training clicks (before
-    any corruption).
+    any click_noise).
     """
     dataset, train = loader.dataset, ranking.train
     feat = dataset.inter_feat
     users = feat[dataset.uid_field].numpy()
     order = np.argsort(users, kind="stable")
-    # Queries of sequential models are numbered by row, those of general models by user.
-    ranks = ranking.last_ranks[order] if dataset.row_is_query else ranking.last_ranks
+    # Targets of sequential models are numbered by row, those of general models by user.
+    ranks = ranking.last_ranks[order] if dataset.one_target_per_query else ranking.last_ranks
     place = dataset.earlier(order)[0].numpy()
-    clicks = np.bincount(train.history[1][train.seen_in_training], minlength=dataset.item_num)
+    clicks = np.bincount(train.history[1][train.train_mask], minlength=dataset.item_num)
     with write_atomically(path) as file:
         np.savez_compressed(
             file,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_disent.leaderboard import statistics
-from recbole_disent.leaderboard.collect import Row, Setting
+from recbole_disent.leaderboard.collect import ResultGroup, Row
 from recbole_disent.leaderboard.comparisons import has_users, values_of_users
 
 FIELDS = {"history": "history length", "popularity": "target popularity"}
@@ -64,7 +64,7 @@ def assign(values: np.ndarray, groups: int = _GROUPS) -> tuple[np.ndarray, list[
     ]
 
 
-def break_down(setting: Setting, metric: str, field: str) -> Breakdown | None:
+def break_down(setting: ResultGroup, metric: str, field: str) -> Breakdown | None:
     """Return a metric by groups of users; None where no ranks of users tell it."""
     rows = [row for row in setting.filled if has_users(row)]
     if not rows or not statistics.is_of_ranks(metric):

@@ -54,7 +54,7 @@ class Row:
 
 
 @dataclass
-class Setting:
+class ResultGroup:
     """One data set under one protocol: the rows that can be compared.
 
     Attributes:
@@ -81,7 +81,7 @@ class Setting:
 class Collection:
     """All that a report is made from."""
 
-    settings: list[Setting]
+    settings: list[ResultGroup]
     options: dict[str, Any]
     command: list[str] | None
     trials: list[dict[str, Any]] = field(default_factory=list)
@@ -109,12 +109,12 @@ def collect(folder: Path, by: list[str] | None = None) -> Collection:
 
 
 def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
-    settings: dict[Any, Setting] = {}
+    settings: dict[Any, ResultGroup] = {}
     rows: dict[Any, Row] = {}
     searches = {(s["label"], s["dataset"], s["protocol"]): s for s in plan["searches"]}
     for entry in plan["runs"]:
         key = entry["dataset"], entry["protocol"]
-        setting = settings.setdefault(key, Setting(*key, plan["sweep"], []))
+        setting = settings.setdefault(key, ResultGroup(*key, plan["sweep"], []))
         row_key = (*key, entry["label"], json.dumps(entry["sweep"]))
         if row_key not in rows:
             rows[row_key] = Row(entry["label"], entry["sweep"], search=searches.get((entry["label"], *key)))
@@ -132,7 +132,9 @@ def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
             row.errors[entry["seed"]] = state_of(place).get("error", "not run yet")
     for (label, dataset, protocol), search in searches.items():
         if search["chosen"] is None:
-            setting = settings.setdefault((dataset, protocol), Setting(dataset, protocol, plan["sweep"], []))
+            setting = settings.setdefault(
+                (dataset, protocol), ResultGroup(dataset, protocol, plan["sweep"], [])
+            )
             why = f"all {search['trials']} trials of its search are broken"
             errors = dict.fromkeys(plan["options"]["seeds"], why)
             setting.rows.append(Row(label, search=search, errors=errors))
@@ -142,7 +144,7 @@ def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
 
 
 def _of_files(folder: Path, by: list[str]) -> Collection:
-    settings: dict[Any, Setting] = {}
+    settings: dict[Any, ResultGroup] = {}
     rows: dict[Any, Row] = {}
     for file in sorted(folder.glob("*.json")):
         result = read_json(file)
@@ -154,7 +156,7 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
         config = result["config"]
         mode = config["eval_args"]["mode"]
         key = result["dataset"], mode["test"] if isinstance(mode, dict) else mode
-        setting = settings.setdefault(key, Setting(*key, None, []))
+        setting = settings.setdefault(key, ResultGroup(*key, None, []))
         marks = [f"{k}={config[k]}" for k in by if config.get(k) is not None]
         label = " ".join([result["model"], *marks])
         if (*key, label) not in rows:
@@ -197,7 +199,7 @@ def _filters_history(config: dict[str, Any]) -> bool | None:
     return config["MODEL_TYPE"] != "SEQUENTIAL" if wanted is None else wanted
 
 
-def _check_alike(folder: Path, setting: Setting) -> None:
+def _check_alike(folder: Path, setting: ResultGroup) -> None:
     """Rows of one table were measured on the same data with the same candidates."""
     results = [result for row in setting.rows for result in row.results]
     for what in ("data_hash", "candidate_hashes"):

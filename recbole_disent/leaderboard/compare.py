@@ -6,17 +6,37 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from recbole_disent import search_space
+from recbole_disent.config import search_space
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import report
-from recbole_disent.leaderboard.plan import Plan, Run, make_plan
+from recbole_disent.leaderboard.plan import Plan, Run, make_plan, read_plan
 from recbole_disent.leaderboard.runner import Runner, Stopped, locked, read_json, state_of, write_json
 from recbole_disent.leaderboard.worker import RESULT
 
 PLAN_FILE = "plan.json"
 
 
-def compare(
+def compare_plan(plan: dict[str, Any] | str, **keys: Any) -> int:
+    """Do what is left of a plan and write its report: :func:`recbole_disent.compare`.
+
+    Args:
+        plan: keys of a plan (docs, "Compare models"), or the path of a YAML file with them.
+        keys: keys that replace those of the plan.
+
+    Returns:
+        0; 1 if a run is broken; 130 if it was stopped.
+
+    Raises:
+        UserError: a wrong plan.
+
+    Example:
+        >>> compare({"models": ["Pop", "BPR"], "datasets": ["ml-100k"], "out": "first"})  # doctest: +SKIP
+    """
+    given = read_plan(plan) if isinstance(plan, str) else plan
+    return execute({**given, **keys}, ["recbole_disent.compare"])
+
+
+def execute(
     given: dict[str, Any],
     command: list[str],
     retry: bool = False,

@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_disent import registry
 from recbole_disent.leaderboard import statistics
-from recbole_disent.leaderboard.collect import Row, Setting
+from recbole_disent.leaderboard.collect import ResultGroup, Row
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ def reference_of(rows: list[Row], label: str | None) -> Row | None:
     if label is not None:
         rows = [row for row in rows if row.label == label]
     else:
-        rows = [row for row in rows if row.results[0]["model"] in registry.MODELS] or rows
+        rows = [row for row in rows if registry.spec_of(row.results[0]["model"]).cls] or rows
     return max(rows, key=lambda row: row.valid_score, default=None)
 
 
-def compare(setting: Setting, metrics: list[str], options: dict[str, Any]) -> list[Comparison]:
+def compare(setting: ResultGroup, metrics: list[str], options: dict[str, Any]) -> list[Comparison]:
     """Test the reference against every other row; with a sweep, among the rows of each value.
 
     A sweep of a single model is tested between its values. The reference of a sweep is the
@@ -125,7 +125,7 @@ def _one(first: Row, second: Row, metric: str, options: dict[str, Any]) -> Compa
     return Comparison(*names, float((a - b).mean()), float(b.mean()), low, high, p, p_seeds)
 
 
-def significantly_best(setting: Setting, metric: str, options: dict[str, Any]) -> list[Row]:
+def significantly_best(setting: ResultGroup, metric: str, options: dict[str, Any]) -> list[Row]:
     """Return the best row of a column if it is significantly better than every other one, else nothing.
 
     The best is found on the very data that it is tested on. A row is shown as the best by

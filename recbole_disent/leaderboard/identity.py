@@ -12,18 +12,14 @@ from typing import Any
 
 from recbole.utils import EvaluatorType
 
-from recbole_disent import __version__, registry, settings
-from recbole_disent.config import Config
-from recbole_disent.data.preparation import require_data
-from recbole_disent.evaluation.metrics import register_metrics
-from recbole_disent.trainer import plain_config
+from recbole_disent import __version__
+from recbole_disent.config import key_rules
+from recbole_disent.config.config import Config
+from recbole_disent.data.loading import require_data
+from recbole_disent.training.checkpoint import config_to_dict
 
-# Keys that say where and how a run works and not what comes out.
-_NOT_HASHED = {
-    "data_path", "checkpoint_dir", "result_dir", "candidate_dir", "per_user_file", "resume_file",
-    "show_progress", "state", "worker", "gpu_id", "use_gpu", "device", "local_rank", "single_spec",
-    "eval_memory_mb", "log_wandb", "wandb_project", "seed", "model", "dataset",
-}  # fmt: skip
+# Coordinates of a run, which stand beside the digest of its keys.
+_COORDINATES = {"seed", "model", "dataset"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,11 @@ def resolved(model: str, dataset: str, given: str) -> Resolved:
     """Return what a run would be; *given* is JSON of its configuration keys."""
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
-    plain, neutral = plain_config(config).items(), _neutral(model).items()
-    keys = {k: v for k, v in plain if k not in _NOT_HASHED and (k, v) not in neutral}
+    keys = {
+        key: value
+        for key, value in config_to_dict(config).items()
+        if key not in _COORDINATES and key_rules.decides_result(model, key)
+    }
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Resolved(digest, max(1, config["epochs"]), _metrics(config))
@@ -59,17 +58,8 @@ def _metrics(config: Config) -> frozenset[str]:
     return frozenset(plain | {f"{n}@{k}" for n in names if n not in plain for k in config["topk"]})
 
 
-def _neutral(model: str) -> dict[str, Any]:
-    """Keys younger than stored results, with values that change nothing, so that runs keep their names."""
-    # By default RecBole's models are as RecBole has them.
-    keys = {} if model in registry.MODELS else settings.of_model(model)
-    young = {"precision": "single", "ema_decay": 0.0, "window_visits": 1}
-    return {**young, **settings.defaults(keys)}
-
-
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
     """Return the configuration of a run. RecBole's choice of a GPU is not left in the environment."""
-    register_metrics()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         return Config(model, dataset, config_dict=dict(given))

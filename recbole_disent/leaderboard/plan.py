@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recbole_disent import registry, search_space, settings
+from recbole_disent import registry
+from recbole_disent.config import key_rules, search_space
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.statistics import require_metrics
@@ -42,7 +43,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RowKey:
     """What one row of a table stands for, but for the seeds.
 
     Attributes:
@@ -69,7 +70,7 @@ class Run:
         id: digest of all that determines its result; the name of its folder.
     """
 
-    cell: Cell
+    cell: RowKey
     model: str
     seed: int
     given: dict[str, Any]
@@ -122,7 +123,7 @@ class Plan:
             given = {**self._given(entry, dataset, protocol), **best}
             if key is not None:
                 given[key] = value
-            found.append(self._run(entry, Cell(entry.label, dataset, protocol, value), seed, given))
+            found.append(self._run(entry, RowKey(entry.label, dataset, protocol, value), seed, given))
         return found
 
     def trials(self) -> list[Run]:
@@ -140,7 +141,7 @@ class Plan:
                 base[key] = values[0]
             if self.options["search_epochs"] is not None:
                 base["epochs"] = self.options["search_epochs"]
-            cell = Cell(entry.label, dataset, protocol, values[0])
+            cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):
                 run = self._run(entry, cell, self.options["search_seed"], {**base, **drawn}, len(tried))
@@ -175,7 +176,7 @@ class Plan:
         return given
 
     def _run(
-        self, entry: Entry, cell: Cell, seed: int, given: dict[str, Any], trial: int | None = None
+        self, entry: Entry, cell: RowKey, seed: int, given: dict[str, Any], trial: int | None = None
     ) -> Run:
         if self.options["data_path"] is not None:
             given = {"data_path": self.options["data_path"], **given}
@@ -199,7 +200,7 @@ def read_plan(path: str) -> dict[str, Any]:
         UserError: no such file, or no YAML with lines ``key: value``.
     """
     try:
-        found = settings.load_yaml(Path(path).read_text(encoding="utf-8"))
+        found = key_rules.load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"plan '{path}': {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -218,8 +219,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
     Raises:
         UserError: an unknown key or a wrong value.
     """
-    rules = settings.leaderboard()
-    options = settings.defaults(rules)
+    rules = key_rules.of_plan()
+    options = key_rules.defaults(rules)
     for key, value in given.items():
         if key not in rules:
             raise UserError(f"plan: the key '{key}' is unknown{nearest(key, set(rules))}")
@@ -259,7 +260,7 @@ _ONE_RULE = True
 
 def _ranks_all(given: dict[str, Any]) -> bool:
     """Whether keys of a run lead to a ranking of all items."""
-    default = settings.overall()["eval_args"].default
+    default = key_rules.overall()["eval_args"].default
     own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
     mode = given.get("eval_mode") or {**default, **own}["mode"]
     return "full" in (mode.values() if isinstance(mode, dict) else [mode])
@@ -319,7 +320,7 @@ def _check_sweep(sweep: Any) -> None:
     if len(sweep) != 1 or not isinstance(next(iter(sweep.values())), list) or not next(iter(sweep.values())):
         raise UserError(
             f"plan: sweep: got {sweep!r}, expected one key and a list of its values such as "
-            "{corruption: [0.0, 0.1]}"
+            "{click_noise: [0.0, 0.1]}"
         )
 
 
@@ -340,9 +341,9 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     if not isinstance(config, dict):
         raise UserError(f"plan: models, {given['name']}, config: got {config!r}, expected a dictionary")
     _check_keys(f"models, {given['name']}, config", config)
-    registry.get_model(given["name"])
+    registry.require_model(given["name"])
     trials = given.get("trials", options["trials"])
-    settings.leaderboard()["trials"].check(trials)
+    key_rules.of_plan()["trials"].check(trials)
     space = given.get("space") or given["name"]
     if trials > 1 and "space" not in given and given["name"] not in search_space.shipped():
         if "trials" in given:

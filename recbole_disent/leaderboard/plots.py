@@ -13,7 +13,7 @@ import numpy as np
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown, break_down
-from recbole_disent.leaderboard.collect import Row, Setting
+from recbole_disent.leaderboard.collect import ResultGroup, Row
 from recbole_disent.leaderboard.tables import drawn_metric
 
 MISSING = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
@@ -45,7 +45,7 @@ def require() -> None:
         raise UserError(MISSING) from error
 
 
-def make_plots(setting: Setting, metrics: list[str], source: str) -> list[Plot]:
+def make_plots(setting: ResultGroup, metrics: list[str], source: str) -> list[Plot]:
     """Return the plots of a setting: those that its results have the numbers for.
 
     Args:
@@ -62,7 +62,7 @@ def make_plots(setting: Setting, metrics: list[str], source: str) -> list[Plot]:
         ]
     else:
         wanted += [(f"{metric} over {setting.sweep}", "curve", _curve(setting, metric, share=False))]
-        if setting.sweep == "corruption":
+        if setting.sweep == "click_noise":
             wanted += [(f"share of the clean {metric} kept", "kept", _curve(setting, metric, share=True))]
     for field, words in FIELDS.items():
         found = break_down(setting, metric, field) if setting.sweep is None else None
@@ -117,7 +117,7 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _points(
-    setting: Setting, metric: str, across: Callable[[Row], np.ndarray], label: str
+    setting: ResultGroup, metric: str, across: Callable[[Row], np.ndarray], label: str
 ) -> Callable[[Any], Any]:
     look = _look(setting.filled)
 
@@ -132,7 +132,7 @@ def _points(
     return draw
 
 
-def _against_time(setting: Setting, metric: str) -> Callable[[Any], Any]:
+def _against_time(setting: ResultGroup, metric: str) -> Callable[[Any], Any]:
     def seconds(row: Row) -> np.ndarray:
         return np.array([max(r["seconds"]["train"], 0.01) for r in row.results])
 
@@ -145,7 +145,7 @@ def _against_time(setting: Setting, metric: str) -> Callable[[Any], Any]:
     return with_logarithm
 
 
-def _against_diversity(setting: Setting, metric: str) -> Callable[[Any], Any] | None:
+def _against_diversity(setting: ResultGroup, metric: str) -> Callable[[Any], Any] | None:
     have = [set(r["test_result"]) for row in setting.filled for r in row.results]
     common = set.intersection(*have)
     for name in ("intralistdiversity@10", "intralistdiversity@5", "itemcoverage@10"):
@@ -154,7 +154,7 @@ def _against_diversity(setting: Setting, metric: str) -> Callable[[Any], Any] | 
     return None
 
 
-def _curve(setting: Setting, metric: str, share: bool) -> Callable[[Any], Any]:
+def _curve(setting: ResultGroup, metric: str, share: bool) -> Callable[[Any], Any]:
     look = _look(setting.filled)
 
     def draw(axes: Any) -> None:

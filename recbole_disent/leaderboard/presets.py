@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_disent import settings
+from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError, nearest
 
 SCALES = ("quick", "full")
@@ -12,7 +12,7 @@ SCALES = ("quick", "full")
 
 def names() -> dict[str, str]:
     """Return name -> what it is, of every preset."""
-    folder = settings.folder("properties") / "paper"
+    folder = key_rules.folder("properties") / "paper"
     return {file.stem: _read(file.stem)["about"] for file in sorted(folder.glob("*.yaml"))}
 
 
@@ -44,5 +44,5 @@ def preset(name: str, scale: str) -> dict[str, Any]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    file = settings.folder("properties") / "paper" / f"{name}.yaml"
-    return settings.load_yaml(file.read_text(encoding="utf-8"))
+    file = key_rules.folder("properties") / "paper" / f"{name}.yaml"
+    return key_rules.load_yaml(file.read_text(encoding="utf-8"))

@@ -6,24 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recbole_disent import settings
+from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
 from recbole_disent.leaderboard import formats, plots
 from recbole_disent.leaderboard.breakdown import FIELDS, break_down
-from recbole_disent.leaderboard.collect import Collection, Setting, collect
+from recbole_disent.leaderboard.collect import Collection, ResultGroup, collect
 from recbole_disent.leaderboard.comparisons import compare, has_users
 from recbole_disent.leaderboard.page import page
 from recbole_disent.leaderboard.tables import (
     Table,
-    beyond_table,
+    beyond_accuracy_table,
     breakdown_table,
-    care_table,
     cold_table,
     comparison_table,
     drawn_metric,
     kept_table,
     main_table,
+    search_budget_table,
     table_metrics,
 )
 
@@ -51,7 +51,7 @@ def write(
         UserError: nothing to report, or results that cannot be compared.
     """
     collection = collect(folder, by)
-    options = {**settings.defaults(settings.leaderboard()), **collection.options}
+    options = {**key_rules.defaults(key_rules.of_plan()), **collection.options}
     if metrics:
         options["metrics"] = metrics
     if not any(setting.filled for setting in collection.settings):
@@ -98,7 +98,7 @@ def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
             main,
             comparison_table(setting, compare(setting, metrics, options), options),
             kept_table(setting, metrics),
-            beyond_table(setting),
+            beyond_accuracy_table(setting),
             *(breakdown_table(setting, break_down(setting, drawn_metric(metrics), f)) for f in FIELDS),
             cold_table(setting, metrics, options["cold_below"]),
         ]
@@ -106,10 +106,10 @@ def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
             if table is not None:
                 table.notes.append(source_of(setting))
                 found.append(table)
-    return [*found, care_table(collection)]
+    return [*found, search_budget_table(collection)]
 
 
-def source_of(setting: Setting) -> str:
+def source_of(setting: ResultGroup) -> str:
     """Return what the results of a setting were measured on and made by."""
     results = [result for row in setting.filled for result in row.results]
     first = results[0]

@@ -19,7 +19,8 @@ from typing import IO, Any
 
 import yaml
 
-from recbole_disent.data.preparation import create_dataset
+from recbole_disent.config import key_rules
+from recbole_disent.data.loading import create_dataset
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
 from recbole_disent.leaderboard.identity import code_digest, config_of
@@ -175,7 +176,7 @@ class Runner:
         write_text(folder / CONFIG, yaml.safe_dump(spec, sort_keys=True))
         slot = min(set(range(self.parallel)) - {child.slot for child in self._children})
         options = {
-            "paths": {"data_path": self._data[run.cell.dataset], **_absolute(run.given)},
+            "paths": {"data_path": self._data[run.cell.dataset], **_absolute(run.model, run.given)},
             "candidate_dir": os.path.join("..", "..", "candidates"),
             "threads": self.plan.options["threads"],
             "gpu": self.gpus[slot % len(self.gpus)] if self.gpus else None,
@@ -292,13 +293,11 @@ def _alike(run: Run) -> tuple[Any, ...]:
     return run.cell, (run.model, run.cell.dataset), run.cell.dataset, None
 
 
-def _absolute(given: dict[str, Any]) -> dict[str, str]:
+def _absolute(model: str, given: dict[str, Any]) -> dict[str, str]:
     """Return the keys that name a file or folder from where this command works: runs work elsewhere."""
-    file, encoder = given.get("content_file"), given.get("content_encoder")
-    found = {"content_file": file} if file else {}
-    if encoder and os.path.isdir(encoder):  # else it is the name of a published one
-        found["content_encoder"] = encoder
-    return {key: os.path.abspath(value) for key, value in found.items()}
+    found = {key: given[key] for key in key_rules.flagged(model, "path") if given.get(key)}
+    # An encoder may be the name of a published one instead of a folder.
+    return {key: os.path.abspath(path) for key, path in found.items() if os.path.exists(path)}
 
 
 def _send(child: _Child, number: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_disent.leaderboard import statistics
 from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown
-from recbole_disent.leaderboard.collect import Collection, Row, Setting
+from recbole_disent.leaderboard.collect import Collection, ResultGroup, Row
 from recbole_disent.leaderboard.comparisons import (
     Comparison,
     has_users,
@@ -57,7 +57,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def table_metrics(setting: Setting, wanted: list[str] | None) -> list[str]:
+def table_metrics(setting: ResultGroup, wanted: list[str] | None) -> list[str]:
     """Return the metric columns of a table: those wanted, or the usual ones that the results have.
 
     Raises:
@@ -74,7 +74,7 @@ def table_metrics(setting: Setting, wanted: list[str] | None) -> list[str]:
     return [m for m in found if m in common] or rest[:6]
 
 
-def _common_metrics(setting: Setting) -> set[str]:
+def _common_metrics(setting: ResultGroup) -> set[str]:
     """Metrics that every result has."""
     have = [set(r["test_result"]) for row in setting.filled for r in row.results]
     return set.intersection(*have) if have else set()
@@ -94,19 +94,19 @@ def mean_and_spread(values: np.ndarray, bold: bool = False) -> Cell:
     return Cell(number(mean) + spread, mean, bold)
 
 
-def name_cells(setting: Setting, row: Row) -> list[Cell]:
+def name_cells(setting: ResultGroup, row: Row) -> list[Cell]:
     """Name of a row, and the value of the swept key."""
     value = row.sweep
     sort = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return [Cell(row.label), *([Cell(str(value), sort)] if setting.sweep else [])]
 
 
-def name_head(setting: Setting) -> list[str]:
+def name_head(setting: ResultGroup) -> list[str]:
     """Heads of these columns."""
     return ["model", *([setting.sweep] if setting.sweep else [])]
 
 
-def main_table(setting: Setting, metrics: list[str], options: dict[str, Any]) -> Table:
+def main_table(setting: ResultGroup, metrics: list[str], options: dict[str, Any]) -> Table:
     """Accuracy of each model with the care that it was given."""
     best = {m: significantly_best(setting, m, options) for m in metrics}
     rows = []
@@ -143,7 +143,7 @@ def main_table(setting: Setting, metrics: list[str], options: dict[str, Any]) ->
     return Table(f"{setting.name}: accuracy", head, rows, notes)
 
 
-def beyond_table(setting: Setting) -> Table | None:
+def beyond_accuracy_table(setting: ResultGroup) -> Table | None:
     """Coverage, diversity and popularity of the lists, beside accuracy."""
     common = _common_metrics(setting)
     found = [f"{name}@{k}" for name in _BEYOND for k in (10, 5, 20, 50) if f"{name}@{k}" in common]
@@ -159,7 +159,7 @@ def beyond_table(setting: Setting) -> Table | None:
     return Table(f"{setting.name}: beyond accuracy", [*name_head(setting), *columns], rows, notes)
 
 
-def comparison_table(setting: Setting, found: list[Comparison], options: dict[str, Any]) -> Table | None:
+def comparison_table(setting: ResultGroup, found: list[Comparison], options: dict[str, Any]) -> Table | None:
     """Differences to the reference with intervals and p-values."""
     if not found:
         return None
@@ -190,7 +190,7 @@ def _p(value: float | None, bold: bool = False) -> Cell:
     return Cell("-") if value is None else Cell(f"{value:.4f}", value, bold)
 
 
-def kept_table(setting: Setting, metrics: list[str]) -> Table | None:
+def kept_table(setting: ResultGroup, metrics: list[str]) -> Table | None:
     """Share of the value at the first point of a sweep that is kept at the others: noise curves."""
     if setting.sweep is None:
         return None
@@ -219,7 +219,7 @@ def drawn_metric(metrics: list[str]) -> str:
     return [*best, *ranked, *metrics][0]
 
 
-def breakdown_table(setting: Setting, found: Breakdown | None) -> Table | None:
+def breakdown_table(setting: ResultGroup, found: Breakdown | None) -> Table | None:
     """A metric for groups of users."""
     if found is None:
         return None
@@ -238,7 +238,7 @@ def breakdown_table(setting: Setting, found: Breakdown | None) -> Table | None:
     )
 
 
-def cold_table(setting: Setting, metrics: list[str], below: int) -> Table | None:
+def cold_table(setting: ResultGroup, metrics: list[str], below: int) -> Table | None:
     """All metrics of ranks, of the users whose test item has fewer than *below* training clicks."""
     rows = [row for row in setting.filled if has_users(row)]
     ranked = [metric for metric in metrics if statistics.is_of_ranks(metric)]
@@ -267,7 +267,7 @@ def _chosen(found: dict[str, Any] | None) -> str:
     return "; ".join(keys) or "as given"
 
 
-def care_table(collection: Collection) -> Table:
+def search_budget_table(collection: Collection) -> Table:
     """How each model was tuned: the same question for all."""
     rows = []
     for setting in collection.settings:

@@ -1,7 +1,7 @@
 """One run of a plan in a process of its own: ``python -m recbole_disent.leaderboard.worker FOLDER JSON``.
 
 The runner has written ``config.yaml`` into the folder, which is the working directory. This
-leaves ``result.json``, written last, and ``per_user.npz``; where it is killed before, it
+leaves ``result_file.json``, written last, and ``per_user.npz``; where it is killed before, it
 leaves a checkpoint that the next call goes on from.
 """
 
@@ -35,8 +35,8 @@ def _end_with(parent: int) -> None:
 
 def _checkpoint() -> str | None:
     """Return the checkpoint of an earlier call; what cannot be read is deleted."""
-    from recbole_disent import checkpoint
     from recbole_disent.errors import UserError
+    from recbole_disent.training import checkpoint
 
     for file in sorted(Path(CHECKPOINTS).glob("*.pth"), key=lambda f: f.stat().st_mtime, reverse=True):
         try:
@@ -56,13 +56,13 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
             keep_checkpoints, command.
 
     Returns:
-        the content of ``result.json``.
+        the content of ``result_file.json``.
     """
     import torch
 
-    from recbole_disent import result
+    from recbole_disent import result_file
     from recbole_disent.leaderboard.identity import code_digest
-    from recbole_disent.quick_start import run
+    from recbole_disent.session import run
 
     torch.set_num_threads(options["threads"])
     given = {
@@ -87,7 +87,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     if not kept:
         found["checkpoint"] = None
     found["result_file"] = RESULT
-    result.write(RESULT, found)
+    result_file.write(RESULT, found)
     for folder in ("log", "log_tensorboard", *([] if kept else [CHECKPOINTS])):
         shutil.rmtree(folder, ignore_errors=True)
     return found

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from recbole_disent.config.search_space import LogUniform
 from recbole_disent.files import write_atomically
-from recbole_disent.search_space import LogUniform
 from recbole_disent.tuning.study import Study
 
 

@@ -10,8 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from recbole_disent.config.search_space import (
+    Choice,
+    Distribution,
+    LogUniform,
+    QUniform,
+    Uniform,
+    grid,
+    sample,
+)
 from recbole_disent.errors import UserError
-from recbole_disent.search_space import Choice, Distribution, LogUniform, QUniform, Uniform, grid, sample
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
-from recbole_disent.errors import UserError, as_user_error
+from recbole_disent.config import key_rules
+from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.tuning.proposals import Proposer
 from recbole_disent.tuning.study import Study, trial_id
+from recbole_disent.tuning.trials import distinct, outcome
 
 
 def search(study: Study, proposer: Proposer, options: dict[str, Any], base: Any) -> None:
@@ -33,8 +35,6 @@ def search(study: Study, proposer: Proposer, options: dict[str, Any], base: Any)
     Raises:
         UserError: Ray is missing, or there is no cluster at the address.
     """
-    from recbole_disent.tuning.command import distinct
-
     ray = _ray()
     open_trials: list[dict[str, Any]] = []
 
@@ -47,7 +47,7 @@ def search(study: Study, proposer: Proposer, options: dict[str, Any], base: Any)
         return
     ours = not ray.is_initialized()
     if ours:
-        with as_user_error(f"ray_address '{options['ray_address']}'"):
+        with wrap_errors(f"ray_address '{options['ray_address']}'"):
             ray.init(**_start_options(options["ray_address"]))
     try:
         _run(study, open_trials, options, base)
@@ -93,9 +93,6 @@ def _run(study: Study, trials: list[dict[str, Any]], options: dict[str, Any], ba
 
 def _trial(config: dict[str, Any]) -> None:
     """Run in a worker of Ray: report the score of each epoch, then the outcome."""
-    import recbole_disent  # noqa: F401  (mends numpy before RecBole is imported)
-    from recbole_disent.tuning.command import outcome
-
     report = _reporter()
     worst = float("-inf") if config["bigger"] else float("inf")
     best, last = worst, 0
@@ -138,8 +135,8 @@ def _from_anywhere(config: dict[str, Any], base: Any) -> dict[str, Any]:
     found = dict(config)
     if "data_path" in config or os.path.isdir(base["data_path"]):
         found["data_path"] = os.path.dirname(os.path.abspath(base["data_path"]))
-    for key in ("checkpoint_dir", "result_dir", "resume_file"):
-        if found.get(key):
+    for key in ("checkpoint_dir", *key_rules.flagged(base["model"], "path")):
+        if found.get(key) and (key != "content_encoder" or os.path.isdir(found[key])):
             found[key] = os.path.abspath(found[key])
     return found
 

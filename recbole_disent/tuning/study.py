@@ -19,13 +19,14 @@ from typing import Any
 
 import yaml
 
+from recbole_disent.config import key_rules
+from recbole_disent.config.search_space import Distribution
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
-from recbole_disent.search_space import Distribution
 
 SCHEMA = 1
-# Keys that name files of a run: each trial has its own.
-FILES_OF_A_RUN = ("result_dir", "checkpoint_dir", "resume_file", "per_user_file")
+# Keys that every trial gets, whatever is given.
+_OF_TRIALS = ("checkpoint_dir", "show_progress")
 
 
 def trial_id(values: dict[str, Any]) -> str:
@@ -57,7 +58,7 @@ class Study:
         search: dict[str, Any],
     ) -> None:
         self.folder, self.model, self.dataset, self.space = folder, model, dataset, space
-        fixed = {"model", "dataset", *space, *FILES_OF_A_RUN, "show_progress"}
+        fixed = {"model", "dataset", *space, *key_rules.flagged(model, "own"), *_OF_TRIALS}
         self.given = {key: value for key, value in given.items() if key not in fixed}
         described = {key: {"kind": type(d).__name__, **asdict(d)} for key, d in space.items()}
         for one in described.values():

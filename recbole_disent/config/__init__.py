@@ -1,0 +1,1 @@
+"""Configuration: RecBole's, with this package's keys, rules, presets and checks."""

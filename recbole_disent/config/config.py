@@ -1,0 +1,223 @@
+"""Configuration: RecBole's, plus this package's models, properties, data sets and checks."""
+
+from __future__ import annotations
+
+import os
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import ModelType
+
+import recbole_disent.recbole  # noqa: F401  (patches numpy for RecBole)
+from recbole_disent import registry
+from recbole_disent.config import key_rules, presets, recbole_keys
+from recbole_disent.config.checks import check_like_default, check_together
+from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns, merged_eval_args
+from recbole_disent.config.literals import key_values, literal
+from recbole_disent.errors import UserError, nearest, wrap_errors
+from recbole_disent.evaluation.metrics import register_metrics
+from recbole_disent.parallel import process_group
+from recbole_disent.recbole import patches
+
+# RecBole keys that are refused, and why.
+_PICKLES = "it stores Python pickles; leave it out: data are prepared in seconds"
+_PLACES = "processes get their places from the launcher; say nproc"
+_REFUSED = {
+    **dict.fromkeys(
+        ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _PICKLES
+    ),
+    **dict.fromkeys(("local_rank", "offset"), _PLACES),
+}
+
+
+class Config(RecBoleConfig):
+    """RecBole's configuration with this package's defaults and checks.
+
+    Priority: command line > ``config_dict`` > files (a later one wins) > data-set config >
+    model properties > overall. All checks are done here, before any data are read.
+
+    Args:
+        model: name of a model, or a model class.
+        dataset: name of a data set: the folder below ``data_path``.
+        config_file_list: YAML files.
+        config_dict: keys and values.
+        cmd_args: command-line words ``--key=value``. Unlike RecBole's, this class never
+            looks at ``sys.argv`` by itself, so that it can be used from any program.
+
+    Raises:
+        UserError: unknown key, wrong value, unknown model or missing data set.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        dataset: str | None = None,
+        config_file_list: list[str] | None = None,
+        config_dict: dict[str, Any] | None = None,
+        cmd_args: list[str] | None = None,
+    ) -> None:
+        register_metrics()
+        self._cmd_args = list(cmd_args or [])
+        self._sources: dict[str, str] = {}
+        with wrap_errors("configuration"):
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        check_together(self)
+        self.model_class = registry.model_class(self)
+
+    # -- reading -----------------------------------------------------------------------
+
+    def compatibility_settings(self) -> None:
+        """Replace RecBole's, which fails on numpy 2."""
+        patches.apply()
+
+    def _load_config_files(self, file_list: list[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list or []:
+            try:
+                found = key_rules.load_yaml(Path(file).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise UserError(f"config file '{file}': {error.strerror}") from error
+            except yaml.YAMLError as error:
+                raise UserError(f"config file '{file}': no YAML: {' '.join(str(error).split())}") from error
+            if not isinstance(found, dict):
+                raise UserError(f"config file '{file}': expected lines 'key: value', got {found!r}")
+            self._sources.update(dict.fromkeys(found, f"file '{file}'"))
+            merged.update(found)
+        return merged
+
+    def _load_variable_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        self._sources.update(dict.fromkeys(config_dict, "config_dict"))
+        return self._convert_config_dict(config_dict)
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        found = key_values(self._cmd_args)
+        self._sources.update(dict.fromkeys(found, "command line"))
+        return found
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Turn text into Python values. RecBole's ``eval`` is replaced by literals only."""
+        for key, value in config_dict.items():
+            if isinstance(value, str):
+                config_dict[key] = literal(value)
+        return config_dict
+
+    # -- merging -----------------------------------------------------------------------
+
+    def _merge_external_config_dict(self) -> None:
+        super()._merge_external_config_dict()
+        # A dictionary adds to those of lower priority; RecBole's would replace them whole.
+        given = [self.file_config_dict, self.variable_config_dict, self.cmd_config_dict]
+        parts = [d["eval_args"] for d in given if isinstance(d.get("eval_args"), dict)]
+        if isinstance(self.external_config_dict.get("eval_args"), dict):
+            merged = {key: value for part in parts for key, value in part.items()}
+            self.external_config_dict["eval_args"] = merged
+
+    def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
+        given = self.external_config_dict
+        model = model if model is not None else given.get("model")
+        dataset = dataset if dataset is not None else given.get("dataset")
+        for name, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                raise UserError(f"{name}: not given; say --{name}=NAME")
+        if file := given.get("model_file"):
+            spec = registry.load_model_file(str(file))
+            model = spec.name if model is None else model
+        model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
+        return model_class.__name__, model_class, str(dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        internal = self.internal_config_dict
+        if internal["MODEL_TYPE"] == ModelType.SEQUENTIAL and internal.get("loss_type") == "CE":
+            # RecBole's own default here is one sampled negative, which it then refuses.
+            internal["train_neg_sample_args"] = None
+        internal.update(key_rules.defaults(key_rules.of_run(model)))
+        file = key_rules.folder("dataset_configs") / f"{dataset}.yaml"
+        if file.is_file():
+            own = key_rules.load_yaml(file.read_text(encoding="utf-8"))
+            own["eval_args"] = {**internal["eval_args"], **own.get("eval_args", {})}
+            internal.update(own)
+        for name in presets.names_in(self.external_config_dict.get("preset", internal["preset"])):
+            internal.update(presets.read(name, model))
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        self._check_external_keys()
+        final = super()._get_final_config_dict()
+        final["eval_args"] = merged_eval_args(
+            self.internal_config_dict["eval_args"],
+            self.external_config_dict.get("eval_args"),
+            final["eval_mode"],
+        )
+        fit_load_columns(final, self.external_config_dict)
+        fit_cut_offs(final, self.external_config_dict)
+        if final["use_gpu"]:
+            final["gpu_id"] = process_group.own_gpu(final["gpu_id"])
+        given = self.external_config_dict
+        bpr = "loss_type" in given and final["loss_type"] != "CE"
+        if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:
+            # SASRec with loss_type=BPR needs the sampled negative that CE must not have.
+            final["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+        return final
+
+    def _check_external_keys(self) -> None:
+        ours = key_rules.of_run(self.model)
+        internal = self.internal_config_dict
+        known = {*internal, *recbole_keys.of_framework(), *recbole_keys.of_class(self.model_class)}
+        known |= set(_REFUSED)
+        if self.external_config_dict.get("transform", internal.get("transform")):
+            known |= recbole_keys.of_transforms()
+        for key, value in self.external_config_dict.items():
+            source = self._sources.get(key, "configuration")
+            if key not in known and key == "train_mode":
+                both = ", ".join(sorted(n for n, s in registry.model_names().items() if len(s.modes) > 1))
+                raise UserError(
+                    f"{source}: train_mode: {self.model} is trained in one way only; leave the key out "
+                    f"(models with two ways: {both})"
+                )
+            if key not in known:
+                raise UserError(
+                    f"{source}: the key '{key}' is known neither to RecBole nor to {self.model}"
+                    f"{nearest(key, known)}"
+                )
+            if key in _REFUSED and value:
+                raise UserError(f"{source}: '{key}' is not supported: {_REFUSED[key]}")
+            if key in ours:
+                try:
+                    self.external_config_dict[key] = ours[key].check(value)
+                except UserError as error:
+                    raise UserError(f"{source}: {error}") from None
+            elif key in internal:
+                check_like_default(source, key, value, internal[key])
+
+    def choose_preset(self, train: Any) -> None:
+        """Take the preset that the model chooses for the data, where ``preset`` is ``auto``.
+
+        Keys that the user or a named preset gives stay as they are.
+
+        Args:
+            train: the training part.
+        """
+        path = registry.spec_of(self["model"]).choose_preset
+        if path is None or not presets.is_auto(self["preset"]):
+            return
+        name, reason = registry.resolve(path)(train)
+        named = {k for other in presets.names_in(self["preset"]) for k in presets.read(other, self.model)}
+        taken = {
+            key: value
+            for key, value in presets.read(name, self.model).items()
+            if key not in self.external_config_dict and key not in named
+        }
+        self.final_config_dict.update(taken)
+        getLogger().info(f"preset: {name}, because {reason}; it sets {taken}")
+
+    def _set_default_parameters(self) -> None:
+        super()._set_default_parameters()
+        final = self.final_config_dict
+        folder = self.external_config_dict.get("data_path")
+        if folder and os.path.isdir(os.path.join(folder, self.dataset)):
+            # RecBole takes its own copy of ml-100k, whatever the path.
+            final["data_path"] = os.path.join(folder, self.dataset)
+        final["data_path"] = os.path.normpath(final["data_path"])

@@ -1,0 +1,72 @@
+"""Default values that depend on other keys: protocol, cut-offs, columns to load."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from recbole_disent.errors import UserError
+
+_MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9][0-9]*")
+# Columns that a default ``load_col`` names, and the keys that give them other names.
+_COLUMNS = {
+    "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "RATING_FIELD": "rating",
+    "TIME_FIELD": "timestamp",
+}  # fmt: skip
+
+
+def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> dict[str, Any]:
+    """Fill a partial ``eval_args`` from the protocol, not from RecBole's random split."""
+    if given is not None and not isinstance(given, dict):
+        raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
+    merged = {**default, **(given or {})}
+    for key in merged:
+        if key not in ("split", "order", "group_by", "mode"):
+            raise UserError(f"eval_args: the key '{key}' is unknown; expected split, order, group_by, mode")
+    if mode is not None:
+        merged["mode"] = mode
+    modes = merged["mode"].values() if isinstance(merged["mode"], dict) else [merged["mode"]]
+    for value in modes:
+        if not isinstance(value, str) or not _MODE.fullmatch(value):
+            raise UserError(f"eval_args mode: got {value!r}, expected full, uniN, popN or labeled (N >= 1)")
+    split = merged["split"]
+    for kind in ("RS", "TS"):
+        if isinstance(split, dict) and kind in split and len(split[kind]) != 3:
+            raise UserError(f"eval_args split: got {split!r}, expected three ratios such as [0.8, 0.1, 0.1]")
+    return merged
+
+
+def fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
+    """Fit the default cut-offs to the protocol, and the default criterion to the cut-offs.
+
+    Among k candidates a cut-off of k + 1 is added: MRR there is the one over all of them.
+    """
+    mode = final["eval_args"]["mode"]
+    modes = mode.values() if isinstance(mode, dict) else [mode]
+    sampled = [int(m[3:]) for m in map(str, modes) if m[:3] in ("uni", "pop") and m[3:].isdigit()]
+    if sampled and "topk" not in given:
+        limit = min(sampled) + 1
+        final["topk"] = [k for k in final["topk"] if k < limit] + [limit]
+    if "valid_metric" not in given and "@" in final["valid_metric"]:
+        metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
+        cuts = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
+        if not cuts or not all(isinstance(k, int) for k in cuts):
+            raise UserError(f"topk: got {final['topk']!r}, expected a list of integers such as [5, 10]")
+        name, _, cut = final["valid_metric"].partition("@")
+        name = name if name.lower() in map(str.lower, metrics) else metrics[0]
+        if int(cut) not in cuts:
+            cut = max([k for k in cuts if k <= 10], default=min(cuts))
+        final["valid_metric"] = f"{name}@{cut}"
+
+
+def fit_load_columns(final: dict[str, Any], given: dict[str, Any]) -> None:
+    """Fit ``load_col`` to the names of the columns, and to a split in time order, which needs the time."""
+    load, time = final["load_col"], final["TIME_FIELD"]
+    if "load_col" not in given and load:
+        names = {default: final[key] for key, default in _COLUMNS.items()}
+        load = {part: [names.get(f, f) for f in fields] for part, fields in load.items()}
+        final["load_col"] = load
+    if final["eval_args"]["order"] == "TO" and not final["benchmark_filename"] and load:
+        fields = load.get("inter")
+        if fields and time not in fields:
+            final["load_col"] = {**load, "inter": [*fields, time]}

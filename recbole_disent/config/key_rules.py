@@ -1,0 +1,233 @@
+"""Configuration keys: default values, rules and meanings, read from ``properties/*.yaml``.
+
+The files are the only home of defaults. A line of a file is::
+
+    key: value  # (MARKS: TYPE in RANGE) meaning [source]
+
+TYPE and RANGE are the rule that a user's value is checked against. MARKS are optional: the scope of
+the key and further words.
+
+* ``result`` (the default scope): the key decides what comes out of a run. It is part of the name of
+  a run in a plan, and a checkpoint keeps its value.
+* ``place``: the key says where a run works, and with which files.
+* ``speed``: the key says how fast a run is or how much memory it takes.
+* ``own``: every run of a plan or of a search needs a value of its own.
+* ``path``: the value names a file or folder, so that it is relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_disent.errors import UserError
+from recbole_disent.registry import spec_of
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
+_NOTE = re.compile(r"#\s*\((.*?[\])]?)\)\s+(.*)$")
+_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
+SCOPES = ("result", "place", "speed")
+_FLAGS = ("own", "path")
+
+
+def folder(name: str) -> Path:
+    """Return the folder ``properties`` or ``dataset_configs``: in the wheel, else in the checkout."""
+    for base in (_PACKAGE, _PACKAGE.parent):
+        if (base / name).is_dir():
+            return base / name
+    raise FileNotFoundError(f"the installed package lacks its folder '{name}': install it again")
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """One configuration key of this package: its default, its rule and its meaning.
+
+    Attributes:
+        key: the name.
+        default: value where the user gives none.
+        types: names of Python types that a value may have; none where there are *choices*.
+        choices: texts that a value may be; none where there are *types*.
+        bounds: range of numbers such as ``[0, 1)``, or ``""``.
+        meaning: for the reader.
+        scope: ``result``, ``place`` or ``speed``; see the module.
+        flags: further marks; see the module.
+    """
+
+    key: str
+    default: Any
+    types: tuple[str, ...]
+    choices: tuple[str, ...]
+    bounds: str
+    meaning: str
+    scope: str = "result"
+    flags: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> str:
+        """The rule in words, as it stands in the file."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        return " or ".join(self.types) + (f" in {self.bounds}" if self.bounds else "")
+
+    def check(self, value: Any) -> Any:
+        """Return *value* (an int as float where a float is asked for).
+
+        Raises:
+            UserError: the value breaks the rule.
+        """
+        if self.choices:
+            if value not in self.choices:
+                raise self._error(value)
+            return value
+        for name in self.types:
+            if name == "null" and value is None:
+                return value
+            if name == "float" and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            wanted = _TYPES.get(name)
+            if wanted and isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool):
+                if not self._inside(value):
+                    raise self._error(value)
+                return value
+        raise self._error(value)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether :meth:`check` takes the value."""
+        try:
+            self.check(value)
+        except UserError:
+            return False
+        return True
+
+    def _error(self, value: Any) -> UserError:
+        return UserError(f"{self.key}: got {value!r}, expected {self.rule} (default {self.default!r})")
+
+    def _inside(self, value: Any) -> bool:
+        match = _RANGE.match(self.bounds)
+        if not match or not isinstance(value, (int, float)):
+            return True
+        low, high = float(match[2]), float(match[3])
+        above = value >= low if match[1] == "[" else value > low
+        below = value <= high if match[4] == "]" else value < high
+        return above and below and not math.isnan(value)
+
+
+def _parse_marks(key: str, text: str) -> tuple[str, tuple[str, ...], str]:
+    """Split ``MARKS: rule`` into the scope, the other marks and the rule."""
+    match = re.match(r"^([a-z]+(?:, [a-z]+)*): (.*)$", text)
+    if not match:
+        return "result", (), text
+    marks = match[1].split(", ")
+    unknown = set(marks) - {*SCOPES, *_FLAGS}
+    scopes = [mark for mark in marks if mark in SCOPES]
+    if unknown or len(scopes) > 1:
+        raise ValueError(f"properties: the marks '{match[1]}' of key '{key}' are not understood")
+    flags = tuple(mark for mark in marks if mark in _FLAGS)
+    return (scopes or ["result"])[0], flags, match[2]
+
+
+def _parse_rule(key: str, rule: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    if rule.startswith("one of "):
+        return (), tuple(c.strip() for c in rule[len("one of ") :].split(",")), ""
+    kinds, _, bounds = rule.partition(" in ")
+    types = tuple(t.strip() for t in kinds.split(" or "))
+    unknown = set(types) - set(_TYPES) - {"null"}
+    if unknown or (bounds and not _RANGE.match(bounds)):
+        raise ValueError(f"properties: the rule '({rule})' of key '{key}' is not understood")
+    return types, (), bounds
+
+
+def read_rules(path: Path) -> dict[str, KeyRule]:
+    """Read one properties file.
+
+    Raises:
+        ValueError: a key has no rule, or one that is not understood (a fault of the file).
+    """
+    text = path.read_text(encoding="utf-8")
+    values = load_yaml(text)
+    found: dict[str, KeyRule] = {}
+    for line in text.splitlines():
+        match = re.match(r"^(\w+):", line)
+        if not match:
+            continue
+        key = match[1]
+        note = _NOTE.search(line)
+        if not note:
+            raise ValueError(f"{path.name}: key '{key}' has no '# (type in range) meaning'")
+        scope, flags, rule = _parse_marks(key, note[1])
+        types, choices, bounds = _parse_rule(key, rule)
+        found[key] = KeyRule(key, values[key], types, choices, bounds, note[2].strip(), scope, flags)
+    return found
+
+
+def load_yaml(text: str) -> dict[str, Any]:
+    """Parse YAML as RecBole does (``1e-4`` is a float), without its effect on the global loader."""
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+        list("-+0123456789."),
+    )
+    return yaml.load(text, Loader=loader) or {}
+
+
+@cache
+def of_file(name: str) -> dict[str, KeyRule]:
+    """Return the rules of a file of ``properties`` such as ``content.yaml``, or of an absolute path."""
+    return read_rules(folder("properties") / name)
+
+
+def overall() -> dict[str, KeyRule]:
+    """Return the rules of the keys that every model has."""
+    return of_file("overall.yaml")
+
+
+def of_plan() -> dict[str, KeyRule]:
+    """Return the rules of the keys of a plan."""
+    return of_file("leaderboard.yaml")
+
+
+def of_tuning() -> dict[str, KeyRule]:
+    """Return the rules of the options of a search."""
+    return of_file("tune.yaml")
+
+
+def of_model(name: str) -> dict[str, KeyRule]:
+    """Return the rules of a model's own keys: those of the files that its row of the table names."""
+    return {key: rule for file in spec_of(name).properties for key, rule in of_file(file).items()}
+
+
+def of_run(model: str) -> dict[str, KeyRule]:
+    """Return the rules of all keys of this package that a run of a model has."""
+    return {**overall(), **of_model(model)}
+
+
+@cache
+def recbole_scopes() -> dict[str, str]:
+    """Return RecBole's keys that do not decide a result, with their scope: ``place`` or ``speed``."""
+    return load_yaml((folder("properties") / "recbole_scopes.yaml").read_text(encoding="utf-8"))
+
+
+def decides_result(model: str, key: str) -> bool:
+    """Whether a key of a run decides what comes out: a key of this package, of the model or of RecBole."""
+    rules = of_run(model)
+    scope = rules[key].scope if key in rules else recbole_scopes().get(key, "result")
+    return scope == "result"
+
+
+def flagged(model: str, flag: str) -> list[str]:
+    """Return the keys of a run that carry a mark such as ``own`` or ``path``."""
+    return [key for key, rule in of_run(model).items() if flag in rule.flags]
+
+
+def defaults(rules: dict[str, KeyRule]) -> dict[str, Any]:
+    """Return key -> default value."""
+    return {key: rule.default for key, rule in rules.items()}

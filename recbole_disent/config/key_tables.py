@@ -1,0 +1,45 @@
+"""Tables of configuration keys for the documentation, made from ``properties/*.yaml``.
+
+``python -m recbole_disent.config.key_tables`` prints them.
+"""
+
+from __future__ import annotations
+
+from recbole_disent.config.key_rules import KeyRule, folder, of_file
+
+_NOT_KEYS = {"recbole_scopes.yaml", "recbole_keys.yaml"}
+
+
+def files() -> list[str]:
+    """Return the files of ``properties`` that hold keys, those for every model first."""
+    base = folder("properties")
+    found = [
+        path for path in (*base.glob("*.yaml"), *base.glob("model/*.yaml")) if path.name not in _NOT_KEYS
+    ]
+    names = sorted(path.relative_to(base).as_posix() for path in found)
+    return sorted(names, key=lambda name: (name != "overall.yaml", name.count("/") == 0, name))
+
+
+def title(file: str) -> str:
+    """Return the heading of a file's table: the first sentence of its first comment."""
+    line = (folder("properties") / file).read_text(encoding="utf-8").splitlines()[0]
+    return line.lstrip("# ").partition(". ")[0].rstrip(".")
+
+
+def markdown(rules: dict[str, KeyRule]) -> str:
+    """Return a Markdown table of keys."""
+    lines = ["| key | default | values | scope | meaning |", "| --- | --- | --- | --- | --- |"]
+    for rule in rules.values():
+        default = "null" if rule.default is None else str(rule.default)
+        meaning = rule.meaning.replace("|", "\\|")
+        lines.append(f"| `{rule.key}` | `{default}` | {rule.rule} | {rule.scope} | {meaning} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Return all tables, one section a file."""
+    return "\n".join(f"## {title(file)}\n\n{markdown(of_file(file))}\n" for file in files())
+
+
+if __name__ == "__main__":
+    print(page())

@@ -1,0 +1,38 @@
+"""Texts as values: literals only, nothing is evaluated as code."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from recbole_disent.errors import UserError
+
+
+def key_values(words: list[str]) -> dict[str, Any]:
+    """Return the keys and values of command-line words ``--key=value``.
+
+    Raises:
+        UserError: another word, or a key with two values.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals or not key:
+            raise UserError(f"command line: got '{word}', expected --key=value")
+        if found.get(key, value) != value:
+            raise UserError(f"command line: --{key} is given twice, as {found[key]} and {value}")
+        found[key] = value
+    return {key: literal(value) for key, value in found.items()}
+
+
+def literal(text: str) -> Any:
+    """Return the value that a text stands for: a literal, or the text itself."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    if text in ("None", "null", "~"):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

@@ -1,0 +1,78 @@
+"""Content of items: one matrix, aligned with RecBole's internal item ids.
+
+Content is known before a click, so items of every part have it. No interaction enters: the
+order of the ids is all that comes from the data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_disent.content import encoder as text_encoder
+from recbole_disent.content.checks import sources
+from recbole_disent.content.matrix import Content, TextEncoder
+from recbole_disent.content.sources import PARTS
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+from recbole_disent.hashing import digest
+
+# Raised when the same inputs give other vectors than before, so that no old cache is read.
+_VERSION = 1
+
+
+def build_content(config: Any, dataset: Any) -> Content:
+    """Make the content of the items of a data set, or read it from the cache.
+
+    Args:
+        config: ``content_*`` keys, ``checkpoint_dir`` (home of the cache).
+        dataset: a part; gives the item ids, the place of its files and a logger.
+
+    Raises:
+        UserError: files or columns that are missing or faulty, or no content at all.
+    """
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    parts = [PARTS[source](config, dataset, tokens) for source in sources(config)]
+    names = hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+    mark = digest("\n".join([f"{_VERSION} {names}", *(part.mark for part in parts)]))
+    path = os.path.join(config["checkpoint_dir"], "content", f"{dataset.dataset_name}-{mark}.npz")
+    if config["content_trainable"]:
+        return Content(torch.zeros(len(tokens), 0), _trained_encoder(config, parts[0].texts), mark, path)
+    matrix = _read_cache(path, len(tokens))
+    if matrix is None:
+        matrix = np.concatenate([part.vectors() for part in parts], axis=1)
+        matrix[0] = 0
+        if not matrix.any():
+            raise UserError(
+                f"content_source: {config['content_source']} gave no content: every text, bag or vector is "
+                "empty; name other columns with content_fields"
+            )
+        with write_atomically(path) as file:
+            np.savez(file, matrix=matrix)
+    without = int((~matrix[1:].any(1)).sum())
+    if without:
+        dataset.logger.warning(f"content: {without} of {len(tokens) - 1} items have none; theirs is zero")
+    return Content(torch.from_numpy(matrix), None, mark, path)
+
+
+def _trained_encoder(config: Any, texts: list[str]) -> TextEncoder:
+    module = text_encoder.load(config)
+    tokens, mask = text_encoder.tokenized(config, module, texts)
+    empty = torch.tensor([not text.strip() for text in texts])
+    size = config["content_encoder_batch_size"]
+    return TextEncoder(module, text_encoder.width(module), tokens, mask, empty, size)
+
+
+def _read_cache(path: str, n_items: int) -> np.ndarray | None:
+    """The matrix at *path*; None where there is none, or a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            matrix = stored["matrix"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return matrix if matrix.shape[0] == n_items and matrix.dtype == np.float32 else None

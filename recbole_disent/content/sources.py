@@ -1,0 +1,150 @@
+"""Sources of content: each has a mark of its inputs, and makes vectors when the cache has none."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from recbole.utils.enum_type import FeatureType
+from sklearn.preprocessing import normalize
+
+from recbole_disent.content import encoder as text_encoder
+from recbole_disent.content.checks import listed
+from recbole_disent.content.text import text_vectors, token_vectors
+from recbole_disent.content.vectors_file import read_vectors
+from recbole_disent.data.item_file import ItemTable, read_items
+from recbole_disent.errors import UserError
+from recbole_disent.hashing import digest
+
+
+class _Texts:
+    """Words of columns."""
+
+    def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
+        table = _table(config, dataset, "content_fields", listed(config["content_fields"]))
+        _warn_of_missing(dataset, tokens, table)
+        empty = [""] * len(table.kinds)
+        rows = [table.cells.get(token, empty) for token in tokens[1:]]
+        self.texts = ["", *(" ".join(filter(None, row)) for row in rows)]
+        if not any(text.strip() for text in self.texts):
+            raise UserError(
+                f"content_fields: {table.path}: the columns {', '.join(table.kinds)} are empty for every "
+                "item of the interactions; name columns with texts"
+            )
+        self.width: int = config["content_dim"]
+        self.mark = digest("\0".join(["text", str(self.width), *self.texts]))
+
+    def vectors(self) -> np.ndarray:
+        return text_vectors(self.texts, self.width)
+
+
+class _Tokens:
+    """Bags of tokens of columns; the same word in two columns is two tokens."""
+
+    def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
+        key = "content_fields" if config["content_token_fields"] is None else "content_token_fields"
+        table = _table(config, dataset, key, listed(config[key]))
+        for field, kind in table.kinds.items():
+            if kind not in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
+                raise UserError(
+                    f"{key}: column '{field}' of {table.path} is of type {kind.value}, expected token or "
+                    "token_seq for content_source=tokens"
+                )
+        _warn_of_missing(dataset, tokens, table)
+        blank = config["seq_separator"]
+        self.rows: list[list[str]] = []
+        for token in tokens:
+            bag = []
+            for (field, kind), cell in zip(table.kinds.items(), table.cells.get(token, []), strict=False):
+                parts = cell.split(blank) if kind == FeatureType.TOKEN_SEQ else [cell]
+                bag += [f"{field}={part}" for part in parts if part]
+            self.rows.append(sorted(set(bag)))
+        self.limit: int = config["content_max_tokens"]
+        self.mark = digest("\0".join(["tokens", str(self.limit), *("\1".join(row) for row in self.rows)]))
+
+    def vectors(self) -> np.ndarray:
+        return token_vectors(self.rows, self.limit)
+
+
+class _File:
+    """A matrix of the user's."""
+
+    def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
+        path = config["content_file"]
+        ids, vectors = read_vectors(path, config["field_separator"], config["encoding"])
+        place = {token: row for row, token in enumerate(tokens)}
+        unknown = [token for token in ids if place.get(token, 0) == 0]
+        if unknown and config["content_file_unknown"] == "error":
+            raise UserError(
+                f"content_file: {path}: the item '{unknown[0]}' is in no interaction ({len(unknown)} such "
+                f"ids of {len(ids)}); check that the ids are those of the .inter file, or say "
+                "content_file_unknown=ignore"
+            )
+        known = [row for row, token in enumerate(ids) if place.get(token, 0)]
+        if not known:
+            raise UserError(
+                f"content_file: {path}: none of its {len(ids)} ids is an item of the interactions (such as "
+                f"'{tokens[1]}')"
+            )
+        self.matrix = np.zeros((len(tokens), vectors.shape[1]), dtype=np.float32)
+        self.matrix[[place[ids[row]] for row in known]] = normalize(vectors[known])
+        missing = np.ones(len(tokens), dtype=bool)
+        missing[[0, *(place[ids[row]] for row in known)]] = False
+        if missing.any():
+            how = config["content_file_missing"]
+            dataset.logger.warning(
+                f"content_file: {missing.sum()} of {len(tokens) - 1} items are not in {path}; they get: {how}"
+            )
+            if how == "mean":
+                self.matrix[missing] = normalize(self.matrix[~missing][1:].mean(0, keepdims=True))
+        self.mark = digest("file", self.matrix)
+
+    def vectors(self) -> np.ndarray:
+        return self.matrix
+
+
+class _Encoded(_Texts):
+    """Texts read by a text encoder."""
+
+    def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
+        super().__init__(config, dataset, tokens)
+        self.config = config
+        self.mark = digest("\0".join(["encoder", text_encoder.mark(config), *self.texts]))
+
+    def vectors(self) -> np.ndarray:
+        vectors = normalize(text_encoder.encode(self.config, self.texts)).astype(np.float32)
+        # An encoder gives an empty text a direction, too.
+        vectors[[not text.strip() for text in self.texts]] = 0
+        return vectors
+
+
+PARTS: dict[str, Any] = {"text": _Texts, "tokens": _Tokens, "file": _File, "encoder": _Encoded}
+
+
+def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> ItemTable:
+    path = os.path.join(dataset.dataset_path, f"{dataset.dataset_name}.item")
+    # Names that come with the package are those of one version of a data set, of several.
+    own = key in config.external_config_dict
+    separator, encoding = config["field_separator"], config["encoding"]
+    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own)
+    missing = [field for field in fields or [] if field not in table.kinds]
+    if missing:
+        dataset.logger.warning(
+            f"content: {path} has no column {', '.join(missing)}; read are {', '.join(table.kinds)}"
+        )
+    return table
+
+
+def _warn_of_missing(dataset: Any, tokens: list[str], table: ItemTable) -> None:
+    missing = [token for token in tokens[1:] if token not in table.cells]
+    if len(missing) == len(tokens) - 1:
+        raise UserError(
+            f"content_fields: {table.path}: none of its item ids is in the interactions, which have ids "
+            f"such as '{tokens[1]}'"
+        )
+    if missing:
+        dataset.logger.warning(
+            f"content: {len(missing)} of {len(tokens) - 1} items, such as '{missing[0]}', have no line in "
+            f"{table.path}"
+        )

@@ -1,0 +1,144 @@
+"""Training rows that are only positions: RecBole's Interaction without its padded histories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_disent.data.store import SequenceStore, widen
+
+
+class LazyInteraction(Interaction):
+    """Rows (history, target) of a :class:`SequenceStore`, each stored as the target's position.
+
+    It has the columns that RecBole's augmentation would have made, and makes one when it is
+    asked for: scalars cheaply, padded histories at their full size. Indexing with rows gives
+    rows again; :meth:`gather` gives a batch.
+
+    Args:
+        store: the events.
+        rows: int64 (n,), positions of the targets.
+        user_field, length_field: column names.
+        list_fields: column of histories -> field of the store.
+        max_length: longest history, width of a padded one.
+    """
+
+    def __init__(
+        self,
+        store: SequenceStore,
+        rows: Tensor,
+        user_field: str,
+        length_field: str,
+        list_fields: dict[str, str],
+        max_length: int,
+    ) -> None:
+        self.store = store
+        self.rows = rows
+        self.user_field = user_field
+        self.length_field = length_field
+        self.list_fields = list_fields
+        self.max_length = max_length
+        self._columns = [user_field, *store.fields, length_field, *list_fields]
+
+    @property
+    def length(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._columns)
+
+    @property
+    def interaction(self) -> dict[str, Tensor]:
+        """All columns at their full size: what this class exists to avoid. For small data."""
+        return {name: self[name] for name in self._columns}
+
+    def __iter__(self) -> Any:
+        return iter(self._columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            return self._column(index, self.rows, self.max_length)
+        return self._with(self.rows[_row_index(index)])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError(f"column '{key}': rows of a SequenceStore are read-only")
+
+    def _with(self, rows: Tensor) -> LazyInteraction:
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new._columns = list(self._columns)
+        new.rows = rows
+        return new
+
+    def _column(self, name: str, rows: Tensor, width: int) -> Tensor:
+        if name not in self._columns:
+            raise KeyError(name)
+        if name == self.user_field:
+            return widen(self.store.users[rows])
+        if name == self.length_field:
+            return self.store.history_lengths(rows, self.max_length)
+        if name in self.list_fields:
+            lengths = self.store.history_lengths(rows, self.max_length)
+            return self.store.histories(self.list_fields[name], rows, lengths, width)
+        return widen(self.store.fields[name][rows])
+
+    def gather(self, index: Any, trim: bool = False) -> Interaction:
+        """Make a batch as RecBole's loaders and models expect it.
+
+        Args:
+            index: rows wanted: numbers, slice or mask.
+            trim: cut histories to the longest one of the batch instead of padding them to
+                the maximum length.
+        """
+        rows = self.rows[_row_index(index)]
+        if rows.dim() == 0:
+            rows = rows[None]
+        width = self.max_length
+        if trim and len(rows):
+            width = max(int(self.store.history_lengths(rows, width).max()), 1)
+        return Interaction({name: self._column(name, rows, width) for name in self._columns})
+
+    def sort(self, by: Any, ascending: Any = True) -> None:
+        """Reorder the rows by scalar columns, as RecBole: ascending sorts are stable."""
+        fields = [by] if isinstance(by, str) else list(by)
+        order = [ascending] if isinstance(ascending, bool) else list(ascending)
+        if len(order) == 1:
+            order *= len(fields)
+        for field, up in zip(fields[::-1], order[::-1], strict=True):
+            if field not in self._columns:
+                raise ValueError(f"column '{field}' is not among {self._columns}")
+            key = self[field].numpy()
+            key = key if key.ndim == 1 else key[..., 0]
+            index = np.argsort(key, kind="stable")
+            self._reindex(torch.from_numpy(index if up else index[::-1].copy()))
+
+    def _reindex(self, index: Any) -> None:
+        self.rows = self.rows[index]
+
+    def drop(self, column: str) -> None:
+        """Leave a column out of batches."""
+        if column not in self._columns:
+            raise ValueError(f"column '{column}' is not among {self._columns}")
+        self._columns.remove(column)
+
+    def numpy(self) -> dict[str, np.ndarray]:
+        """All columns as arrays."""
+        return {name: value.numpy() for name, value in self.interaction.items()}
+
+
+def _row_index(index: Any) -> Any:
+    if isinstance(index, (list, range)):
+        return torch.as_tensor(np.asarray(index, dtype=np.int64))
+    if isinstance(index, np.ndarray):
+        return torch.from_numpy(index)
+    return index

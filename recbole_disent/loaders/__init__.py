@@ -1,0 +1,1 @@
+"""Loaders: what a training step and an evaluation step get."""

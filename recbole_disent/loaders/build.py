@@ -1,0 +1,85 @@
+"""From the parts of a data set to the three loaders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.data import utils as recbole_data
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.transform import construct_transform
+from recbole.sampler import RepeatableSampler, Sampler
+from recbole.utils import EvaluatorType
+
+from recbole_disent import registry
+from recbole_disent.data.dataset import PartDataset
+from recbole_disent.errors import UserError
+from recbole_disent.loaders.evaluation import EvalLoader
+from recbole_disent.loaders.prefixes import build_train_loader
+from recbole_disent.loaders.sharding import sharded
+
+
+def make_loaders(config: Any, parts: list[PartDataset]) -> tuple[Any, Any, Any]:
+    """Make the training, the validation and the test loader.
+
+    Args:
+        config: the configuration.
+        parts: training, validation and test part of the data set.
+
+    Raises:
+        UserError: parts or keys that do not suit the model or the metrics.
+    """
+    trim = registry.spec_of(config["model"]).trim_safe
+    for part in parts:
+        part.trim = trim and (config["trim_batches"] or config["bucket_batches"])
+    train, valid, test = parts
+    sampler = _train_sampler(config, train)
+    train_loader = registry.train_loader(config)
+    if train_loader is None:
+        theirs = recbole_data.get_dataloader(config, "train")
+        train_loader = build_train_loader
+        if theirs is not TrainDataLoader:  # the auto-encoders' loader of users
+            train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
+    loaders = [sharded(train_loader(config, train, sampler))]
+    transform = construct_transform(config)
+    for part in (valid, test):
+        mode = config["eval_args"]["mode"][part.part]
+        if config["eval_type"] == EvaluatorType.VALUE or mode == "labeled":
+            part.trim = False  # that loader joins rows of several batches
+            loaders.append(_value_loader(config, part, parts))
+        else:
+            loaders.append(EvalLoader(config, part, transform, full=mode == "full"))
+    return tuple(loaders)
+
+
+def _train_sampler(config: Any, train: PartDataset) -> Any:
+    """RecBole's sampler of training negatives, from the training part alone.
+
+    RecBole counts held-out interactions into the popularity that negatives are drawn by.
+    """
+    arguments = config["train_neg_sample_args"]
+    if arguments["distribution"] == "none":
+        return None
+    kind = RepeatableSampler if config["repeatable"] else Sampler
+    sampler = kind(["train"], train, arguments["distribution"], arguments["alpha"])
+    return sampler.set_phase("train")
+
+
+def _value_loader(config: Any, part: PartDataset, parts: list[PartDataset]) -> Any:
+    """RecBole's loader for metrics of single scores (AUC, RMSE, ...)."""
+    arguments = config[f"{part.part}_neg_sample_args"]
+    label = config["LABEL_FIELD"]
+    if arguments["distribution"] == "none" and label not in part.inter_feat:
+        raise UserError(
+            f"eval_args mode: labeled, but the interactions have no column '{label}' (LABEL_FIELD); name it "
+            "in load_col, or make it by a threshold such as threshold={'rating': 4} with rating in load_col"
+        )
+    sampler = None
+    if arguments["distribution"] != "none":
+        phases = ["train", "valid", "test"]
+        if config["repeatable"]:
+            sampler = RepeatableSampler(phases, part, arguments["distribution"])
+        else:
+            sampler = Sampler(phases, parts, arguments["distribution"])
+        sampler = sampler.set_phase(part.part)
+    loader = recbole_data.NegSampleEvalDataLoader
+    return loader(config, part, sampler, shuffle=False)

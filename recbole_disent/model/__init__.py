@@ -1,1 +1,0 @@
-"""Models: tensors in, tensors out. Nothing here reads files or configuration of data."""

@@ -1,0 +1,1 @@
+"""This package's models: tensors in, tensors out. No model reads a file."""

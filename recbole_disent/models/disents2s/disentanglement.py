@@ -1,0 +1,93 @@
+"""Sequence disentanglement layer: K intention vectors per sequence (KDD 2020, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_disent.ops.jagged import JaggedBatch
+
+PAST, FUTURE = 0, 1
+
+
+class Disentanglement(nn.Module):
+    """Intention clustering, intention weighting and aggregation.
+
+    Args:
+        width: D.
+        n_intentions: K.
+        max_length: longest sequence, rows of the position table alpha.
+        eps: of the five LayerNorms.
+    """
+
+    def __init__(self, width: int, n_intentions: int, max_length: int, eps: float) -> None:
+        super().__init__()
+        self.scale = width**-0.5
+        self.prototypes = nn.Parameter(torch.empty(n_intentions, width))  # c_k
+        self.position = nn.Parameter(torch.empty(max_length, width))  # alpha_i
+        self.query_bias = nn.Parameter(torch.empty(width))  # b'
+        self.bias = nn.Parameter(torch.empty(2, n_intentions, width))  # beta_k, past and future
+        self.key_layer = nn.Linear(width, width)  # W, b
+        self.state_norm = nn.LayerNorm(width, eps=eps)  # LN_1
+        self.prototype_norm = nn.LayerNorm(width, eps=eps)  # LN_2
+        self.key_norm = nn.LayerNorm(width, eps=eps)  # LN_3
+        self.query_norm = nn.LayerNorm(width, eps=eps)  # LN_4
+        self.output_norm = nn.LayerNorm(width, eps=eps)  # LN_5
+
+    def cluster(self, z: Tensor) -> Tensor:
+        """p(k|i) = softmax_k of LN_1(z_i) . LN_2(c_k) / sqrt(D): (..., D) -> (..., K)."""
+        prototypes = self.prototype_norm(self.prototypes)
+        return (self.state_norm(z) @ prototypes.T * self.scale).softmax(-1)
+
+    def _keys(self, placed: Tensor) -> Tensor:
+        keys = self.key_norm(placed)
+        return keys + torch.relu(self.key_layer(keys))
+
+    def forward(self, z: Tensor, lengths: Tensor, side: int) -> Tensor:
+        """Intention vectors of whole sequences.
+
+        Args:
+            z: float (B, L, D), the encoder's output; left-aligned.
+            lengths: int64 (B,), t >= 1, items of each sequence.
+            side: PAST or FUTURE, which beta is added.
+
+        Returns:
+            phi, float (B, K, D).
+        """
+        last = (lengths - 1).clamp(min=0)
+        placed = self.position[: z.shape[1]] + z
+        query = self.query_norm(placed[torch.arange(len(z), device=z.device), last] + self.query_bias)
+        scores = torch.einsum("bld,bd->bl", self._keys(placed), query) * self.scale
+        padding = torch.arange(z.shape[1], device=z.device) > last[:, None]
+        weights = scores.masked_fill(padding, float("-inf")).softmax(-1)
+        pooled = torch.einsum("blk,bl,bld->bkd", self.cluster(z), weights, z)
+        return self.output_norm(self.bias[side] + pooled)
+
+    def prefix_sums(self, z: Tensor, jagged: JaggedBatch) -> Tensor:
+        """The sums over p(k|i) p(i) z_i of every prefix of packed sequences at once.
+
+        p(k|i) does not depend on the prefix and p(i) is a causal attention with the query
+        at t, so all prefixes are one masked product with values p(k|i) z_i of width K D.
+
+        Args:
+            z: float (N, D).
+
+        Returns:
+            float (N, K D); the row of a sequence's token t belongs to its first t items.
+        """
+        placed = F.embedding(jagged.position, self.position) + z
+        query = self.query_norm(placed + self.query_bias)
+        values = torch.einsum("nk,nd->nkd", self.cluster(z), z).flatten(1)
+        return jagged.map(self._causal_sums, query * self.scale, self._keys(placed), values)
+
+    @staticmethod
+    def _causal_sums(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        length = query.shape[1]
+        later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+        scores = query @ keys.transpose(1, 2)
+        return scores.masked_fill(later, float("-inf")).softmax(-1) @ values
+
+    def from_prefix_sums(self, sums: Tensor, side: int) -> Tensor:
+        """phi of :meth:`prefix_sums`: (S, K D) -> (S, K, D); together they equal :meth:`forward`."""
+        return self.output_norm(self.bias[side] + sums.unflatten(1, self.prototypes.shape))

@@ -1,0 +1,176 @@
+"""Losses of DisentS2S as pure functions of tensors (KDD 2020, sections 3.3 and 3.4).
+
+P pairs (past, future, next item), K intentions, width D. Every function returns one value
+per sample and sums or averages nothing, so that the caller decides on the reduction.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from recbole_disent.ops.chunked_softmax import logsumexp_of_products
+
+
+def seq2item(
+    phi: Tensor,
+    targets: Tensor,
+    groups: Tensor | None = None,
+    log_popularity: Tensor | None = None,
+    limit: int = 2**26,
+    row_index: Tensor | None = None,
+    best: bool = False,
+) -> Tensor:
+    """-ln of the share of the next item among the next items of the batch.
+
+    loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
+             - max over k of h_p . phi_p^(k) / sqrt(D)
+
+    With *best* the first term is the logsumexp over q of the max over k.
+
+    Args:
+        phi: float (P, K, D), intention vectors of the pasts.
+        targets: float (P, D), embedding h of each pair's next item.
+        groups: int64 (P,) or None; samples of one group are not each other's negatives.
+        log_popularity: float (P,) or None; ln of the share of each next item among all, taken off
+            its scores: the next items of a batch are a sample by popularity, and without it
+            the model learns p(item | sequence) / p(item).
+        limit: scores that may exist at a time.
+        row_index: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
+        best: whether only the best of an item's K scores takes part in the sum.
+
+    Returns:
+        float (P,), or (p,).
+    """
+    _, intentions, width = phi.shape
+    scale = width**-0.5
+    total = logsumexp_of_products(
+        phi.flatten(0, 1),
+        targets,
+        scale,
+        intentions,
+        log_popularity,
+        groups,
+        limit,
+        row_index=row_index,
+        best=best,
+    )
+    own = torch.einsum("pkd,pd->pk", phi, _at(targets, row_index)).amax(-1) * scale
+    return total - (own if log_popularity is None else own - _at(log_popularity, row_index))
+
+
+def _at(values: Tensor, row_index: Tensor | None) -> Tensor:
+    return values if row_index is None else values[row_index]
+
+
+def seq2seq(
+    past: Tensor,
+    future: Tensor,
+    groups: Tensor | None = None,
+    limit: int = 2**26,
+    row_index: Tensor | None = None,
+) -> Tensor:
+    """-ln of the share of the own future among the futures of the batch, for each intention.
+
+    loss_pk = logsumexp over q, k' of phi_q^(k')(future) . phi_p^(k)(past) / sqrt(D)
+              - phi_p^(k)(future) . phi_p^(k)(past) / sqrt(D)
+
+    Args:
+        past: float (P, K, D), intention vectors of the pasts.
+        future: float (P, K, D), intention vectors of the reversed futures.
+        groups: int64 (P,) or None; samples of one group are not each other's negatives.
+        limit: scores that may exist at a time.
+        row_index: int64 (p,) or None; *past* is (p, K, D), of these p of the P pairs only.
+
+    Returns:
+        float (P, K), or (p, K).
+    """
+    scale = past.shape[-1] ** -0.5
+    total = logsumexp_of_products(
+        past.flatten(0, 1), future.flatten(0, 1), scale, groups=groups, limit=limit, row_index=row_index
+    )
+    own = (past * _at(future, row_index)).sum(-1) * scale
+    return total.view_as(own) - own
+
+
+def trusted_mask(losses: Tensor, share: float, everywhere: Tensor | None = None) -> Tensor:
+    """Mask of the samples that are trusted: losses up to the ceil(share * n)-th smallest.
+
+    The threshold is a number, not a function of the losses: no gradient goes through it.
+
+    Args:
+        losses: float, any shape, n values.
+        share: lambda in [0, 1]; 0 trusts none, 1 trusts all.
+        everywhere: float, the n values of the global batch, where *losses* are a part of it.
+
+    Returns:
+        bool, shape of *losses*.
+    """
+    values = losses.detach()
+    everywhere = values if everywhere is None else everywhere.detach()
+    # 0.1 * 30 is 3.0000000000000004 in floating point: the ceiling must not become 4.
+    keep = math.ceil(share * everywhere.numel() - 1e-9)
+    if keep <= 0:
+        return torch.zeros_like(losses, dtype=torch.bool)
+    return values <= everywhere.flatten().kthvalue(keep).values
+
+
+def future_items(
+    phi: Tensor,
+    targets: Tensor,
+    items: Tensor,
+    owner: Tensor,
+    groups: Tensor | None = None,
+    log_popularity: tuple[Tensor, Tensor] | None = None,
+    limit: int = 2**26,
+    row_index: Tensor | None = None,
+    best: bool = False,
+) -> Tensor:
+    """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
+
+    For an item f of the future of pair p the next item of p gives way to f, among the next
+    items of the other pairs of the batch:
+
+    loss_f = ln( sum over q != p, k of exp(h_q . phi_p^(k) / sqrt(D))
+                 + sum over k of exp(f . phi_p^(k) / sqrt(D)) )
+             - max over k of f . phi_p^(k) / sqrt(D)
+
+    With *best* a max over k stands for each sum over k.
+
+    Args:
+        phi: float (P, K, D).
+        targets: float (P, D), next items.
+        items: float (F, D), embeddings of the future items.
+        owner: int64 (F,), row of *phi* of each future item.
+        groups: int64 (P,) or None; samples of one group are not each other's negatives.
+        log_popularity: of *targets* and of *items*, as in :func:`seq2item`.
+        limit: scores that may exist at a time.
+        row_index: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
+        best: whether only the best of an item's K scores takes part.
+
+    Returns:
+        float (F,).
+    """
+    _, intentions, width = phi.shape
+    scale = width**-0.5
+    if groups is None:
+        groups = torch.arange(len(targets), device=phi.device)
+    others = logsumexp_of_products(
+        phi.flatten(0, 1),
+        targets,
+        scale,
+        intentions,
+        None if log_popularity is None else log_popularity[0],
+        groups,
+        limit,
+        own=False,
+        row_index=row_index,
+        best=best,
+    )
+    mine = torch.einsum("fkd,fd->fk", phi[owner], items) * scale
+    if log_popularity is not None:
+        mine = mine - log_popularity[1][:, None]
+    top = mine.amax(-1)
+    return torch.logaddexp(others[owner], top if best else mine.logsumexp(-1)) - top

@@ -1,0 +1,1 @@
+"""SASRec with content, the one-stream baseline of TSSR."""

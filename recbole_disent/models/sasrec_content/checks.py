@@ -1,0 +1,24 @@
+"""Checks of the keys of SASRecContent that depend on each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole_disent.content.checks import check as check_content
+from recbole_disent.errors import UserError
+
+
+def check(config: Any) -> None:
+    """Check the keys of a configuration of SASRecContent together.
+
+    Raises:
+        UserError: keys that do not fit together.
+    """
+    if config["content"]:
+        check_content(config)
+    elif config["score_by_content"]:
+        raise UserError(f"score_by_content: got {config['score_by_content']} with content=False, expected 0")
+    if config["hidden_size"] % config["n_heads"]:
+        raise UserError(
+            f"n_heads: got {config['n_heads']}, expected a divisor of hidden_size={config['hidden_size']}"
+        )

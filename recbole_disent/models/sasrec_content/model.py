@@ -1,0 +1,74 @@
+"""SASRec with content: the one-stream baseline of TSSR, as in UniSRec's ID + text variant.
+
+Item vector = ID embedding + Linear(content vector); W.-C. Kang, J. McAuley, Self-Attentive
+Sequential Recommendation, ICDM 2018, with cross-entropy over all items at every position.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_disent.content.matrix import Content
+from recbole_disent.loaders.batch import WindowBatch
+from recbole_disent.models.base import VectorRecommender
+from recbole_disent.models.causal_encoder import CausalEncoder, init_weights
+from recbole_disent.models.content_embedding import content_embedding
+from recbole_disent.models.popularity import scored_by_content
+from recbole_disent.ops.chunked_softmax import max_scores
+from recbole_disent.ops.full_softmax import full_softmax
+from recbole_disent.ops.jagged import JaggedBatch
+
+
+class SASRecContent(VectorRecommender):
+    """SASRec whose items are known by id and by content.
+
+    All configuration keys stand in ``properties/model/SASRecContent.yaml`` and ``properties/content.yaml``.
+    """
+
+    def __init__(self, config: Any, dataset: Any, content: Content | None = None) -> None:
+        super().__init__(config, dataset)
+        width = config["hidden_size"]
+        self.max_scores: int = max_scores(config)
+        self.encoder = CausalEncoder(
+            self.n_items,
+            self.max_seq_length,
+            width,
+            config["inner_size"],
+            config["n_layers"],
+            config["n_heads"],
+            config["hidden_dropout_prob"],
+            config["attn_dropout_prob"],
+            config["item_dropout_prob"],
+            config["layer_norm_eps"],
+            None if content is None else content_embedding(content, width),
+        )
+        self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
+        self.apply(partial(init_weights, std=config["initializer_range"]))
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """State after the last item of each sequence: (B, L), (B,) -> float (B, D)."""
+        return self.gather_indexes(self.encoder(item_seq), item_seq_len - 1)
+
+    def calculate_loss(self, interaction: WindowBatch) -> Tensor:
+        """Mean over the positions of all windows of the cross-entropy over all items."""
+        items = interaction.items
+        token = interaction.pairs()[2].to(items.device, non_blocking=True)
+        jagged = JaggedBatch(interaction.lengths - 1, items.device)
+        states = self.encoder.packed(self.encoder.embed_items(items[token]), jagged)
+        table = self.encoder.item_table()
+        return full_softmax(states, items[token + 1], table, None, self.max_scores) / len(states)
+
+    def item_table(self) -> Tensor:
+        """Vectors that items are scored by; those scored by content alone lack the ID embedding."""
+        table = self.encoder.item_table()
+        if self.cold is None:
+            return table
+        return torch.where(self.cold[:, None], table - self.encoder.item_embedding.weight, table)
+
+    def query_vectors(self, interaction: Any) -> Tensor:
+        """State after the last item of each sequence: float (B, 1, D)."""
+        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])[:, None]

@@ -1,0 +1,1 @@
+"""Operations on tensors that take most of a training step. They know no model and no configuration."""

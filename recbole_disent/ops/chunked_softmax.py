@@ -1,0 +1,231 @@
+"""Softmaxes over many columns whose scores exist in slices of memory only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def max_scores(config: Any) -> int:
+    """Scores that may exist at a time by ``loss_chunk_mb``, for a model that is being built."""
+    return config["loss_chunk_mb"] * 2**20 // torch.get_default_dtype().itemsize
+
+
+# Stands for -inf where all terms of a sum are excluded, so that nothing is inf - inf.
+_LOWEST = -1e30
+# Taken off the score of an excluded term, which is far below _LOWEST then: exp() of it is 0.
+_FAR = 1e36
+
+
+def _exp_(x: Tensor) -> Tensor:
+    """exp() in row_index; 0 where it is below 1e-37, without the slow way of a CPU for such numbers."""
+    return F.threshold(x.clamp_(min=-87.0).exp_(), 1e-37, 0.0, inplace=True)
+
+
+class _Terms(NamedTuple):
+    """Which exponentials are summed; see :func:`logsumexp_of_products`."""
+
+    scale: float
+    offset: Tensor | None
+    groups: Tensor | None
+    own: bool
+    row_index: Tensor | None
+    best: bool
+
+    def scores(
+        self, rows: Tensor, columns: Tensor, begin: int, end: int, values: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores of the m = end - begin results from *begin* on, of *values* in all.
+
+        Args:
+            rows: float (fold, m, D).
+            columns: float (C, D).
+
+        Returns:
+            float (fold, m, C) and None; of the best rows (1, m, C) and which they are, uint8 (m, C).
+        """
+        scores = (rows.flatten(0, 1) @ (columns * self.scale).T).view(*rows.shape[:2], -1)
+        which = None
+        if self.best:
+            # Before all that is the same for each row of a fold: the rest is for the best ones only.
+            best, which = scores[0], scores.new_zeros(scores.shape[1:], dtype=torch.uint8)
+            for number in range(1, len(scores)):  # filling where a mask is would take ten times longer
+                which = torch.maximum(which, (scores[number] > best).view(torch.uint8) * number)
+                best = torch.maximum(best, scores[number])
+            scores = best[None]
+        if self.offset is not None:
+            scores -= self.offset
+        if self.groups is not None:
+            samples = len(self.groups)
+            mine = samples if self.row_index is None else len(self.row_index)
+            row_index = torch.arange(begin, end, device=rows.device) // max(1, values // max(1, mine))
+            row_index = row_index if self.row_index is None else self.row_index[row_index]
+            blocked = self.groups[row_index][:, None] == self.groups
+            if self.own:
+                blocked &= row_index[:, None] != torch.arange(samples, device=rows.device)
+            if len(columns) > samples:
+                blocked = blocked.repeat_interleave(len(columns) // samples, 1)
+            scores.sub_(blocked.to(scores.dtype), alpha=_FAR)
+        return scores, which
+
+    @staticmethod
+    def spread(share: Tensor, which: Tensor | None, fold: int) -> Tensor:
+        """The way back of :meth:`scores`: to (fold, m, C)."""
+        if which is None:
+            return share
+        whole = share.new_empty(fold, *which.shape)
+        for number in range(fold):
+            torch.mul(share[0], which == number, out=whole[number])
+        return whole
+
+
+class _LogSumExp(torch.autograd.Function):
+    """See :func:`logsumexp_of_products`. Scores exist in slices of *limit* elements only.
+
+    Where one slice is enough, its softmax is kept for the gradient; else it is made again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, terms: _Terms, limit: int) -> Tensor:
+        values, fold, _ = rows.shape
+        step = max(1, limit // max(1, len(columns) * fold))
+        result = rows.new_empty(values)
+        kept: list[Tensor] = []
+        for begin in range(0, values, step):
+            end = min(begin + step, values)
+            part = rows[begin:end].transpose(0, 1).contiguous()
+            scores, which = terms.scores(part, columns, begin, end, values)
+            top = scores.amax((0, 2))[:, None].clamp_(min=_LOWEST)
+            total = _exp_(scores.sub_(top)).sum(2).sum(0)[:, None]
+            result[begin:end] = (total.log() + top)[:, 0]
+            if end - begin == values:
+                kept = [scores.div_(total.clamp_(min=-1 / _LOWEST)), *([] if which is None else [which])]
+        ctx.save_for_backward(rows, columns, result, *kept)
+        ctx.terms, ctx.step = terms, step
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        rows, columns, result, *kept = ctx.saved_tensors
+        values, fold, width = rows.shape
+        weight = (gradient * ctx.terms.scale)[:, None]
+        for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        for begin in range(0, values, ctx.step):
+            end = min(begin + ctx.step, values)
+            part = rows[begin:end].transpose(0, 1).contiguous()
+            if kept:
+                share, which = kept[0], kept[1] if len(kept) > 1 else None
+            else:
+                share, which = ctx.terms.scores(part, columns, begin, end, values)
+                share = _exp_(share.sub_(result[begin:end, None].clamp(min=_LOWEST)))
+            share = ctx.terms.spread(share, which, fold).flatten(0, 1)
+            for_part = (share @ columns).view(fold, -1, width) * weight[begin:end]
+            for_rows[begin:end] = for_part.transpose(0, 1)
+            for_columns += share.T @ (part * weight[begin:end]).flatten(0, 1)
+        return for_rows, for_columns, None, None
+
+
+def logsumexp_of_products(
+    rows: Tensor,
+    columns: Tensor,
+    scale: float,
+    fold: int = 1,
+    offset: Tensor | None = None,
+    groups: Tensor | None = None,
+    limit: int = 2**26,
+    own: bool = True,
+    row_index: Tensor | None = None,
+    best: bool = False,
+) -> Tensor:
+    """ln of the sum of exp(scale * row . column - offset) over all columns and *fold* rows.
+
+    Args:
+        rows: float (R, D); *fold* rows in succession belong together.
+        columns: float (C, D).
+        scale: of the products.
+        fold: rows that are summed into one value.
+        offset: float (C,) or None, taken off each column's scores.
+        groups: int64 (P,) or None; C is a multiple of P. Columns of another sample of a row's
+            group take no part.
+        limit: scores that may exist at a time.
+        own: whether the columns of a row's own sample take part; False needs *groups*.
+        row_index: int64 (p,) or None; R is a multiple of p: which of the P samples the rows are of.
+            None: of all P, in their order.
+        best: whether of each column only the best of the *fold* rows takes part.
+
+    Returns:
+        float (R / fold,); -inf, without a gradient, where no term is left.
+
+    Raises:
+        ValueError: the best of more than 256 rows: their numbers are kept in bytes.
+    """
+    if best and fold > 256:
+        raise ValueError(f"best of {fold} rows, expected 256 at most")
+    # Sums of many exponentials are not for half precision, whatever made the vectors.
+    wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
+    terms = _Terms(scale, offset, groups, own, row_index, best)
+    with torch.autocast(rows.device.type, enabled=False):
+        folds = rows.view(len(rows) // fold, fold, rows.shape[1]).to(wide)
+        return _LogSumExp.apply(folds, columns.to(wide), terms, limit)
+
+
+# Scores of a slice: they are gone through several times, which is fastest within a CPU's cache.
+_SLICE = 2**20
+# Rows of a slice at least, for the matrix products.
+_ROWS = 64
+
+
+class _SumOfLogSumExp(torch.autograd.Function):
+    """See :func:`sum_of_logsumexp`. The gradient is made on the way: that of a sum lacks but a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, limit: int, wanted: bool) -> Tensor:
+        step = _SLICE // len(columns) if rows.device.type == "cpu" else len(rows)
+        step = max(1, min(max(step, _ROWS), limit // len(columns)))
+        total = rows.new_zeros(())
+        if wanted:
+            for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        buffer = rows.new_empty(min(step, len(rows)), len(columns))
+        for begin in range(0, len(rows), step):
+            part = rows[begin : begin + step]
+            scores = torch.mm(part, columns.T, out=buffer[: len(part)])
+            top = scores.amax(1, keepdim=True)
+            each = scores.sub_(top).exp_().sum(1, keepdim=True)
+            total += (each.log() + top).sum()
+            if wanted:
+                scores.div_(each)
+                torch.mm(scores, columns, out=for_rows[begin : begin + step])
+                for_columns.addmm_(scores.T, part)
+        if wanted:
+            ctx.save_for_backward(for_rows, for_columns)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        for_rows, for_columns = ctx.saved_tensors
+        return for_rows * gradient, for_columns * gradient, None, None
+
+
+def sum_of_logsumexp(rows: Tensor, columns: Tensor, limit: int = 2**26) -> Tensor:
+    """Sum over the rows of ln of the sum over the columns of exp(row . column).
+
+    For a softmax over all items: the scores exist in slices only, and once.
+
+    Args:
+        rows: float (R, D).
+        columns: float (C, D), C >= 1.
+        limit: scores that may exist at a time.
+
+    Returns:
+        float ().
+    """
+    # As in logsumexp_of_products.
+    wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
+    with torch.autocast(rows.device.type, enabled=False):
+        wanted = torch.is_grad_enabled() and (rows.requires_grad or columns.requires_grad)
+        return _SumOfLogSumExp.apply(rows.to(wide).contiguous(), columns.to(wide), limit, wanted)

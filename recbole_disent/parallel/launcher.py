@@ -1,0 +1,193 @@
+"""Starts the processes of a run on this machine and watches them.
+
+Processes are started with torchrun's environment variables, so that one way in serves both. When
+one ends in another way than by success, the others are ended, and the reason is one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recbole_disent.errors import UserError
+
+# Seconds: between looks; for the process with the cause to say it; to end by itself.
+_LOOK, _CAUSE, _END = 0.1, 3.0, 5.0
+# What gloo and nccl say when another process is gone.
+_LOST = re.compile(r"onnection (closed|reset)|by peer|Broken pipe|DistNetworkError|ncclRemoteError|Timed out")
+
+
+def wanted(config: Any) -> bool:
+    """Whether a configuration asks for processes that are still to be started."""
+    from recbole_disent.parallel.process_group import started_as_one_of_several
+
+    return not started_as_one_of_several() and max(config["nproc"], config["world_size"]) > 1
+
+
+def launch(config: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Run in several processes; return the report of the first one here.
+
+    Args:
+        config: ``nproc``, ``world_size``, ``ip``, ``port`` and ``group_offset``.
+        call: arguments of :func:`recbole_disent.session.run`, plain values.
+
+    Raises:
+        UserError: wrong numbers of processes, or the sentence of a process that failed.
+    """
+    count, total, first = _numbers(config)
+    try:
+        text = json.dumps(call)
+    except TypeError as error:
+        raise UserError(
+            f"nproc: the arguments of a run go to other processes as plain values, and {error}; give "
+            "names, numbers and lists"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
+        Path(folder, "call.json").write_text(text, encoding="utf-8")
+        address = {"MASTER_ADDR": str(config["ip"]), "MASTER_PORT": str(config["port"] or _free_port())}
+        children = [
+            _start(folder, {**address, "RANK": str(first + i), "LOCAL_RANK": str(i)}, count, total)
+            for i in range(count)
+        ]
+        try:
+            codes = _watch(folder, children)
+        finally:
+            _end(children)
+        if any(codes):
+            print(file=sys.stderr)  # a log line is written in pieces: one may have ended between two
+            raise UserError(_reason(folder, codes, first, total))
+        return json.loads(Path(folder, f"report-{first}.json").read_text(encoding="utf-8"))
+
+
+def _numbers(config: Any) -> tuple[int, int, int]:
+    count, total, first = config["nproc"], config["world_size"], config["group_offset"]
+    total = count if total == -1 else total
+    if total < 1 or first + count > total:
+        raise UserError(
+            f"world_size: got {total}, expected at least group_offset + nproc = {first + count}: the "
+            "processes of all machines together"
+        )
+    if total > count and config["port"] is None:
+        raise UserError(
+            "port: several machines (world_size > nproc) must name the same ip and port of the first "
+            "machine, such as --ip=10.0.0.1 --port=5678"
+        )
+    return count, total, first
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _start(folder: str, variables: dict[str, str], count: int, total: int) -> subprocess.Popen[bytes]:
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    package = str(Path(__file__).resolve().parents[2])
+    environment = {
+        "OMP_NUM_THREADS": threads,  # unless it is set
+        **os.environ,
+        **variables,
+        "WORLD_SIZE": str(total),
+        "LOCAL_WORLD_SIZE": str(count),
+        "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    command = [sys.executable, "-m", "recbole_disent.parallel.child", folder, str(os.getpid())]
+    # Ctrl-C reaches the launcher only, which ends them in order.
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def _watch(folder: str, children: list[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Wait until all have ended, or one has failed and its cause is known; return their exit codes."""
+    while True:
+        codes = [child.poll() for child in children]
+        if all(code == 0 for code in codes):
+            return codes
+        if any(code not in (None, 0) for code in codes):
+            break
+        time.sleep(_LOOK)
+    # The first to fall may have fallen over another one's failure.
+    limit = time.monotonic() + _CAUSE
+    while time.monotonic() < limit and not _sentences(folder) and None in codes:
+        if any(code is not None and code < 0 for code in codes):
+            break
+        time.sleep(_LOOK)
+        codes = [child.poll() for child in children]
+    return codes
+
+
+def _sentences(folder: str) -> list[str]:
+    return [file.read_text(encoding="utf-8") for file in sorted(Path(folder).glob("error-*.txt"))]
+
+
+def _reason(folder: str, codes: list[int | None], first: int, total: int) -> str:
+    hint = "the others were ended; its checkpoints are complete: go on with --resume_file=CHECKPOINT"
+    for i, code in enumerate(codes):  # a cause; but nccl aborts a process that lost another
+        if code is not None and code < 0 and code != -signal.SIGABRT:
+            name = signal.Signals(-code).name
+            return f"process {first + i} of {total} was ended by {name}; {hint}"
+    if told := _sentences(folder):
+        return told[0]
+    found = {int(f.stem.split("-")[1]): f.read_text("utf-8") for f in Path(folder).glob("traceback-*.txt")}
+    # One that lost the connection to another is not the cause.
+    causes = {n: text for n, text in found.items() if not _LOST.search(text)} or found
+    if causes:
+        number, text = min(causes.items())
+        print(text, file=sys.stderr)
+        return f"process {number} of {total} failed by {text.strip().splitlines()[-1]}; {hint}"
+    i, code = next((i, code) for i, code in enumerate(codes) if code)
+    return f"process {first + i} of {total} ended with exit code {code} and said nothing; {hint}"
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    limit = time.monotonic() + _END
+    for child in children:
+        try:
+            child.wait(timeout=max(0.0, limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def in_processes(n: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Return what a function returns in each of n processes that are one group, on the CPU.
+
+    Args:
+        n: processes of this machine; 1: this one.
+        function: importable by its name; so are the values that it takes and returns.
+        args: of the function.
+    """
+    if n == 1:
+        return [function(*args)]
+    from torch import multiprocessing
+
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
+        multiprocessing.spawn(_member, (n, port, folder, function, args), nprocs=n)
+        return [pickle.loads(Path(folder, str(r)).read_bytes()) for r in range(n)]
+
+
+def _member(rank: int, n: int, port: int, folder: str, function: Any, args: tuple[Any, ...]) -> None:
+    import torch
+
+    from recbole_disent.parallel import process_group
+
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
+                      MASTER_ADDR="localhost", MASTER_PORT=str(port))  # fmt: skip
+    with process_group.joined(torch.device("cpu"), 120):
+        Path(folder, str(rank)).write_bytes(pickle.dumps(function(*args)))

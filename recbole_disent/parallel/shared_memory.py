@@ -1,0 +1,108 @@
+"""One copy of the data for all processes of a machine.
+
+The first process prepares the data and writes their arrays, one behind the other, into a file of
+a private folder; the others map it. Mapped pages are shared until they are written to.
+
+The rest of the objects goes through pickle, between processes of one run, in a folder that no
+other user can write to and that is gone when all have read it. No file that a user gives is read
+this way.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_disent.parallel import process_group
+
+_ALIGNMENT = 64
+# Smaller arrays are not worth a place of their own.
+_LEAST = 4096
+
+
+class _Pickler(pickle.Pickler):
+    """Puts the memory of arrays and tensors into a file; leaves out the configuration."""
+
+    def __init__(self, text: Any, arrays: Any, config: Any) -> None:
+        self._arrays, self._config = arrays, config
+        self.ranges: list[tuple[int, int]] = []
+        super().__init__(text, protocol=5, buffer_callback=self._put)
+
+    def _put(self, buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _LEAST:
+            return True  # inside the pickle
+        self._arrays.seek(-self._arrays.tell() % _ALIGNMENT, os.SEEK_CUR)
+        self.ranges.append((self._arrays.tell(), raw.nbytes))
+        self._arrays.write(raw)
+        return False
+
+    def persistent_id(self, value: Any) -> str | None:
+        return "config" if value is self._config else None
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is torch.Tensor and value.device.type == "cpu" and not value.requires_grad:
+            return torch.from_numpy, (value.contiguous().numpy(),)
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, text: Any, buffers: Any, config: Any) -> None:
+        self._config = config
+        super().__init__(text, buffers=buffers)
+
+    def persistent_load(self, name: Any) -> Any:
+        return self._config
+
+
+def write(folder: str, value: Any, config: Any) -> None:
+    """Write *value* into *folder*; *config*, wherever it is in it, is left out."""
+    with (
+        open(os.path.join(folder, "arrays"), "wb") as arrays,
+        open(os.path.join(folder, "rest"), "wb") as rest,
+    ):
+        pickler = _Pickler(rest, arrays, config)
+        pickler.dump(value)
+        arrays.write(b"\0")  # an empty file cannot be mapped
+    with open(os.path.join(folder, "ranges"), "wb") as file:
+        np.save(file, np.array(pickler.ranges, dtype=np.int64).reshape(-1, 2), allow_pickle=False)
+
+
+def read(folder: str, config: Any) -> Any:
+    """Return the value of :func:`write`; its arrays are mapped, and private when written to."""
+    with open(os.path.join(folder, "arrays"), "rb") as file:
+        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    ranges = np.load(os.path.join(folder, "ranges"), allow_pickle=False).tolist()
+    with open(os.path.join(folder, "rest"), "rb") as rest:
+        return _Unpickler(rest, [memory[begin : begin + size] for begin, size in ranges], config).load()
+
+
+def build_once_per_node(make: Callable[[], Any], config: Any) -> Any:
+    """Return what *make* makes, made by the first process of this machine and mapped by the others.
+
+    Args:
+        make: a function without arguments.
+        config: the configuration, which each process keeps its own of.
+    """
+    if not process_group.active():
+        return make()
+    folder = tempfile.mkdtemp(prefix="recbole_disent-data-") if process_group.local_rank() == 0 else ""
+    try:
+        if folder:
+            write(folder, make(), config)
+        # The folder of this machine: that of the last first process up to this one.
+        folders = process_group.all_objects(folder)
+        value = read(next(f for f in reversed(folders[: process_group.rank() + 1]) if f), config)
+        process_group.barrier()  # all have mapped it: what is mapped outlives its name
+        return value
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,22 @@
+"""Keeps a process that is not the first from writing what the first one writes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+
+class _Silent:
+    """A tensorboard writer that writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **options: None
+
+
+def silence(config: Any) -> None:
+    """Keep a process that is not the first from writing: RecBole's logs, tensorboard, wandb, bars."""
+    from recbole.trainer import trainer
+
+    trainer.get_tensorboard = lambda logger: _Silent()
+    logging.getLogger().setLevel(logging.ERROR)
+    config["log_wandb"] = config["show_progress"] = False

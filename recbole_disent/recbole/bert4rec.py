@@ -1,0 +1,68 @@
+"""RecBole's BERT4Rec: checks of its keys, and a softmax over the masks that count only."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from recbole_disent.errors import UserError
+from recbole_disent.ops.full_softmax import full_softmax
+from recbole_disent.recbole.full_softmax import OverAllItems, require_recboles_class
+from recbole_disent.recbole.full_softmax import check as check_softmax
+
+
+def check(config: Any) -> None:
+    """Check the keys of BERT4Rec that depend on each other.
+
+    Raises:
+        UserError: no room for a mask in RecBole's list of those of a row; another class of that name
+            for whole sequences.
+    """
+    length, ratio = config["MAX_ITEM_LIST_LENGTH"], config["mask_ratio"]
+    if length < 2 or int(ratio * length) < 1:
+        raise UserError(
+            f"mask_ratio: got {ratio} with MAX_ITEM_LIST_LENGTH={length}, expected two items and "
+            "mask_ratio * MAX_ITEM_LIST_LENGTH of at least 1: RecBole keeps so many masks of a row"
+        )
+    if config["train_mode"] == "sequences":
+        require_recboles_class(config, "train_mode", "pairs")
+    check_softmax(config)
+
+
+def adapt(config: Any, model_class: Any) -> type[Any]:
+    """Return the class for ``chunked_softmax``: RecBole's without it, :func:`chunked` of it otherwise."""
+    return chunked(model_class) if config["chunked_softmax"] else model_class
+
+
+@cache
+def chunked(model_class: type[Any]) -> type[Any]:
+    """Return RecBole's BERT4Rec with the same loss, scored where it counts.
+
+    RecBole gives each row ``mask_ratio * MAX_ITEM_LIST_LENGTH`` places for masks, scores all items at
+    each, and multiplies the loss of places without a mask by 0 (that of a mask at the first position, too).
+    """
+
+    class Chunked(OverAllItems, model_class):
+        __doc__ = model_class.__doc__
+
+        def calculate_loss(self, interaction: Any) -> Tensor:
+            """Mean over the masks that count of the cross-entropy over all items, float (); 0 without any.
+
+            With ``softmax_learns: lift`` the score of an item is raised by ln p(item), as in
+            :func:`recbole_disent.recbole.causal.on_sequences`.
+            """
+            places = interaction[self.MASK_INDEX]
+            rows, slots = (places > 0).nonzero(as_tuple=True)
+            states = self.forward(interaction[self.MASK_ITEM_SEQ])[rows, places[rows, slots]]
+            targets = interaction[self.POS_ITEMS][rows, slots]
+            bias = (
+                self.output_bias if self._log_popularity is None else self.output_bias + self._log_popularity
+            )
+            table = self.item_embedding.weight[: self.n_items]  # behind it: the mask's
+            total = full_softmax(states, targets, table, bias, self._max_scores, padding=True)
+            return total / max(len(states), 1)
+
+    Chunked.__name__ = Chunked.__qualname__ = model_class.__name__
+    return Chunked

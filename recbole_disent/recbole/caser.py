@@ -1,0 +1,40 @@
+"""RecBole's Caser with a softmax over all items in slices of memory."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from recbole_disent.ops.full_softmax import full_softmax
+from recbole_disent.recbole.full_softmax import OverAllItems
+
+
+def adapt(config: Any, model_class: Any) -> type[Any]:
+    """Return the class for ``chunked_softmax``: RecBole's without it, :func:`chunked` of it otherwise."""
+    return chunked(model_class) if config["chunked_softmax"] else model_class
+
+
+@cache
+def chunked(model_class: type[Any]) -> type[Any]:
+    """Return RecBole's Caser with the same loss, whose scores are never all there."""
+
+    class Chunked(OverAllItems, model_class):
+        __doc__ = model_class.__doc__
+
+        def calculate_loss(self, interaction: Any) -> Tensor:
+            """Mean over the rows of the cross-entropy over all items, plus RecBole's norms, float ().
+
+            With ``softmax_learns: lift`` the score of an item is raised by ln p(item), as in
+            :func:`recbole_disent.recbole.causal.on_sequences`.
+            """
+            states = self.forward(interaction[self.USER_ID], interaction[self.ITEM_SEQ])
+            table, targets = self.item_embedding.weight, interaction[self.POS_ITEM_ID]
+            total = full_softmax(states, targets, table, self._log_popularity, self._max_scores, padding=True)
+            layers = (self.user_embedding, self.item_embedding, self.conv_v, self.fc1, self.fc2)
+            norms = self.reg_loss([layer.weight for layer in layers])
+            return total / max(len(states), 1) + self.reg_weight * norms + self.reg_loss_conv_h()
+
+    Chunked.__name__ = Chunked.__qualname__ = model_class.__name__
+    return Chunked

@@ -1,0 +1,131 @@
+"""One table of models: what each model is made of, as data. This module imports nothing of the package.
+
+A model without a row is RecBole's model of that name, trained and scored as RecBole does it.
+To add a model, write its class and its properties file, and add a row here, or register the row
+from outside the package (:func:`recbole_disent.registry.register`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the package has to know of a model. Functions and classes are named ``module:name``.
+
+    Attributes:
+        name: value of the configuration key ``model``.
+        cls: class of the model; None means RecBole's class of that name.
+        properties: files with the keys of the model, below ``properties/`` or absolute paths.
+        modes: ``train_mode`` -> function (config, dataset, sampler) -> training loader; None
+            means RecBole's own loader. A model with one mode has no key ``train_mode``.
+        adapter: function (config, model class) -> model class, for a model of RecBole that this
+            package trains or scores in another way.
+        check: function (config) that checks several keys together and raises ``UserError``.
+        trim_safe: whether loss, gradients and scores stay the same when the padding after the
+            longest history of a batch is cut off.
+        bucketable: whether a batch may hold histories of like length only.
+        loss_weight: column of a batch whose entries above 0 weigh a part of the batch, for a
+            loss that is a mean over them; None means a mean over rows.
+        nan_hint: how to avoid a loss that is not a number, where the model has a known cause.
+        content: whether item content is built and handed to the constructor: ``always``,
+            ``never``, or the name of a boolean configuration key.
+        vectors: function (model) -> (item table, function batch -> query vectors), for a model of
+            RecBole whose scores are inner products; None where there is no such function.
+        choose_preset: function (training part) -> (name of a preset, reason), for a model whose
+            defaults depend on the data.
+        supported: False for a model of RecBole that needs a data set or a training of its own.
+    """
+
+    name: str
+    cls: str | None = None
+    properties: tuple[str, ...] = ()
+    modes: Mapping[str, str | None] = field(default_factory=dict)
+    adapter: str | None = None
+    check: str | None = None
+    trim_safe: bool = False
+    bucketable: bool = True
+    loss_weight: str | None = None
+    nan_hint: str | None = None
+    content: str = "never"
+    vectors: str | None = None
+    choose_preset: str | None = None
+    supported: bool = True
+
+
+_WINDOWS = "recbole_disent.loaders.windows:"
+_USERS = {"sequences": _WINDOWS + "build_user_loader"}
+_STATES = "recbole_disent.recbole.vectors:last_state"
+_CAUSAL = {
+    "properties": ("softmax.yaml", "causal.yaml"),
+    "modes": {"pairs": None, "sequences": _WINDOWS + "build_window_loader"},
+    "adapter": "recbole_disent.recbole.causal:adapt",
+    "check": "recbole_disent.recbole.causal:check",
+    "trim_safe": True,
+    "vectors": _STATES,
+}
+
+_ROWS = (
+    ModelSpec(
+        "DisentS2S",
+        cls="recbole_disent.models.disents2s.model:DisentS2S",
+        properties=("content.yaml", "model/DisentS2S.yaml"),
+        modes={
+            "sequences": _WINDOWS + "build_window_loader",
+            "pairs": "recbole_disent.loaders.prefixes:build_pair_loader",
+        },
+        check="recbole_disent.models.disents2s.checks:check",
+        trim_safe=True,
+        content="content",
+    ),
+    ModelSpec(
+        "TSSR",
+        cls="recbole_disent.models.tssr.model:TSSR",
+        properties=("content.yaml", "model/TSSR.yaml"),
+        modes=_USERS,
+        check="recbole_disent.models.tssr.checks:check",
+        trim_safe=True,
+        content="always",
+    ),
+    ModelSpec(
+        "SASRecContent",
+        cls="recbole_disent.models.sasrec_content.model:SASRecContent",
+        properties=("content.yaml", "model/SASRecContent.yaml"),
+        modes=_USERS,
+        check="recbole_disent.models.sasrec_content.checks:check",
+        trim_safe=True,
+        content="content",
+    ),
+    # RecBole's causal models: their state at a position knows earlier positions only, so that they
+    # can learn from whole sequences.
+    *(ModelSpec(name, **_CAUSAL) for name in ("SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF")),  # type: ignore[arg-type]
+    ModelSpec(
+        "BERT4Rec",
+        properties=("softmax.yaml", "chunked.yaml", "masked.yaml"),
+        modes={"pairs": None, "sequences": _WINDOWS + "build_masked_loader"},
+        adapter="recbole_disent.recbole.bert4rec:adapt",
+        check="recbole_disent.recbole.bert4rec:check",
+        trim_safe=True,
+        # The loss is a mean over the masks of a batch; a bucket of one-item histories has none that counts.
+        bucketable=False,
+        loss_weight="MASK_INDEX",
+        nan_hint="a batch may have had no mask that counts: chunked_softmax=True passes over such batches",
+        vectors="recbole_disent.recbole.vectors:masked_state",
+    ),
+    ModelSpec(
+        "Caser",
+        properties=("softmax.yaml", "chunked.yaml"),
+        adapter="recbole_disent.recbole.caser:adapt",
+        check="recbole_disent.recbole.full_softmax:check",
+        vectors="recbole_disent.recbole.vectors:user_and_state",
+    ),
+    *(ModelSpec(name, trim_safe=True, vectors=_STATES) for name in ("NARM", "STAMP")),
+    *(ModelSpec(name, trim_safe=True) for name in ("CORE", "FPMC")),
+    ModelSpec("BPR", vectors="recbole_disent.recbole.vectors:user_rows"),
+    ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
+    *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),
+)
+
+SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in _ROWS}

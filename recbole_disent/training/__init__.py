@@ -1,0 +1,1 @@
+"""Training: RecBole's loop with safe checkpoints, averages of the weights, one evaluation."""

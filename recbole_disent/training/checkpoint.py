@@ -1,0 +1,103 @@
+"""Checkpoints are data: tensors and plain values, read with ``weights_only=True``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.files import write_atomically
+
+_SPARSE = "sparse matrix (csr)"
+
+
+def plain(value: Any, name: str = "state") -> Any:
+    """Turn a value into tensors and plain Python values.
+
+    Args:
+        value: nested dicts, lists and tuples of numbers, strings, None, tensors, numpy
+            arrays, enums, devices and scipy sparse matrices.
+        name: what the value is called in an error.
+
+    Raises:
+        TypeError: a value that cannot be stored as data.
+    """
+    if isinstance(value, np.generic):  # first: np.float64 is a float, and no plain one
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, (torch.device, torch.dtype)):
+        return str(value)
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if sparse.issparse(value):
+        matrix = value.tocsr()
+        parts = [plain(a) for a in (matrix.data, matrix.indices, matrix.indptr)]
+        return {_SPARSE: parts, "shape": list(matrix.shape)}
+    if isinstance(value, dict):
+        return {k: plain(v, f"{name}[{k!r}]") for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return type(value)(plain(v, f"{name}[{i}]") for i, v in enumerate(value))
+    raise TypeError(f"{name}: a {type(value).__name__} cannot be stored in a checkpoint as data")
+
+
+def restored(value: Any, device: Any) -> Any:
+    """Undo what :func:`plain` did to sparse matrices; put tensors on *device*."""
+    if isinstance(value, dict):
+        if _SPARSE in value:
+            data, indices, indptr = (part.cpu().numpy() for part in value[_SPARSE])
+            return sparse.csr_matrix((data, indices, indptr), shape=tuple(value["shape"]))
+        return {k: restored(v, device) for k, v in value.items()}
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
+    """Put the weights and other parameters of a checkpoint into a model.
+
+    Raises:
+        UserError: the model has other shapes than the checkpoint.
+    """
+    with wrap_errors("checkpoint of another configuration"):
+        model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(restored(state.get("other_parameter"), device))
+
+
+def save(path: str, state: dict[str, Any]) -> None:
+    """Write a checkpoint: complete or not at all.
+
+    Raises:
+        TypeError: the state holds something else than data.
+    """
+    with write_atomically(path) as file:
+        torch.save(plain(state), file)
+
+
+def load(path: str, device: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint. Nothing in it is executed.
+
+    Raises:
+        UserError: no such file, no checkpoint, or one that holds code.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise UserError(f"checkpoint '{path}': {error.strerror}") from error
+    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
+        raise UserError(
+            f"checkpoint '{path}' is no checkpoint of this package (it is damaged, or a pickle of "
+            "other software, which is not read for safety); train again or give another file"
+        ) from error
+    if not isinstance(state, dict) or "state_dict" not in state:
+        raise UserError(f"checkpoint '{path}' has no model in it; give a .pth file that a run saved")
+    return state
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Return all keys of a configuration as plain values."""
+    return {key: plain(value, key) for key, value in config.final_config_dict.items()}

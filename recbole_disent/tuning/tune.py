@@ -1,0 +1,95 @@
+"""The command ``tune``: proposals -> trials -> table, plot and best configuration."""
+
+from __future__ import annotations
+
+import os
+from logging import getLogger
+from typing import Any
+
+from recbole_disent.config import key_rules
+from recbole_disent.config.config import Config
+from recbole_disent.config.search_space import read_space
+from recbole_disent.data.loading import require_data
+from recbole_disent.errors import UserError, nearest
+from recbole_disent.tuning import plot, proposals, ray_trials
+from recbole_disent.tuning.study import Study
+from recbole_disent.tuning.trials import one_by_one
+
+
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a search: ``properties/tune.yaml``, replaced by what is given.
+
+    Raises:
+        UserError: an unknown option or a wrong value.
+    """
+    known = key_rules.of_tuning()
+    for key in given:
+        if key not in known:
+            raise UserError(f"tune: the option '{key}' is not known{nearest(key, set(known))}")
+    return {key: s.check(given[key]) if key in given else s.default for key, s in known.items()}
+
+
+def tune(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_file_list: list[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    cmd_args: list[str] | None = None,
+    **given: Any,
+) -> Study:
+    """Search for the best values of some configuration keys.
+
+    The validation score decides; test results are written down and take no part. The same
+    call goes on with a search that was stopped: no trial is lost or made twice.
+
+    Args:
+        model, dataset, config_file_list, config_dict, cmd_args: what all trials share; see
+            :class:`Config`. ``seed`` is the seed of the search and of each trial.
+        given: the options of ``properties/tune.yaml``.
+
+    Returns:
+        The finished study; its folder holds ``best.yaml`` and the table.
+
+    Raises:
+        UserError: wrong settings, or no trial that succeeded.
+    """
+    options = options_of(given)
+    base = Config(model, dataset, config_file_list, config_dict, cmd_args)
+    model, dataset, seed = base["model"], base["dataset"], base["seed"]
+    require_data(base)
+    given_keys = base.external_config_dict
+    _check_own_keys(model, given_keys)
+    space = read_space(options["params_file"] or model)
+    space = {key: values for key, values in space.items() if key not in given_keys}
+    if not space:
+        raise UserError("tune: nothing is left to search: every key of the search space is given")
+    algo = options["algo"] or proposals.default_algorithm(options["tool"])
+    proposer = proposals.make(space, options["tool"], algo, seed)
+    study = Study(
+        options["output"] or os.path.join("tuning", f"{model}-{dataset}"),
+        model,
+        dataset,
+        given_keys,
+        space,
+        {"tool": options["tool"], "algo": algo, "seed": seed},
+    )
+    if options["tool"] == "ray":
+        ray_trials.search(study, proposer, options, base)
+    else:
+        one_by_one(study, proposer, options["max_evals"])
+    study.report()
+    plot.plot(study)
+    best = study.best
+    getLogger().info(
+        f"best of {len(study.trials)} trials: {best['values']}, valid score {best['score']:.4f}; "
+        f"to use it: recbole-disent run --config_files={os.path.join(study.folder, 'best.yaml')}"
+    )
+    return study
+
+
+def _check_own_keys(model: str, given: dict[str, Any]) -> None:
+    for key in key_rules.flagged(model, "own"):
+        if given.get(key) is not None:
+            raise UserError(
+                f"{key}: got {given[key]!r}, but each trial has its own; leave it out, trials go to --output"
+            )
