@@ -158,12 +158,12 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _paper(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.compare import execute
-    from recbole_disent.leaderboard.presets import names, preset
+    from recbole_disent.leaderboard.paper import experiment, names
 
     if known.name is None:
         _say("\n".join(f"{name:16} {about}" for name, about in names().items()))
         return 0
-    given = _of_plan(known, rest, preset(known.name, known.scale))
+    given = _of_plan(known, rest, experiment(known.name, known.scale))
     return execute(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
 

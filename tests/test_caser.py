@@ -7,7 +7,7 @@ import torch
 
 from recbole_disent.errors import UserError
 from recbole_disent.models.popularity import log_popularity
-from recbole_disent.recbole.caser import lean
+from recbole_disent.recbole.caser import chunked
 from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from tests.conftest import require_recboles_loss, scored_again
 
@@ -48,5 +48,5 @@ def test_keys_that_do_not_fit_are_one_sentence(make_keys, keys, message):
 def test_a_run_and_its_checkpoint(make_keys):
     found = run(config_dict=make_keys("Caser", chunked_softmax=True, softmax_learns="lift"))
     net, _ = load_checkpoint(found["checkpoint"])
-    assert type(net) is lean(type(net).__bases__[-1])
+    assert type(net) is chunked(type(net).__bases__[-1])
     assert scored_again(found["checkpoint"]) == found["test_result"]

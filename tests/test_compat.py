@@ -38,7 +38,7 @@ def test_recbole_still_sets_numpy_aliases_from_names_that_numpy_2_removed():
 
 def test_prepare_overwrites_nothing_and_can_be_repeated():
     before = dict(vars(np))
-    patches.prepare()
+    patches.apply()
     assert all(vars(np)[name] is value for name, value in before.items())
 
 

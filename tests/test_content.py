@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_disent.content.build import item_content
+from recbole_disent.content.build import build_content
 from recbole_disent.content.text import text_vectors, token_vectors, words
 from recbole_disent.errors import UserError
 from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint, run
@@ -25,7 +25,7 @@ def content_of(make_config, **keys):
     config = make_config("TSSR", **keys)
     data = build_data(config)
     dataset = data.loaders[0]._dataset
-    return item_content(config, dataset), list(dataset.field2id_token["item_id"])
+    return build_content(config, dataset), list(dataset.field2id_token["item_id"])
 
 
 def rows_of(make_config, **keys):

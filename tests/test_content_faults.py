@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recbole_disent.config.config import Config
-from recbole_disent.content.build import item_content
+from recbole_disent.content.build import build_content
 from recbole_disent.errors import UserError
 from recbole_disent.session import build_data
 from tests.conftest import hostile_rows, write_inter, write_items
@@ -223,12 +223,12 @@ def test_of_the_columns_that_come_with_the_package_some_are_enough(tmp_path, cap
     keys = {"data_path": str(tmp_path), "topk": [5]}
     with caplog.at_level(logging.WARNING):
         dataset = build_data(config := Config("TSSR", "office", config_dict=keys)).loaders[0]._dataset
-        assert item_content(config, dataset).matrix.any()
+        assert build_content(config, dataset).matrix.any()
     said = "office.item has no column description; read are title, brand"
     assert any(said in record.message for record in caplog.records)
     config = Config("TSSR", "office", config_dict={**keys, "content_fields": ["title", "description"]})
     with pytest.raises(UserError, match=r"content_fields: .* has no column 'description'"):
-        item_content(config, dataset)
+        build_content(config, dataset)
 
 
 def test_a_number_column_has_no_tokens(make_config, hostile):

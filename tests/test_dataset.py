@@ -10,8 +10,9 @@ from recbole.data.interaction import Interaction
 
 from recbole_disent.config.config import Config
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
-from recbole_disent.data.loading import data_hash, prepare
+from recbole_disent.data.loading import data_hash
 from recbole_disent.errors import UserError
+from recbole_disent.loaders.build import make_loaders
 from recbole_disent.loaders.prefixes import PairLoader, build_disents2s_loader
 from recbole_disent.loaders.windows import WindowLoader, build_window_loader
 from tests.conftest import hostile_rows, write_inter
@@ -195,7 +196,7 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
 def training_tensors(config):
     """Everything a training step or a training statistic of a run can see."""
     dataset = SequenceDataset(config)
-    train = prepare(config, dataset, trim=False, train_loader=lambda c, d, s: d)[0]
+    train = dataset.build()[0]
     seen = [train.training_counts(), train.inter_matrix("csr").toarray()]
     for loader in (PairLoader(config, train, None), WindowLoader(config, train, None)):
         for batch in loader:
@@ -235,7 +236,7 @@ def test_negative_sampling_counts_training_clicks_only(make_config):
     for model, kind in (("BPR", InteractionDataset), ("SASRec", SequenceDataset)):
         extra = {"loss_type": "BPR"} if model == "SASRec" else {}
         config = make_config(model, train_neg_sample_args=keys, **extra)
-        loader = prepare(config, kind(config), trim=False)[0]
+        loader = make_loaders(config, kind(config).build())[0]
         train = loader._dataset.inter_feat["item_id"].numpy()
         assert set(loader._sampler.prob) == set(train.tolist())
 

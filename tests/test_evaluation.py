@@ -12,10 +12,10 @@ from recbole.utils import init_seed
 
 from recbole_disent.data import candidates as drawing
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
-from recbole_disent.data.loading import prepare
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import item_vectors
 from recbole_disent.evaluation.ranks import top_columns
+from recbole_disent.loaders.build import make_loaders
 from recbole_disent.registry import get_model
 
 # -- candidates ------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def evaluator_and_loader(make_config, model, part=2, **keys):
     config = make_config(model, **keys)
     kind = InteractionDataset if config["MODEL_TYPE"].name != "SEQUENTIAL" else SequenceDataset
     dataset = kind(config)
-    loaders = prepare(config, dataset, trim=True)
+    loaders = make_loaders(config, dataset.build())
     init_seed(1, True)
     net = get_model(model)(config, loaders[0]._dataset)
     return RankingEvaluator(config, loaders[0]._dataset), loaders[part], net.eval(), config
@@ -164,7 +164,7 @@ def test_constant_scorer_is_at_chance(tmp_path, mode, columns):
     keys = {"data_path": str(tmp_path), "eval_mode": mode, "topk": [1, 5], "valid_metric": "NDCG@5",
             "metric_decimal_place": 8}  # fmt: skip
     config = Config("SASRec", "many", config_dict=keys)
-    loaders = prepare(config, SequenceDataset(config), trim=True)
+    loaders = make_loaders(config, SequenceDataset(config).build())
     evaluator = RankingEvaluator(config, loaders[0]._dataset)
     columns = columns or 60
     found = evaluator.evaluate(Constant(61), loaders[2])

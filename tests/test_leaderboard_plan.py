@@ -13,9 +13,9 @@ import yaml
 
 from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.compare import _choose, compare
+from recbole_disent.leaderboard.compare import _choose
+from recbole_disent.leaderboard.paper import experiment, names
 from recbole_disent.leaderboard.plan import make_plan, read_plan
-from recbole_disent.leaderboard.presets import names, preset
 from recbole_disent.leaderboard.runner import Runner
 from tests.conftest import write_inter
 
@@ -160,7 +160,7 @@ def test_columns_of_value_metrics_have_no_cut_off(given):
 def test_a_dry_run_names_what_is_searched_first(given, tmp_path):
     said = []
     plan = {**given, "trials": 2, "seeds": [1], "out": str(tmp_path / "out")}
-    assert compare(plan, [], dry_run=True, say=said.append) == 0
+    assert execute(plan, [], dry_run=True, say=said.append) == 0
     names = ["DisentS2S, hostile, full, seed 2020, trial 0", "DisentS2S, hostile, full, seed 2020, trial 1",
              "DisentS2S, hostile, full, seed 1", "Pop, hostile, full, seed 1"]  # fmt: skip
     assert [line.rpartition("  ")[2].strip() for line in said] == names
@@ -317,7 +317,7 @@ def test_a_faulty_plan_file(tmp_path, text, message):
 def test_presets_are_plans(name, scale, tmp_path):
     rows = [(f"u{u}", f"i{(u * 7 + t) % 150}", 3, t) for u in range(30) for t in range(6)]
     write_inter(tmp_path / "data", "d", rows)
-    given = {**preset(name, scale), "datasets": ["d"], "data_path": str(tmp_path / "data")}
+    given = {**experiment(name, scale), "datasets": ["d"], "data_path": str(tmp_path / "data")}
     runs = make_plan(given).runs()
     cells = {(r.cell.label, r.cell.sweep) for r in runs}
     assert len(runs) == len({r.id for r in runs}) == len(cells) * len(given["seeds"])
@@ -327,11 +327,11 @@ def test_presets_are_plans(name, scale, tmp_path):
 def test_presets_say_what_the_papers_say():
     assert set(names()) == {"baselines", "variants", "noise", "lambda", "intentions", "tssr",
                             "tssr-ablations", "tssr-batch-size"}  # fmt: skip
-    models = [m if isinstance(m, str) else m["name"] for m in preset("baselines", "full")["models"]]
+    models = [m if isinstance(m, str) else m["name"] for m in experiment("baselines", "full")["models"]]
     assert {"Pop", "BPR", "NeuMF", "FPMC", "GRU4Rec", "Caser", "SASRec", "BERT4Rec"} < set(models)
-    assert preset("noise", "full")["sweep"]["click_noise"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-    assert preset("intentions", "full")["sweep"]["n_intentions"] == list(range(1, 9))
+    assert experiment("noise", "full")["sweep"]["click_noise"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert experiment("intentions", "full")["sweep"]["n_intentions"] == list(range(1, 9))
     with pytest.raises(UserError, match=r"the experiment 'nosie' is unknown; did you mean 'noise'\?"):
-        preset("nosie", "full")
+        experiment("nosie", "full")
     with pytest.raises(UserError, match="scale: got 'big', expected one of quick, full"):
-        preset("noise", "big")
+        experiment("noise", "big")

@@ -11,7 +11,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.loaders.sharding import ROW_IN_BATCH
 from recbole_disent.models.popularity import log_popularity
 from recbole_disent.parallel import process_group
-from recbole_disent.recbole.bert4rec import lean
+from recbole_disent.recbole.bert4rec import chunked
 from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from tests.conftest import require_recboles_loss, scored_again, write_inter
 
@@ -86,7 +86,7 @@ def test_a_run_and_its_checkpoint(make_keys, mode):
     keys = {"chunked_softmax": True, "softmax_learns": "lift", "train_mode": mode}
     found = run(config_dict=make_keys("BERT4Rec", **keys))
     net, _ = load_checkpoint(found["checkpoint"])
-    assert type(net) is lean(type(net).__bases__[-1])
+    assert type(net) is chunked(type(net).__bases__[-1])
     assert scored_again(found["checkpoint"]) == found["test_result"]
 
 

@@ -19,13 +19,9 @@ from recbole.utils import init_seed
 
 from recbole_disent import cli
 from recbole_disent.errors import UserError
+from recbole_disent.quick_start import objective_function
 from recbole_disent.registry import get_model
-from recbole_disent.session import (
-    build_data,
-    load_checkpoint,
-    objective_function,
-    run,
-)
+from recbole_disent.session import build_data, load_checkpoint, run
 from recbole_disent.training import checkpoint
 from tests.conftest import hostile_rows, scored_again, write_inter
 

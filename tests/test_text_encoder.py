@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recbole_disent.content import encoder as text_encoder
-from recbole_disent.content.build import item_content
+from recbole_disent.content.build import build_content
 from recbole_disent.errors import UserError
 from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint
 from recbole_disent.training import checkpoint
@@ -65,7 +65,7 @@ def tiny(monkeypatch):
 def test_vectors_of_an_encoder_are_normalised_cached_and_zero_for_no_text(make_config, tiny, monkeypatch):
     config = make_config("TSSR", **ENCODER)
     dataset = build_data(config).loaders[0]._dataset
-    content = item_content(config, dataset)
+    content = build_content(config, dataset)
     tokens = list(dataset.field2id_token["item_id"])
     titles = dict.fromkeys(tokens, "") | {
         line.split("\t")[0]: line.split("\t")[1]
@@ -77,7 +77,7 @@ def test_vectors_of_an_encoder_are_normalised_cached_and_zero_for_no_text(make_c
         expected = expected / np.linalg.norm(expected) if titles[token] else expected * 0
         np.testing.assert_allclose(row, expected, atol=1e-6)
     monkeypatch.setattr(text_encoder, "load", None)  # the cache needs no encoder
-    assert torch.equal(item_content(config, dataset).matrix, content.matrix)
+    assert torch.equal(build_content(config, dataset).matrix, content.matrix)
 
 
 def test_the_mark_of_a_folder_is_its_content(tmp_path):

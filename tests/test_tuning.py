@@ -17,7 +17,8 @@ import pytest
 from recbole_disent import cli
 from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
-from recbole_disent.session import objective_function, run
+from recbole_disent.quick_start import objective_function
+from recbole_disent.session import run
 from recbole_disent.tuning import proposals
 from recbole_disent.tuning import tune as command
 from recbole_disent.tuning.study import Study, trial_id

@@ -11,12 +11,12 @@ SCALES = ("quick", "full")
 
 
 def names() -> dict[str, str]:
-    """Return name -> what it is, of every preset."""
+    """Return name -> what it is, of every experiment."""
     folder = key_rules.folder("properties") / "paper"
     return {file.stem: _read(file.stem)["about"] for file in sorted(folder.glob("*.yaml"))}
 
 
-def preset(name: str, scale: str) -> dict[str, Any]:
+def experiment(name: str, scale: str) -> dict[str, Any]:
     """Return the keys of a plan.
 
     Args:
@@ -24,7 +24,7 @@ def preset(name: str, scale: str) -> dict[str, Any]:
         scale: ``full``, or ``quick`` for a look in minutes that shows nothing but that it works.
 
     Raises:
-        UserError: no such preset or scale.
+        UserError: no such experiment or scale.
     """
     known = names()
     if name not in known:
