@@ -13,7 +13,7 @@ from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
 from recbole_disent.data.loading import data_hash
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.build import make_loaders
-from recbole_disent.loaders.prefixes import PairLoader, build_disents2s_loader
+from recbole_disent.loaders.prefixes import PairLoader, build_pair_loader
 from recbole_disent.loaders.windows import WindowLoader, build_window_loader
 from tests.conftest import hostile_rows, write_inter
 
@@ -182,7 +182,7 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
     for a, b in zip(ours, theirs, strict=True):
         assert_same_batches(a, b)
     with pytest.raises(UserError, match="to learn from whole sequences, and these files hold cut histories"):
-        build_disents2s_loader(config, ours[0], None)
+        build_pair_loader(config, ours[0], None)
     with pytest.raises(UserError, match="one interaction a line, or leave out train_mode=sequences"):
         build_window_loader(config, ours[0], None)
     row, item = ours[2].earlier(np.array([2, 0]))

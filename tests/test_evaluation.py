@@ -13,7 +13,7 @@ from recbole.utils import init_seed
 from recbole_disent.data import candidates as drawing
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
 from recbole_disent.evaluation.evaluator import RankingEvaluator
-from recbole_disent.evaluation.metrics import item_vectors
+from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import top_columns
 from recbole_disent.loaders.build import make_loaders
 from recbole_disent.registry import get_model
@@ -136,7 +136,7 @@ def test_statistics_of_metrics_and_models_count_training_clicks_only(make_config
     struct = DataStruct()
     evaluator._describe_data(struct)
     assert struct.get("data.count_items") == {i: n for i, n in enumerate(counts) if n}
-    vectors = item_vectors(users, items, n_users, n_items)
+    vectors = cooccurrence_vectors(users, items, n_users, n_items)
     torch.testing.assert_close(struct.get("data.item_vectors"), vectors)
 
 
@@ -337,7 +337,7 @@ def test_intra_list_diversity_equals_its_definition(make_config):
 def test_item_vectors_put_items_of_the_same_users_together():
     users = np.array([1, 1, 2, 2, 3, 3, 4, 4])
     items = np.array([1, 2, 1, 2, 3, 4, 3, 4])
-    v = item_vectors(users, items, 5, 6)
+    v = cooccurrence_vectors(users, items, 5, 6)
     assert float(v[1] @ v[2]) > 0.99
     assert abs(float(v[1] @ v[3])) < 0.01
     assert float(v[5].norm()) == 0
