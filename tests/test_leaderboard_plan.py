@@ -13,7 +13,7 @@ import yaml
 
 from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.compare import execute
+from recbole_disent.leaderboard.compare import _choose, execute
 from recbole_disent.leaderboard.paper import experiment, names
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.runner import Runner
