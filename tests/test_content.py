@@ -215,7 +215,7 @@ def test_a_checkpoint_has_the_hash_and_not_the_matrix(make_config):
     state = checkpoint.load(path)["state_dict"]
     assert "content.matrix" not in state
     model, data = load_checkpoint(path)
-    assert bytes(state["content._extra_state"][:8].tolist()).hex() == model.content.hash
+    assert bytes(state["content._extra_state"][:8].tolist()).hex() == model.content.content_hash
     assert data.config["model"] == "TSSR"
 
 

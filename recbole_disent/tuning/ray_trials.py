@@ -135,10 +135,9 @@ def _from_anywhere(config: dict[str, Any], base: Any) -> dict[str, Any]:
     found = dict(config)
     if "data_path" in config or os.path.isdir(base["data_path"]):
         found["data_path"] = os.path.dirname(os.path.abspath(base["data_path"]))
-    for key in ("checkpoint_dir", *key_rules.flagged(base["model"], "path")):
-        if found.get(key) and (key != "content_encoder" or os.path.isdir(found[key])):
-            found[key] = os.path.abspath(found[key])
-    return found
+    if found.get("checkpoint_dir"):
+        found["checkpoint_dir"] = os.path.abspath(found["checkpoint_dir"])
+    return {**found, **key_rules.absolute_paths(base["model"], found)}
 
 
 def _start_options(address: str | None) -> dict[str, Any]:
