@@ -12,7 +12,7 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, InputType, ModelType
 
-from recbole_disent import compat, distributed, known_keys, registry, settings
+from recbole_disent import compat, dataset_table, distributed, known_keys, registry, settings
 from recbole_disent.errors import UserError, as_user_error, nearest
 
 # RecBole keys that are refused, and why.
@@ -36,7 +36,7 @@ class Config(RecBoleConfig):
 
     Args:
         model: name of a model, or a model class.
-        dataset: name of a data set: the folder below ``data_path``.
+        dataset: name of a data set, the folder below ``data_path``, or an alias of one.
         config_file_list: YAML files.
         config_dict: keys and values.
         cmd_args: command-line words ``--key=value``. Unlike RecBole's, this class never
@@ -117,7 +117,10 @@ class Config(RecBoleConfig):
             if value is None:
                 raise UserError(f"{name}: not given; say --{name}=NAME")
         model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
-        return model_class.__name__, model_class, str(dataset)
+        # The name that the user gave, which can be an alias.
+        self.given_dataset = str(dataset)
+        name = dataset_table.resolve(self.given_dataset, given.get("data_path"))
+        return model_class.__name__, model_class, name
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from logging import getLogger
 
 from recbole.utils.enum_type import FeatureType
 
@@ -44,7 +45,7 @@ def read_items(
 
     Args:
         path: of the file.
-        id_field: column of the item id.
+        id_field: column of the item id; without it the column ``id`` is taken.
         fields: wanted columns; None: all but the id.
         separator, encoding: of the file.
         key: configuration key that named the columns, for errors.
@@ -62,6 +63,7 @@ def read_items(
     try:
         header = check_header(path, separator, encoding)
         kinds, names = dict(header), [field for field, _ in header]
+        id_field = _id_column(path, kinds, id_field)
         if fields and not all_of_them:
             fields = [field for field in fields if field in kinds] or fields
         wanted = _wanted(path, kinds, id_field, fields, key)
@@ -73,6 +75,14 @@ def read_items(
             f"{path}: a byte that is not {error.encoding} (position {error.start}); save the file as UTF-8, "
             "or name its encoding with the key 'encoding'"
         ) from error
+
+
+def _id_column(path: str, kinds: dict[str, FeatureType], id_field: str) -> str:
+    """The column of the item ids: Steam's item file calls it ``id``, its interactions ``product_id``."""
+    if id_field in kinds or "id" not in kinds:
+        return id_field
+    getLogger().info(f"{path}: no column '{id_field}'; the item ids are read from the column 'id'")
+    return "id"
 
 
 def _wanted(

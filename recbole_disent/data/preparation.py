@@ -17,6 +17,7 @@ from recbole_disent.data.candidates import digest
 from recbole_disent.data.dataloader import HeldOutLoader, build_train_loader, shared
 from recbole_disent.data.dataset import InteractionDataset, LeanDataset, SequenceDataset
 from recbole_disent.data.sharing import made_once
+from recbole_disent.data.statistics_check import check_statistics
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.settings import load_yaml
 
@@ -86,6 +87,7 @@ def load_parts(config: Any) -> tuple[LeanDataset, list[LeanDataset]]:
 
     def make() -> tuple[LeanDataset, list[LeanDataset]]:
         dataset = create_dataset(config)
+        check_statistics(config, dataset)
         _check_cut_offs(config, dataset)
         _check_selected(config, dataset)
         return dataset, dataset.build()
