@@ -21,7 +21,7 @@ def _table() -> dict[str, dict[str, Any]]:
 def entry(name: str) -> dict[str, Any]:
     """Return the entry of a data set in ``dataset_configs/_datasets.yaml``: empty where there is none.
 
-    Its keys are ``aliases``, ``obtain`` and ``statistics``, each of which can be missing.
+    Its keys are ``aliases``, ``obtain``, ``item_file_id`` and ``statistics``, each of which can be missing.
     """
     return _table().get(name, {})
 

@@ -13,12 +13,12 @@ import yaml
 from recbole_disent import dataset_table
 from recbole_disent.compat import recbole_folder
 from recbole_disent.config import Config
-from recbole_disent.data.content import item_vectors
+from recbole_disent.data.content import item_content
 from recbole_disent.data.download import download
 from recbole_disent.data.preparation import create_dataset, load_parts
 from recbole_disent.data.statistics_check import count, difference
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.plan import read_plan
+from recbole_disent.leaderboard.plan import make_plan
 from tests.conftest import write_inter, write_items
 
 FOLDER = Path(__file__).resolve().parent.parent / "dataset_configs"
@@ -32,12 +32,11 @@ GAMES = (
     "app_name:token developer:token early_access:token genres:token_seq id:token metascore:float price:float "
     "publisher:token timestamp:float sentiment:token specs:token_seq tags:token_seq title:token"
 )
-YELP = (
-    "review_id:token user_id:token business_id:token stars:float useful:float funny:float cool:float date:float"
-)
+YELP = "review_id:token user_id:token business_id:token stars:float useful:float funny:float cool:float date:float"
 BUSINESSES = (
     "business_id:token item_name:token_seq address:token_seq city:token_seq state:token postal_code:token "
-    "latitude:float longitude:float item_stars:float item_review_count:float is_open:float categories:token_seq"
+    "latitude:float longitude:float item_stars:float item_review_count:float is_open:float "
+    "categories:token_seq"
 )
 ATTRIBUTES = "item_id:token attributes:token_seq"
 # The order of these columns differs from shop to shop.
@@ -134,8 +133,9 @@ def test_content_comes_from_columns_of_the_item_file(name, tmp_path, caplog):
     assert set(config["content_fields"]) <= columns
     dataset, _ = load_parts(config)
     with caplog.at_level(logging.WARNING):
-        vectors = item_vectors(config, dataset)
-    assert vectors.shape[0] == dataset.item_num
+        content = item_content(config, dataset)
+    assert content.matrix.shape[0] == dataset.item_num
+    assert content.matrix[1:].any(1).all()
     assert "has no column" not in caplog.text
     assert "have no line" not in caplog.text
 
@@ -147,8 +147,18 @@ def test_every_configured_name_is_recboles_or_has_a_way_to_get_it():
 
 
 def test_a_name_without_download_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="transactions_train.csv.*put hm.inter there, or say --data_path=FOLDER"):
+    with pytest.raises(
+        UserError, match=r"transactions_train.csv.*put hm.inter there, or say --data_path=FOLDER"
+    ):
         create_dataset(config_of("hm", tmp_path))
+
+
+def test_item_ids_of_steam_can_also_be_called_as_in_the_interactions(tmp_path):
+    write_stub(tmp_path, "steam-merged")
+    file = tmp_path / "steam-merged" / "steam-merged.item"
+    file.write_text(file.read_text().replace("\tid:token\t", "\tproduct_id:token\t"))
+    config = config_of("steam-merged", tmp_path, "TSSR", content_dim=4)
+    assert item_content(config, load_parts(config)[0]).matrix[1:].any(1).all()
 
 
 # -- aliases ---------------------------------------------------------------------------
@@ -172,7 +182,7 @@ def test_a_folder_with_the_name_comes_before_an_alias(tmp_path):
     assert config["ITEM_ID_FIELD"] == "item_id"
 
 
-@pytest.mark.parametrize("alias, name", [("yelp", "yelp-2020"), ("H&M", "hm"), ("beauty", "beauty")])
+@pytest.mark.parametrize(("alias", "name"), [("yelp", "yelp-2020"), ("H&M", "hm"), ("beauty", "beauty")])
 def test_aliases(alias, name, tmp_path):
     assert dataset_table.resolve(alias, str(tmp_path)) == name
     assert dataset_table.resolve(alias, None) == name
@@ -180,10 +190,10 @@ def test_aliases(alias, name, tmp_path):
 
 def test_a_plan_names_the_data_set_of_an_alias_and_refuses_it_twice(tmp_path):
     keys = {"models": ["Pop"], "seeds": [1], "data_path": str(tmp_path)}
-    assert list(read_plan({**keys, "datasets": ["steam"]}).datasets) == ["steam-not-merged"]
+    assert list(make_plan({**keys, "datasets": ["steam"]}).datasets) == ["steam-not-merged"]
     twice = {"steam": {"MAX_ITEM_LIST_LENGTH": 5}, "steam-not-merged": {"MAX_ITEM_LIST_LENGTH": 9}}
-    with pytest.raises(UserError, match="'steam-not-merged' is there twice"):
-        read_plan({**keys, "datasets": twice})
+    with pytest.raises(UserError, match=r"'steam-not-merged' is there twice"):
+        make_plan({**keys, "datasets": twice})
 
 
 # -- statistics ------------------------------------------------------------------------
@@ -191,11 +201,17 @@ def test_a_plan_names_the_data_set_of_an_alias_and_refuses_it_twice(tmp_path):
 
 def test_a_difference_of_more_than_one_percent_is_a_warning(tmp_path, caplog, stub_statistics):
     write_stub(tmp_path, "amazon-beauty")
-    stub_statistics["statistics"] = {"users": USERS, "items": ITEMS + 1, "interactions": 42, "source": "a paper"}
+    stub_statistics["statistics"] = {
+        "users": USERS,
+        "items": ITEMS + 1,
+        "interactions": 42,
+        "source": "a paper",
+    }
     load_parts(config_of("amazon-beauty", tmp_path))
     (warning,) = [r.getMessage() for r in caplog.records if "the prepared data have" in r.getMessage()]
     assert "6 items (14.3 % less than 7), the numbers of a paper;" in warning
-    assert "users (" not in warning and "interactions (" not in warning
+    assert "users (" not in warning
+    assert "interactions (" not in warning
 
 
 def test_equal_statistics_are_no_warning(tmp_path, caplog, stub_statistics):
@@ -205,7 +221,7 @@ def test_equal_statistics_are_no_warning(tmp_path, caplog, stub_statistics):
     assert "the prepared data have" not in caplog.text
 
 
-@pytest.mark.parametrize("number, warned", [(990, False), (989, True), (1010, False), (1011, True)])
+@pytest.mark.parametrize(("number", "warned"), [(990, False), (989, True), (1010, False), (1011, True)])
 def test_one_percent_is_the_limit(number, warned):
     found = {"users": number, "items": 5, "interactions": 9}
     assert bool(difference({"users": 1000, "source": "a paper"}, found)) is warned
@@ -234,14 +250,16 @@ def test_a_later_download_has_to_be_the_same_archive(tmp_path):
     download(archive_of(tmp_path / "a", "user_id:token\n1\n"), "set", str(target))
     record = tmp_path / "data" / "set.sha256"
     digest, archive = record.read_text().split()
-    assert len(digest) == 64 and archive == "archive.zip"
+    assert len(digest) == 64
+    assert archive == "archive.zip"
     (target / "set.inter").unlink()
     target.rmdir()
 
     address = archive_of(tmp_path / "b", "user_id:token\n2\n")
-    with pytest.raises(UserError, match=f"expected {digest} as recorded in .*set.sha256.*delete that file"):
+    with pytest.raises(UserError, match=rf"expected {digest} as recorded in .*set.sha256.*delete that file"):
         download(address, "set", str(target))
-    assert not target.exists() and not Path(f"{target}.partial").exists()
+    assert not target.exists()
+    assert not Path(f"{target}.partial").exists()
 
     download(archive_of(tmp_path / "a", "user_id:token\n1\n"), "set", str(target))
     assert (target / "set.inter").is_file()
@@ -257,12 +275,13 @@ def test_a_damaged_archive_leaves_no_checksum(tmp_path):
     address = archive_of(tmp_path, "user_id:token\n1\n")
     content = (tmp_path / "archive.zip").read_bytes()
     (tmp_path / "archive.zip").write_bytes(content[:40])
-    with pytest.raises(UserError, match="the download of .* failed .*set.inter, set.item and set.user"):
+    with pytest.raises(UserError, match=r"the download of .* failed .*set.inter, set.item and set.user"):
         download(address, "set", str(tmp_path / "set"))
-    assert not (tmp_path / "set.sha256").exists() and not (tmp_path / "set").exists()
+    assert not (tmp_path / "set.sha256").exists()
+    assert not (tmp_path / "set").exists()
 
 
 def test_an_address_that_is_gone_says_what_to_do(tmp_path):
     address = (tmp_path / "nothing.zip").as_uri()
-    with pytest.raises(UserError, match="nothing.zip failed .*unpack the archive into"):
+    with pytest.raises(UserError, match=r"nothing.zip failed .*unpack the archive into"):
         download(address, "set", str(tmp_path / "set"))

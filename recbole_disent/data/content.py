@@ -18,6 +18,7 @@ from recbole.utils.enum_type import FeatureType
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
+from recbole_disent import dataset_table
 from recbole_disent.data import text_encoder
 from recbole_disent.data.candidates import digest
 from recbole_disent.data.content_file import read_vectors
@@ -251,7 +252,8 @@ def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> Ite
     # Names that come with the package are those of one version of a data set, of several.
     own = key in config.external_config_dict
     separator, encoding = config["field_separator"], config["encoding"]
-    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own)
+    other_id = dataset_table.entry(config["dataset"]).get("item_file_id")
+    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own, other_id)
     missing = [field for field in fields or [] if field not in table.kinds]
     if missing:
         dataset.logger.warning(

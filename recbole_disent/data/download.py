@@ -50,8 +50,9 @@ def download(url: str, name: str, folder: str) -> None:
         os.replace(partial, folder)
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # RecBole's own is a RuntimeError
         raise UserError(
-            f"dataset '{name}': the download of {url} failed ({error}); try again, or unpack the archive into "
-            f"{os.path.abspath(folder)} yourself and call its files {name}.inter, {name}.item and {name}.user"
+            f"dataset '{name}': the download of {url} failed ({error}); try again, or unpack the archive "
+            f"into {os.path.abspath(folder)} yourself and call its files {name}.inter, {name}.item "
+            f"and {name}.user"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -78,6 +79,6 @@ def _check_archive(path: str, url: str, name: str, record: str) -> None:
     if not known or known[0] != found:
         raise UserError(
             f"dataset '{name}': the archive {url} has the SHA-256 {found}, expected "
-            f"{known[0] if known else 'one'} as recorded in {os.path.abspath(record)} by an earlier download; "
-            "delete that file if you want the new version"
+            f"{known[0] if known else 'one'} as recorded in {os.path.abspath(record)} by an earlier "
+            "download; delete that file if you want the new version"
         )

@@ -40,16 +40,18 @@ def read_items(
     encoding: str | None,
     key: str,
     all_of_them: bool = True,
+    other_id: str | None = None,
 ) -> ItemTable:
     """Read columns of an ``.item`` file; cells are taken as they stand, quotes included.
 
     Args:
         path: of the file.
-        id_field: column of the item id; without it the column ``id`` is taken.
+        id_field: column of the item id.
         fields: wanted columns; None: all but the id.
         separator, encoding: of the file.
         key: configuration key that named the columns, for errors.
         all_of_them: whether each of *fields* has to be there; False: one is enough.
+        other_id: column of the item id where there is no *id_field*.
 
     Raises:
         UserError: no file, a column that is not there, a line with too many cells, an id given
@@ -63,7 +65,9 @@ def read_items(
     try:
         header = check_header(path, separator, encoding)
         kinds, names = dict(header), [field for field, _ in header]
-        id_field = _id_column(path, kinds, id_field)
+        if id_field not in kinds and other_id in kinds:
+            getLogger().info(f"{path}: the item ids are those of the column '{other_id}'")
+            id_field = str(other_id)
         if fields and not all_of_them:
             fields = [field for field in fields if field in kinds] or fields
         wanted = _wanted(path, kinds, id_field, fields, key)
@@ -75,14 +79,6 @@ def read_items(
             f"{path}: a byte that is not {error.encoding} (position {error.start}); save the file as UTF-8, "
             "or name its encoding with the key 'encoding'"
         ) from error
-
-
-def _id_column(path: str, kinds: dict[str, FeatureType], id_field: str) -> str:
-    """The column of the item ids: Steam's item file calls it ``id``, its interactions ``product_id``."""
-    if id_field in kinds or "id" not in kinds:
-        return id_field
-    getLogger().info(f"{path}: no column '{id_field}'; the item ids are read from the column 'id'")
-    return "id"
 
 
 def _wanted(

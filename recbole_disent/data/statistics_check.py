@@ -51,7 +51,8 @@ def difference(expected: dict[str, Any], found: dict[str, int]) -> str:
         the sentence, or ``""`` where nothing differs.
 
     Example:
-        >>> difference({"users": 100, "source": "a paper"}, {"users": 90, "items": 5, "interactions": 300})[:56]
+        >>> found = {"users": 90, "items": 5, "interactions": 300}
+        >>> difference({"users": 100, "source": "a paper"}, found)[:56]
         'the prepared data have 90 users (10.0 % less than 100), '
     """
     parts = []
@@ -64,7 +65,7 @@ def difference(expected: dict[str, Any], found: dict[str, int]) -> str:
     if not parts:
         return ""
     return (
-        f"the prepared data have {', '.join(parts)}, the numbers of {expected['source']}; check the version of "
-        "the files and the filters (user_inter_num_interval, item_inter_num_interval, val_interval) before you "
-        "compare results with published ones"
+        f"the prepared data have {', '.join(parts)}, the numbers of {expected['source']}; check the version "
+        "of the files and the filters (user_inter_num_interval, item_inter_num_interval, val_interval) "
+        "before you compare results with published ones"
     )
