@@ -32,7 +32,10 @@ GAMES = (
     "app_name:token developer:token early_access:token genres:token_seq id:token metascore:float price:float "
     "publisher:token timestamp:float sentiment:token specs:token_seq tags:token_seq title:token"
 )
-YELP = "review_id:token user_id:token business_id:token stars:float useful:float funny:float cool:float date:float"
+YELP = (
+    "review_id:token user_id:token business_id:token stars:float useful:float funny:float "
+    "cool:float date:float"
+)
 BUSINESSES = (
     "business_id:token item_name:token_seq address:token_seq city:token_seq state:token postal_code:token "
     "latitude:float longitude:float item_stars:float item_review_count:float is_open:float "
