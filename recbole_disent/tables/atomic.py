@@ -84,10 +84,6 @@ def render(events: pd.DataFrame, items: pd.DataFrame | None) -> dict[str, tuple[
     found = {}
     if items is not None:
         found["item"] = _render(items, "item")
-        twice = items["item_id"].duplicated().to_numpy()
-        if twice.any():
-            row = int(twice.argmax())
-            raise UserError(f"items, row {row}: the item '{items['item_id'].iloc[row]}' is there already")
     found["inter"] = _render(events, "inter")
     return found
 
@@ -164,6 +160,11 @@ def _tokens(values: pd.Series, field: str, source: str, what: str) -> list[str]:
         names.append(text)
     if field in IDS[source] and (codes < 0).any():
         raise UserError(f"{what}, row {int((codes < 0).argmax())}: {field} is missing")
+    if source == "item" and field == "item_id" and len(names) < len(codes):
+        row = int(pd.Series(codes).duplicated().to_numpy().argmax())
+        raise UserError(
+            f"{what}, row {row}: the item '{names[codes[row]]}' is there already; keep one row of it"
+        )
     return np.array([*names, ""], dtype=object)[codes].tolist()  # -1, missing, takes the last
 
 

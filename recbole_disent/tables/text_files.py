@@ -112,7 +112,7 @@ class TextTable:
                 header=0,
                 usecols=list(columns),
                 index_col=False,
-                dtype="category",
+                dtype=str,
                 na_filter=False,
                 encoding=without_mark(self._encoding),
                 compression="gzip" if self._path.suffix.lower() == ".gz" else None,
@@ -129,7 +129,7 @@ class TextTable:
         for line, cells in self._records(strict=True):
             if len(cells) != wanted:
                 raise UserError(
-                    f"{self.name}, line {line}: got {len(cells)} cells, expected {wanted} as in the header; put "
+                    f"{self.name}, line {line}: got {len(cells)} cells, expected {wanted}; put "
                     f"a text that contains {self._separator!r} in double quotes"
                 )
 
@@ -152,7 +152,7 @@ class TextTable:
                         start = reader.line_num + 1
                 except csv.Error as error:
                     raise UserError(
-                        f"{self.name}, line {start}: the cells cannot be told apart ({error}); write a cell with "
+                        f"{self.name}, line {start}: the quotes are wrong ({error}); write a cell with "
                         'quotes in double quotes, and each quote inside twice ("")'
                     ) from error
         finally:

@@ -28,7 +28,7 @@ class Times:
             are for step; places among the distinct times, from 0, for rank. The order is exact.
         unit: the coarsest of s, ms, us and ns in which all times are whole, so that a table gives
             the same numbers in whichever form its times are written; step for numbers too small
-            for a Unix time; rank for such numbers with fractions.
+            for a Unix time; rank for such numbers with fractions, or with too fine ones.
         found: what the cells hold, such as "dates" or "milliseconds".
     """
 
@@ -157,8 +157,8 @@ def _numbers(numbers: pd.Series, places: np.ndarray, column: str, where: Callabl
     if level == 0:
         if whole is not None:
             return Times(whole, "step", "numbers too small for a Unix time")
-        ranks = np.unique(numbers.astype("float64").to_numpy(), return_inverse=True)[1]
-        return Times(ranks.astype(np.int64), "rank", "numbers with fractions too small for a Unix time")
+        ranks = _ranks(numbers.astype("float64").to_numpy())
+        return Times(ranks, "rank", "numbers with fractions too small for a Unix time")
     unit = UNITS[level - 1]
     if whole is not None:
         values, coarsest = _coarsest(whole, unit)
@@ -184,13 +184,22 @@ def _coarsest(values: np.ndarray, unit: str) -> tuple[np.ndarray, str]:
 
 
 def _fractions(numbers: np.ndarray, unit: str) -> tuple[np.ndarray, str]:
-    """Floats as whole numbers of the first finer unit that gives the same floats back."""
+    """Floats as whole numbers of the first finer unit that gives the same floats back.
+
+    Nanoseconds are taken where none does: they keep the order. Ranks are, where they overflow.
+    """
     place = UNITS.index(unit)
+    floor = np.floor(numbers)
     for finer in range(place + 1, len(UNITS)):
         factor = 1000 ** (finer - place)
+        if np.abs(numbers).max() * factor >= _LEAST[-1]:
+            break
         # The fraction apart from the rest: the product of both would be rounded twice.
-        floor = np.floor(numbers)
         values = floor.astype(np.int64) * factor + np.rint((numbers - floor) * factor).astype(np.int64)
         if finer == len(UNITS) - 1 or (values / factor == numbers).all():
             return values, UNITS[finer]
-    return np.rint(numbers).astype(np.int64), unit  # parts of a nanosecond
+    return _ranks(numbers), "rank"
+
+
+def _ranks(numbers: np.ndarray) -> np.ndarray:
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
