@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import recbole
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -26,15 +26,17 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ["007", "0x1", "1e5", "a,b", 'a"b', "a\u2028b", "\x85", "\ufeffa", " a ", "-0", "a\vb", "#", "\\", "=1+1"]
 )
 IDS = TEXTS.filter(lambda text: id_fault(text) is None)
+# Also on a busy machine.
+PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NUMBERS = st.floats(allow_nan=True, allow_infinity=False)
 
 
-@settings(max_examples=150, deadline=None)
+@PATIENT
 @given(st.lists(st.tuples(IDS, IDS, NUMBERS, st.integers(-(2**53), 2**53)), min_size=1, max_size=8))
 def test_events_come_back_and_the_package_reads_the_same(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("atomic")
     events = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
-    events["rating"] = events["rating"].astype("float64")
+    events = events.astype({"user_id": object, "item_id": object, "rating": "float64"})
     to_atomic(events, None, folder, "x")
     found, items = from_atomic(folder, "x")
     assert items is None
@@ -50,14 +52,13 @@ def test_events_come_back_and_the_package_reads_the_same(tmp_path_factory, rows)
 CLEAN = TEXTS.filter(lambda text: not set(text) & set("\t\n\r\0"))
 
 
-@settings(max_examples=150, deadline=None)
+@PATIENT
 @given(st.dictionaries(IDS, st.tuples(CLEAN, NUMBERS), min_size=1, max_size=8))
 def test_items_come_back_and_the_package_reads_the_same(tmp_path_factory, cells):
     folder = tmp_path_factory.mktemp("atomic")
-    items = pd.DataFrame(
-        {"item_id": list(cells), "title": [t for t, _ in cells.values()],
-         "price": np.array([p for _, p in cells.values()], dtype=np.float64)}
-    )  # fmt: skip
+    rows = [(item, title, price) for item, (title, price) in cells.items()]
+    items = pd.DataFrame(rows, columns=["item_id", "title", "price"])
+    items = items.astype({"item_id": object, "title": object, "price": "float64"})
     events = pd.DataFrame({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
     assert to_atomic(events, items, folder, "x")["texts_changed"] == 0
     assert_frame_equal(from_atomic(folder, "x")[1], items)
@@ -74,7 +75,7 @@ def test_items_come_back_and_the_package_reads_the_same(tmp_path_factory, cells)
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@PATIENT
 @given(
     st.lists(st.tuples(IDS, IDS), min_size=2, max_size=8), st.sampled_from(["csv", "tsv", "jsonl", "parquet"])
 )
@@ -114,7 +115,7 @@ EVENTS = pd.DataFrame({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
 
 def test_texts_are_changed_where_the_format_cannot_hold_them_and_counted(tmp_path):
     texts = ["a\tb\r\nc", "\ud800x", "plain", '"quoted"', "NA"]
-    items = pd.DataFrame({"item_id": list("abcde"), "title": texts})
+    items = pd.DataFrame({"item_id": list("abcde"), "title": pd.Series(texts, dtype=object)})
     assert to_atomic(EVENTS, items, tmp_path, "x")["texts_changed"] == 2
     found = from_atomic(tmp_path, "x")[1]["title"].tolist()
     assert found == ["a b  c", " x", "plain", '"quoted"', "NA"]

@@ -7,7 +7,7 @@ from datetime import date, datetime, timezone
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_disent.errors import UserError
@@ -17,6 +17,8 @@ from recbole_disent.tables.times import parse_times
 SECONDS = [881250949, 1714564800, 1714564801]
 STAMPS = pd.to_datetime(pd.Series(SECONDS), unit="s")
 AWARE = STAMPS.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # for a busy machine
 
 
 def where(row: int) -> str:
@@ -138,6 +140,7 @@ def test_times_too_fine_for_a_float_keep_their_order():
     assert "too fine for float64" in found.summary["notes"][-1]
 
 
+@PATIENT
 @given(st.lists(st.floats(1e8, 1e11, exclude_max=True), min_size=1, max_size=30))
 def test_fractions_of_seconds_keep_their_order(values):
     times, _ = parse(values)
@@ -149,6 +152,7 @@ def test_fractions_of_seconds_keep_their_order(values):
 UTC_TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(timezone.utc))
 
 
+@PATIENT
 @given(st.lists(UTC_TIMES, min_size=1, max_size=30))
 def test_dates_are_read_exactly(values):
     texts, _ = parse([value.isoformat() for value in values])

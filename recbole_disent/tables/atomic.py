@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -235,9 +234,10 @@ def _read(path: Path, quoting: int, types: bool) -> pd.DataFrame:
     return pd.DataFrame(data)
 
 
-def _parse(cells: pd.Series, field: str, kind: str, path: Path) -> Iterable[Any]:
+def _parse(cells: pd.Series, field: str, kind: str, path: Path) -> Any:
     if kind == "token_seq":
-        return [text[1:] if text[:1] == " " and _AMBIGUOUS.fullmatch(text) else text for text in cells]
+        texts = [text[1:] if text[:1] == " " and _AMBIGUOUS.fullmatch(text) else text for text in cells]
+        return pd.Series(texts, dtype=object)
     if kind != "float":
         return cells
     filled = cells.where(cells != "", None)

@@ -49,6 +49,10 @@ def prepare(
     the same call takes the same folder, and a file that changed makes another one. A folder gets
     its name when it is complete.
 
+    The rows keep their order, so internal ids are those of the same rows in atomic files. A run orders
+    events by times rounded to float32 (64 seconds for today's Unix seconds) unless its key
+    ``exact_time`` is True.
+
     Args:
         data: the events: a file, a folder of Parquet files or a data frame, see
             :func:`~recbole_disent.tables.read.open_table`.

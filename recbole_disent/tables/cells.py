@@ -82,7 +82,7 @@ def to_ids(values: pd.Series, role: str, column: str, where: Callable[[int], str
         except ValueError as error:
             row = int((codes == code).argmax())
             raise UserError(
-                f"{where(row)}: the {role} in column '{column}' is {_short(value)}; {error}"
+                f"{where(row)}: the {role} in column '{column}' is {shown(value)}; {error}"
             ) from error
     return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object))
 
@@ -146,7 +146,7 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
             return found if found.dtype == np.int64 else found.astype(np.float64)
         row = int(faulty.argmax())
         raise UserError(
-            f"{where(row)}: the {role} in column '{column}' is {_short(values.iloc[row])}, expected a number"
+            f"{where(row)}: the {role} in column '{column}' is {shown(values.iloc[row])}, expected a number"
         )
     raise UserError(f"{where(0)}: the {role} in column '{column}' holds {KIND_NAMES[kind]}, expected numbers")
 
@@ -161,8 +161,8 @@ def _refuse_kind(values: pd.Series, kind: str, role: str, column: str, where: Ca
     if kind == "mixed":
         first, other = differing_rows(values)
         raise UserError(
-            f"{where(other)}: column '{column}' ({role}) holds {_short(values.iloc[other])}, but "
-            f"{_short(values.iloc[first])}, a value of another type, in {where(first)}; make all of them text"
+            f"{where(other)}: column '{column}' ({role}) holds {shown(values.iloc[other])}, but "
+            f"{shown(values.iloc[first])}, a value of another type, in {where(first)}; make all of them text"
         )
     hint = {
         "nested": "; flatten it, and name the column of the id",
@@ -183,6 +183,7 @@ def differing_rows(values: pd.Series) -> tuple[int, int]:
     return first, other
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a cell for an error message, cut where it is long."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_disent.errors import UserError
+from recbole_disent.tables.cells import shown
 from recbole_disent.tables.read import Table, distinct_names
 from recbole_disent.tables.text_files import open_text, unreadable
 
@@ -58,7 +59,7 @@ def _array(path: Path, text: str) -> JsonTable:
         raise UserError(f"{path}: it is no JSON ({error})") from error
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise UserError(f"{path}, record {number}: got {_short(record)}, expected an object {{...}}")
+            raise UserError(f"{path}, record {number}: got {shown(record)}, expected an object {{...}}")
     return JsonTable(path, records, None)
 
 
@@ -72,18 +73,13 @@ def _lines(path: Path, lines: Iterable[str]) -> JsonTable:
             record = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise UserError(
-                f"{path}, line {number}: got {_short(line.strip())}, expected a JSON object {{...}} in one "
+                f"{path}, line {number}: got {shown(line.strip())}, expected a JSON object {{...}} in one "
                 f"line ({error})"
             ) from error
         if type(record) is not dict:
-            raise UserError(f"{path}, line {number}: got {_short(record)}, expected a JSON object {{...}}")
+            raise UserError(f"{path}, line {number}: got {shown(record)}, expected a JSON object {{...}}")
         records.append(record)
         numbers.append(number)
     if not records:
         raise UserError(f"{path}: the file is empty, expected a JSON object in each line")
     return JsonTable(path, records, numbers)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

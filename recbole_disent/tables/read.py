@@ -91,7 +91,8 @@ def open_table(source: Any, encoding: str = "utf-8", what: str = "data") -> Tabl
     Args:
         source: path of a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` (each also with
             ``.gz`` behind it) or ``.parquet`` file, or of a folder of Parquet files, which are read
-            in natural order of their names (part-2 before part-10); or a pandas, Polars or Arrow
+            in natural order of their names (part-2 before part-10; names of folders, such as ``day=1``,
+            give no column); or a pandas, Polars or Arrow
             table, or any object with ``__arrow_c_stream__`` or ``__dataframe__``.
         encoding: of text files. A byte order mark is accepted.
         what: name of the argument, for errors.

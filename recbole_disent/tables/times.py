@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.cells import KIND_NAMES, differing_rows, kind_of
+from recbole_disent.tables.cells import KIND_NAMES, differing_rows, kind_of, shown
 
 # From coarse to fine; each is 1000 of the next.
 UNITS = ("s", "ms", "us", "ns")
@@ -71,7 +71,7 @@ def parse_times(
     missing = values.isna().to_numpy()
     kind = kind_of(values)
     if kind == "text":
-        missing |= (values.astype(object).str.strip() == "").to_numpy()
+        missing = missing | (values.astype(object).str.strip() == "").to_numpy()
         read, kind = _texts(values.astype(object), missing)
     elif kind in ("datetime", "date"):
         read = pd.to_datetime(values, utc=True, errors="coerce")
@@ -80,19 +80,19 @@ def parse_times(
     else:
         row = differing_rows(values)[1]
         raise UserError(
-            f"{where(row)}: column '{column}' (time) holds {KIND_NAMES[kind]}, such as {values.iloc[row]!r}, "
-            "expected dates or numbers"
+            f"{where(row)}: column '{column}' (time) holds {KIND_NAMES[kind]}, such as "
+            f"{shown(values.iloc[row])}, expected dates or numbers"
         )
     kept = ~missing & read.notna().to_numpy()
     if kind == "float":
-        kept &= np.isfinite(read.astype("float64").to_numpy())
+        kept = kept & np.isfinite(read.astype("float64").to_numpy())
     if missing_time == "refuse" and not kept.all():
         row = int((~kept).argmax())
         if missing[row]:
             what = f"the time in column '{column}' is missing"
         else:
             expected = "a date as in ISO 8601, such as 2024-05-01 12:00:00" if kind == "date" else "a number"
-            what = f"the time in column '{column}' is {values.iloc[row]!r}, expected {expected}"
+            what = f"the time in column '{column}' is {shown(values.iloc[row])}, expected {expected}"
             what += _like(values, kept)
         raise UserError(f"{where(row)}: {what}; correct it, or drop such rows by missing_time=drop")
     if not kept.any():
@@ -104,7 +104,7 @@ def parse_times(
 
 
 def _like(values: pd.Series, kept: np.ndarray) -> str:
-    return f" like {values.iloc[int(kept.argmax())]!r}" if kept.any() else ""
+    return f" like {shown(values.iloc[int(kept.argmax())])}" if kept.any() else ""
 
 
 def _texts(values: pd.Series, missing: np.ndarray) -> tuple[pd.Series, str]:
