@@ -57,6 +57,8 @@ setup(
         "tune": ["hyperopt>=0.2.7", "pyarrow>=14,<20; python_version < '3.12'"],
         "test": ["pytest>=7"],
         "plots": ["matplotlib>=3.7"],
+        # mkdocs 2 has other plugins and another configuration. latex2mathml turns equations into MathML.
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.29", "latex2mathml>=3.77"],
         "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.7"],
     },
     entry_points={"console_scripts": ["recbole-disent = recbole_disent.cli:main"]},
