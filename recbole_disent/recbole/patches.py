@@ -1,6 +1,6 @@
 """All knowledge of what is wrong with which version of what.
 
-``tests/test_compat.py`` pins every upstream behaviour named here, so that an upgrade of
+``tests/test_patches.py`` pins every upstream behaviour named here, so that an upgrade of
 RecBole, numpy or ray shows up as a failing test and not as a wrong result.
 """
 
