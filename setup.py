@@ -58,7 +58,7 @@ setup(
         "test": ["pytest>=7"],
         "plots": ["matplotlib>=3.7"],
         # mkdocs 2 has other plugins and another configuration. latex2mathml turns equations into MathML.
-        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.29", "latex2mathml>=3.77"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "latex2mathml>=3.77"],
         "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.7"],
     },
     entry_points={"console_scripts": ["recbole-disent = recbole_disent.cli:main"]},
