@@ -12,6 +12,7 @@ from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
+from recbole_disent import compat
 from recbole_disent.data import splits
 from recbole_disent.data.atomic_files import check_header, read_events, require_columns
 from recbole_disent.data.corruption import corrupt
@@ -19,6 +20,8 @@ from recbole_disent.data.download import download
 from recbole_disent.data.rows import SequenceRows
 from recbole_disent.data.sequence_store import SequenceStore, time_order
 from recbole_disent.errors import UserError
+
+compat.prepare_datasets()
 
 _FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
