@@ -45,7 +45,5 @@ def test_priorities():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(UserError, match=r"preset: got 'papers', .*did you mean 'paper'"):
         config(preset="papers")
-    with pytest.raises(
-        UserError, match="got 'paper', expected one of auto, bert4rec-protocol for SASRec"
-    ):
+    with pytest.raises(UserError, match="got 'paper', expected one of auto, bert4rec-protocol for SASRec"):
         config("SASRec", preset="paper")

@@ -19,6 +19,9 @@ from recbole_disent.data.download import download
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.store import SequenceStore, time_order
 from recbole_disent.errors import UserError
+from recbole_disent.recbole import patches
+
+patches.patch_datasets()
 
 _FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
