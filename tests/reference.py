@@ -72,12 +72,20 @@ def _rivals(u: int, users: list[int]) -> list[int]:
     return [q for q in range(len(users)) if q == u or users[q] != users[u]]
 
 
-def seq2item(phi: list[list[Tensor]], h: list[Tensor], scores: str, users: list[int]) -> list[Tensor]:
+def seq2item(
+    phi: list[list[Tensor]],
+    h: list[Tensor],
+    scores: str,
+    users: list[int],
+    rivals: list[Tensor] | None = None,
+) -> list[Tensor]:
+    """Against the next items of the batch, or against *rivals*, the own next item among them."""
     root = math.sqrt(len(h[0]))
     losses = []
     for u, vectors in enumerate(phi):
         best = max((h[u] @ v / root for v in vectors), key=float)
-        total = sum(_exponentials(h[q], vectors, scores) for q in _rivals(u, users))
+        others = [h[q] for q in _rivals(u, users)] if rivals is None else rivals
+        total = sum(_exponentials(item, vectors, scores) for item in others)
         losses.append(-torch.log(torch.exp(best) / total))
     return losses
 
@@ -110,8 +118,19 @@ def trusted(losses: list[list[Tensor]], numerator: int, denominator: int) -> Ten
     return sum(v for row in losses for v in row if float(v) <= flat[keep - 1])
 
 
-def future_items(phi, h, futures: list[list[Tensor]], scores: str, users: list[int]) -> Tensor:
+def future_items(
+    phi,
+    h,
+    futures: list[list[Tensor]],
+    scores: str,
+    users: list[int],
+    rivals: list[Tensor] | None = None,
+) -> Tensor:
     """Variants (2), (3): each item of each future in place of the pair's next item."""
+    if rivals is not None:
+        owners = [(f, vectors) for vectors, items in zip(phi, futures, strict=True) for f in items]
+        found = [seq2item([vectors], [f], scores, [0], rivals)[0] for f, vectors in owners]
+        return sum(found, torch.zeros((), dtype=h[0].dtype))
     root = math.sqrt(len(h[0]))
     total = torch.zeros((), dtype=h[0].dtype)
     for u, vectors in enumerate(phi):

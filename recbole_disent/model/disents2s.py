@@ -15,10 +15,11 @@ from recbole_disent.data.batch import ROW_IN_BATCH, WindowBatch
 from recbole_disent.data.content import check as check_content
 from recbole_disent.data.content import item_content
 from recbole_disent.errors import UserError
-from recbole_disent.model import losses
+from recbole_disent.model import losses, negatives
 from recbole_disent.model.content import content_embedding
 from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder, init_weights
+from recbole_disent.model.full_softmax_intentions import Columns, all_items, sample
 from recbole_disent.model.functional import score_limit
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.popularity import is_wanted, log_share
@@ -59,6 +60,7 @@ def check(config: Any) -> None:
     """
     if config["content"]:
         check_content(config)
+    negatives.check(config)
     if config["item_decay"] and str(config["learner"]).lower() != "adamw":
         raise UserError(
             f"item_decay: got {config['item_decay']} with learner={config['learner']}, expected "
@@ -103,6 +105,8 @@ class DisentS2S(SequentialRecommender):
         self.next_items: int = config["next_items"]
         self.score_limit: int = score_limit(config)
         self.scale = width**-0.5
+        self.negatives = negatives.resolve(config, self.n_items)
+        self.sampled_negatives: int = config["sampled_negatives"]
         self.corrects_popularity = is_wanted(config["popularity_correction"], config, popular=False)
         self.register_buffer("log_share", log_share(dataset), persistent=False)
         self.warmup: int = config["seq2seq_warmup"]
@@ -305,29 +309,20 @@ class DisentS2S(SequentialRecommender):
             number = interaction[ROW_IN_BATCH] if distributed.active() else None
         blocks = distributed.Blocks(count, self.log_share.device)
         pairs = encode(interaction, self._sample(blocks.total, number))
-        # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
-        place = blocks.place()
-        targets = blocks.gather(pairs.target_vectors)
-        groups = self._groups(blocks, pairs.users)
-        share = self.log_share[blocks.gather(pairs.targets)] if self.corrects_popularity else None
         weight = self._future_weight()
-        best = self.best_scores
-        values = losses.seq2item(pairs.past, targets, groups, share, self.score_limit, place, best)
-        item_loss = values.sum() / blocks.total
-        if self.future_cut is not None:
-            shares = None if share is None else (share, self.log_share[pairs.items])
-            rest = losses.future_items(
-                pairs.past,
-                targets,
-                pairs.item_vectors,
-                pairs.owner,
-                groups,
-                shares,
-                self.score_limit,
-                place,
-                best,
-            ).sum()
-            return item_loss, weight * rest / blocks.total
+        rest_weight = None if self.future_cut is None else weight
+        if self.negatives == "batch":
+            groups = self._groups(blocks, pairs.users)
+            share = self.log_share if self.corrects_popularity else None
+            item, rest = negatives.over_batch(
+                pairs, blocks, groups, share, self.best_scores, self.score_limit, rest_weight
+            )
+        else:
+            columns = self._columns(pairs.targets, blocks)
+            item, rest = negatives.over_items(pairs, columns, self.best_scores, self.score_limit, rest_weight)
+        item_loss = item / blocks.total
+        if rest is not None:
+            return item_loss, rest / blocks.total
         if pairs.sample is None or pairs.future is None:
             return (item_loss,)
         past = pairs.past.index_select(0, pairs.sample)
@@ -337,6 +332,13 @@ class DisentS2S(SequentialRecommender):
         values = losses.seq2seq(past, futures, groups, self.score_limit, place)
         trusted = losses.confident(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
+
+    def _columns(self, targets: Tensor, blocks: distributed.Blocks) -> Columns:
+        """The items of a softmax over all items, or over a sample of them that all processes share."""
+        if self.negatives == "all":
+            return all_items(self.encoder.item_table(), targets)
+        vectors_of = self.encoder.item_vectors
+        return sample(self.n_items, self.sampled_negatives, targets, blocks, self.log_share, vectors_of)
 
     def _groups(self, blocks: distributed.Blocks, users: Tensor) -> Tensor | None:
         """Users of all pairs, where those of one are not each other's negatives; None: all are.

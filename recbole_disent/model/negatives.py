@@ -1,0 +1,120 @@
+"""Which items a next item stands against in the seq2item loss of DisentS2S: the key ``negatives``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from recbole_disent import distributed
+from recbole_disent.errors import UserError
+from recbole_disent.model import losses
+from recbole_disent.model.full_softmax_intentions import Columns, own_scores, weighted_logsumexp
+
+if TYPE_CHECKING:
+    from recbole_disent.model.disents2s import Pairs
+
+
+def check(config: Any) -> None:
+    """Check the keys of the seq2item softmax together.
+
+    Raises:
+        UserError: a correction of in-batch negatives for a softmax that has none, or the future's items one
+            by one against a sample.
+    """
+    wanted, variant = config["negatives"], config["seq2seq_variant"]
+    if config["popularity_correction"] == "always" and resolve(config, 1) != "batch":
+        raise UserError(
+            f"popularity_correction: got always with negatives={wanted}, expected auto or never: only the "
+            "negatives of a batch come by popularity (negatives=batch)"
+        )
+    if wanted == "sampled" and variant in ("all_items", "next_items"):
+        raise UserError(
+            f"negatives: got sampled with seq2seq_variant={variant}, expected all, batch or auto: the items "
+            "of the future would not be in the sample"
+        )
+
+
+def resolve(config: Any, n_items: int) -> str:
+    """Return ``all``, ``sampled`` or ``batch``: what ``negatives`` is, or what ``auto`` stands for.
+
+    Args:
+        config: a configuration.
+        n_items: rows of the item table, padding included.
+    """
+    wanted: str = config["negatives"]
+    if wanted != "auto":
+        return wanted
+    if config["valid_neg_sample_args"]["distribution"] == "popularity":
+        return "batch"
+    if n_items - 1 <= config["sampled_negatives"]:
+        return "all"
+    return "batch" if config["seq2seq_variant"] in ("all_items", "next_items") else "sampled"
+
+
+def over_batch(
+    pairs: Pairs,
+    blocks: distributed.Blocks,
+    groups: Tensor | None,
+    log_share: Tensor | None,
+    best: bool,
+    limit: int,
+    weight: float | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Sum of seq2item among the next items of the batch, and of its variants for items of the future.
+
+    Args:
+        pairs: of this process.
+        blocks: how the global batch is divided.
+        groups: int64 (P,) or None; see :func:`~recbole_disent.model.losses.seq2item`.
+        log_share: float (n_items,) or None; ln of each item's share, taken off its scores.
+        best: whether only the best of an item's K scores takes part in the sum.
+        limit: scores that may exist at a time.
+        weight: of the second sum; None: there is none.
+
+    Returns:
+        Both sums, float (), the second with its weight.
+    """
+    # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
+    place, targets = blocks.place(), blocks.gather(pairs.target_vectors)
+    share = None if log_share is None else log_share[blocks.gather(pairs.targets)]
+    item = losses.seq2item(pairs.past, targets, groups, share, limit, place, best).sum()
+    if weight is None:
+        return item, None
+    shares = None if log_share is None or share is None else (share, log_share[pairs.items])
+    items, owner = pairs.item_vectors, pairs.owner
+    rest = losses.future_items(pairs.past, targets, items, owner, groups, shares, limit, place, best)
+    return item, weight * rest.sum()
+
+
+def over_items(
+    pairs: Pairs, columns: Columns, best: bool, limit: int, weight: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """Sum of seq2item among *columns*, and of its variants for items of the future.
+
+    loss_p = logsumexp over items i, k of h_i . phi_p^(k) / sqrt(D)
+             - max over k of h_p . phi_p^(k) / sqrt(D)
+
+    With *best* the first term is the logsumexp over i of the max over k. An item of the future takes
+    the place of the next item, among the same columns: variants (2) and (3) of the paper.
+
+    Args:
+        pairs: of this process.
+        columns: the items of the softmax; with *weight* all items.
+        best: whether only the best of an item's K scores takes part in the sum.
+        limit: scores that may exist at a time.
+        weight: of the second sum; None: there is none.
+
+    Returns:
+        Both sums, float (), the second with its weight. Their logsumexps are of the same scores, and the
+        gradient of both is in the first sum: only the total of the two is to be used for training.
+    """
+    phi = pairs.past
+    own = own_scores(phi, columns.vectors[columns.own]).amax(-1).sum()
+    if weight is None:
+        return weighted_logsumexp(phi, columns, None, best, limit)[0] - own, None
+    share = weight * pairs.owner.bincount(minlength=len(phi)).to(phi.dtype)
+    total, values = weighted_logsumexp(phi, columns, 1 + share, best, limit)
+    there = (share * values).sum()
+    future = own_scores(phi[pairs.owner], pairs.item_vectors).amax(-1).sum()
+    return total - there - own, there - weight * future
