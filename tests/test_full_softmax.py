@@ -104,9 +104,15 @@ def test_half_precision_vectors_are_summed_in_single_precision():
     torch.testing.assert_close(found, exact.float(), atol=0.1, rtol=0.02)
 
 
-def test_too_many_intentions_are_refused():
-    with pytest.raises(ValueError, match="257 intentions"):
-        weighted_logsumexp(torch.randn(1, 257, 2), Columns(torch.randn(3, 2), torch.tensor([0])))
+def test_equal_vectors_share_the_gradient_of_one():
+    phi, vectors, own, _ = example(intentions=1)
+    one, _ = weighted_logsumexp(phi, Columns(vectors, own))
+    three, _ = weighted_logsumexp(phi.expand(-1, 3, -1), Columns(vectors, own), best=True)
+    torch.testing.assert_close(three, one)
+    for a, b in zip(
+        torch.autograd.grad(three, (phi, vectors)), torch.autograd.grad(one, (phi, vectors)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
 
 
 def test_the_padding_item_is_no_column():

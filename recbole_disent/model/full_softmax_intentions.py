@@ -71,16 +71,20 @@ class _WeightedLogSumExp(torch.autograd.Function):
                 scores.sub_(log_inclusion)
                 # The next item is among the columns in any case.
                 scores[torch.arange(size, device=phi.device), :, mine] += log_inclusion[mine, None]
-            which = None
-            if best and intentions > 1:
-                scores, which = _best(scores)
-            top = scores.amax((1, 2), keepdim=True)
-            total = scores.sub_(top).exp_().sum((1, 2), keepdim=True)
+            terms = _best(scores) if best and intentions > 1 else scores
+            top = terms.amax((1, 2), keepdim=True)
+            if terms is scores:
+                total = scores.sub_(top).exp_().sum((1, 2), keepdim=True)
+            else:
+                share = (terms - top).exp_()
+                total = share.sum((1, 2), keepdim=True)
+                if wanted:
+                    scores.eq_(terms)
+                    # Equal vectors share what one of them would have.
+                    scores *= share.div_(scores.sum(1, keepdim=True))
             values[begin : begin + step] = (total.log() + top).view(size)
             if not wanted:
                 continue
-            if which is not None:
-                scores = _spread(scores[:, 0], which, buffer[: len(rows)].view(size, intentions, count))
             scale = weights[begin : begin + step, None, None] / total
             flat = scores.flatten(0, 1)
             torch.mm(flat, vectors, out=for_phi[begin : begin + step].view(-1, width))
@@ -104,20 +108,12 @@ def _pairs_of_a_slice(pairs: int, intentions: int, count: int, limit: int, cpu: 
     return max(1, min(step, limit // each))
 
 
-def _best(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Best score over k, (p, K, C) -> (p, 1, C), and its k, uint8 (p, C)."""
-    best, which = scores[:, 0].clone(), scores.new_zeros(scores[:, 0].shape, dtype=torch.uint8)
-    for k in range(1, scores.shape[1]):  # filling where a mask is would take ten times longer
-        which = torch.maximum(which, (scores[:, k] > best).view(torch.uint8) * k)
+def _best(scores: Tensor) -> Tensor:
+    """Best score over k: (p, K, C) -> (p, 1, C)."""
+    best = scores[:, 0]
+    for k in range(1, scores.shape[1]):  # twice as fast as amax over a dimension that is not the last
         best = torch.maximum(best, scores[:, k])
-    return best[:, None], which
-
-
-def _spread(share: Tensor, which: Tensor, out: Tensor) -> Tensor:
-    """The way back of :func:`_best`: (p, C) -> (p, K, C), 0 for all k but the best."""
-    for k in range(out.shape[1]):
-        torch.mul(share, which == k, out=out[:, k])
-    return out
+    return best[:, None]
 
 
 def weighted_logsumexp(
@@ -130,7 +126,7 @@ def weighted_logsumexp(
     (Horvitz and Thompson, 1952).
 
     Args:
-        phi: float (P, K, D), K <= 256.
+        phi: float (P, K, D).
         columns: C >= 1 items.
         weights: float (P,), without a gradient; None: 1.
         best: whether only the best of an item's K scores takes part.
@@ -138,12 +134,7 @@ def weighted_logsumexp(
 
     Returns:
         The weighted sum, float (), and the logarithm of each pair, float (P,), without a gradient.
-
-    Raises:
-        ValueError: more than 256 intentions, whose numbers are kept in bytes.
     """
-    if phi.shape[1] > 256:
-        raise ValueError(f"{phi.shape[1]} intentions, expected 256 at most")
     vectors = columns.vectors
     # Sums of many exponentials are not for half precision, whatever made the vectors.
     wide = torch.promote_types(torch.promote_types(phi.dtype, vectors.dtype), torch.float32)
