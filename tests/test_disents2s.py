@@ -8,6 +8,7 @@ import torch
 
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.errors import UserError
+from recbole_disent.evaluation.intentions import mean_cosine
 from recbole_disent.model import losses
 from recbole_disent.model.disentanglement import FUTURE, PAST
 from recbole_disent.model.disents2s import DisentS2S
@@ -27,6 +28,7 @@ def build(make_config, **keys):
     usual = {
         "hidden_size": 6, "inner_size": 5, "n_intentions": 3, "hidden_dropout_prob": 0.0,
         "initializer_range": 0.4, "popularity_correction": "never", "seq2seq_warmup": 0, "negatives": "batch",
+        "intention_cosine": 1.0,
     }  # fmt: skip
     config = make_config(**{**usual, **keys})
     train = SequenceDataset(config).build()[0]
@@ -81,7 +83,7 @@ def slow_loss(model, sequences, numerator, denominator, margins=NONE, phase=None
             h.append(net.item_embedding.weight[s[t]])
             futures.append([net.item_embedding.weight[i] for i in s[t:]])
     pairs = len(h)
-    scores = "best" if model.best_scores else "all"
+    scores = model.pooling
     # Against the next items of the batch, or against all items.
     rivals = None if model.negatives == "batch" else list(net.item_embedding.weight[1:])
     item = sum(reference.seq2item(past, h, scores, users, rivals)) / pairs
@@ -101,7 +103,7 @@ def gradients(model, loss):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("scores", ["all", "best"])
+@pytest.mark.parametrize("scores", ["all", "best", "sum"])
 @pytest.mark.parametrize(
     ("variant", "share"),
     [("latent", (1, 2)), ("latent", (1, 1)), ("latent", (1, 10)), ("none", (1, 1)),
@@ -134,7 +136,7 @@ def test_both_modes_equal_the_reference_with_gradients(
             torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("scores", ["all", "best"])
+@pytest.mark.parametrize("scores", ["all", "best", "sum"])
 @pytest.mark.parametrize("variant", ["latent", "none", "all_items", "next_items"])
 @pytest.mark.parametrize(
     ("margins", "part"), [(NONE, ALL), (MARGINS, EVERY_SECOND)], ids=["whole", "margins, every second"]
@@ -189,6 +191,33 @@ def test_negatives_that_do_not_fit_other_keys_are_refused(make_config):
     assert make_config(popularity_correction="always", negatives="batch")
     with pytest.raises(UserError, match=r"negatives: got sampled with seq2seq_variant=all_items, expected"):
         make_config(negatives="sampled", seq2seq_variant="all_items")
+
+
+@pytest.mark.parametrize("negatives", ["all", "batch"])
+def test_intentions_that_are_too_alike_cost_their_excess(make_config, negatives):
+    batch = windows(SEQUENCES)
+    free, bound = (build(make_config, negatives=negatives, intention_cosine=limit) for limit in (1.0, -0.2))
+    past = bound.pairs_of_windows(batch, None).past
+    expected = 0
+    for vectors in past:
+        excess = [
+            max(0.0, float(torch.cosine_similarity(vectors[j], vectors[k], 0)) + 0.2) ** 2
+            for j in range(3)
+            for k in range(j)
+        ]
+        expected += sum(excess) / len(excess) / len(past)
+    found, without = bound.calculate_loss(batch)[0], free.calculate_loss(batch)[0]
+    assert (found - without).item() == pytest.approx(expected)
+    assert expected > 0
+    assert build(make_config, n_intentions=1, negatives=negatives).calculate_loss(batch)[0].isfinite()
+
+
+def test_intention_vectors_differ_from_the_start(make_config):
+    """Of one item, too, whose K sums are multiples of one state."""
+    model = build(make_config, hidden_size=64)
+    item_seq, length = torch.tensor([[3, 0, 0, 0, 0, 0, 0]]), torch.tensor([1])
+    for side in (PAST, FUTURE):
+        assert mean_cosine(model.intentions(item_seq, length, side).detach()) < 0.9
 
 
 def test_lambda_zero_trains_no_seq2seq(make_config):

@@ -9,6 +9,7 @@ import torch
 
 from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.intentions import describe, entropy_of_use, mean_cosine, shared_share
+from recbole_disent.model.intention_contrast import excess_cosine
 
 
 def clusters(users=40, size=12):
@@ -82,3 +83,12 @@ def test_what_cannot_be_described_is_refused():
         describe(torch.randn(0, 2, 2), torch.zeros(0, dtype=torch.long), table)
     with pytest.raises(ValueError, match="4 sequences with 1 intentions"):
         describe(torch.randn(4, 1, 2), torch.ones(4, dtype=torch.long), table)
+
+
+def test_excess_of_the_cosine():
+    phi = torch.tensor([[[1.0, 0], [2, 0], [0, 3]], [[1, 0], [-1, 0], [0, 1]]], dtype=torch.float64)
+    assert excess_cosine(phi, 0.4).tolist() == pytest.approx([0.36 / 3, 0])
+    assert excess_cosine(phi, -1.0).tolist() == pytest.approx([(4 + 1 + 1) / 3, (0 + 1 + 1) / 3])
+    assert excess_cosine(phi[:, :1], 0.0).tolist() == [0, 0]
+    phi = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda phi: excess_cosine(phi, -0.5), phi)

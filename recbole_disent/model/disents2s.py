@@ -21,6 +21,7 @@ from recbole_disent.model.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.model.encoder import CausalEncoder, init_weights
 from recbole_disent.model.full_softmax_intentions import Columns, all_items, sample
 from recbole_disent.model.functional import score_limit
+from recbole_disent.model.intention_contrast import excess_cosine
 from recbole_disent.model.packing import Packing
 from recbole_disent.model.popularity import is_wanted, log_share
 
@@ -101,7 +102,8 @@ class DisentS2S(SequentialRecommender):
         self.item_options = {"lr": config["learning_rate"] * config["item_step"]}  # of the optimiser
         if config["item_decay"]:
             self.item_options["weight_decay"] = config["item_decay"]
-        self.best_scores: bool = config["seq2item_scores"] == "best"
+        self.pooling: str = config["seq2item_scores"]
+        self.cosine_limit: float = config["intention_cosine"]
         self.next_items: int = config["next_items"]
         self.score_limit: int = score_limit(config)
         self.scale = width**-0.5
@@ -137,8 +139,10 @@ class DisentS2S(SequentialRecommender):
             nn.init.normal_(module.prototypes, std=std)
             nn.init.normal_(module.position, std=std)
             nn.init.zeros_(module.query_bias)
-            # The sum over positions is 1/K of a state: random biases would drown it at first.
-            nn.init.zeros_(module.bias)
+            # As large as the sum over positions, 1/K of a state: smaller ones do not tell the K vectors
+            # apart, larger ones drown the sum. A past and its future begin with the same ones.
+            nn.init.normal_(module.bias[PAST], std=1 / self.n_intentions)
+            module.bias.data[FUTURE] = module.bias.data[PAST]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser: item embeddings, with a step size and decay of their own, go last."""
@@ -315,11 +319,13 @@ class DisentS2S(SequentialRecommender):
             groups = self._groups(blocks, pairs.users)
             share = self.log_share if self.corrects_popularity else None
             item, rest = negatives.over_batch(
-                pairs, blocks, groups, share, self.best_scores, self.score_limit, rest_weight
+                pairs, blocks, groups, share, self.pooling, self.score_limit, rest_weight
             )
         else:
             columns = self._columns(pairs.targets, blocks)
-            item, rest = negatives.over_items(pairs, columns, self.best_scores, self.score_limit, rest_weight)
+            item, rest = negatives.over_items(pairs, columns, self.pooling, self.score_limit, rest_weight)
+        if self.n_intentions > 1 and self.cosine_limit < 1:
+            item = item + excess_cosine(pairs.past, self.cosine_limit).sum()
         item_loss = item / blocks.total
         if rest is not None:
             return item_loss, rest / blocks.total

@@ -21,14 +21,15 @@ def seq2item(
     log_share: Tensor | None = None,
     limit: int = 2**26,
     place: Tensor | None = None,
-    best: bool = False,
+    pooling: str = "all",
 ) -> Tensor:
     """-ln of the share of the next item among the next items of the batch.
 
     loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
              - max over k of h_p . phi_p^(k) / sqrt(D)
 
-    With *best* the first term is the logsumexp over q of the max over k.
+    With *pooling* ``best`` the first term is the logsumexp over q of the max over k; with ``sum`` the
+    second is the logsumexp over k.
 
     Args:
         phi: float (P, K, D), intention vectors of the pasts.
@@ -39,18 +40,24 @@ def seq2item(
             the model learns p(item | sequence) / p(item).
         limit: scores that may exist at a time.
         place: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
-        best: whether only the best of an item's K scores takes part in the sum.
+        pooling: ``all``, ``best`` or ``sum``.
 
     Returns:
         float (P,), or (p,).
     """
     _, intentions, width = phi.shape
     scale = width**-0.5
+    best = pooling == "best"
     total = logsumexp_of_products(
         phi.flatten(0, 1), targets, scale, intentions, log_share, groups, limit, place=place, best=best
     )
-    own = torch.einsum("pkd,pd->pk", phi, _at(targets, place)).amax(-1) * scale
+    own = pooled(torch.einsum("pkd,pd->pk", phi, _at(targets, place)) * scale, pooling)
     return total - (own if log_share is None else own - _at(log_share, place))
+
+
+def pooled(scores: Tensor, pooling: str) -> Tensor:
+    """What stands above the fraction for an item's K scores, (..., K) -> (...): their sum, or the best."""
+    return scores.logsumexp(-1) if pooling == "sum" else scores.amax(-1)
 
 
 def _at(values: Tensor, place: Tensor | None) -> Tensor:
@@ -118,7 +125,7 @@ def future_items(
     log_share: tuple[Tensor, Tensor] | None = None,
     limit: int = 2**26,
     place: Tensor | None = None,
-    best: bool = False,
+    pooling: str = "all",
 ) -> Tensor:
     """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
 
@@ -129,7 +136,7 @@ def future_items(
                  + sum over k of exp(f . phi_p^(k) / sqrt(D)) )
              - max over k of f . phi_p^(k) / sqrt(D)
 
-    With *best* a max over k stands for each sum over k.
+    With *pooling* ``best`` a max over k stands for each sum over k; with ``sum`` a logsumexp for each max.
 
     Args:
         phi: float (P, K, D).
@@ -140,7 +147,7 @@ def future_items(
         log_share: of *targets* and of *items*, as in :func:`seq2item`.
         limit: scores that may exist at a time.
         place: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
-        best: whether only the best of an item's K scores takes part.
+        pooling: ``all``, ``best`` or ``sum``.
 
     Returns:
         float (F,).
@@ -159,10 +166,10 @@ def future_items(
         limit,
         own=False,
         place=place,
-        best=best,
+        best=pooling == "best",
     )
     mine = torch.einsum("fkd,fd->fk", phi[owner], items) * scale
     if log_share is not None:
         mine = mine - log_share[1][:, None]
-    top = mine.amax(-1)
-    return torch.logaddexp(others[owner], top if best else mine.logsumexp(-1)) - top
+    above, below = pooled(mine, pooling), mine.amax(-1) if pooling == "best" else mine.logsumexp(-1)
+    return torch.logaddexp(others[owner], below) - above

@@ -57,7 +57,7 @@ def over_batch(
     blocks: distributed.Blocks,
     groups: Tensor | None,
     log_share: Tensor | None,
-    best: bool,
+    pooling: str,
     limit: int,
     weight: float | None,
 ) -> tuple[Tensor, Tensor | None]:
@@ -68,7 +68,7 @@ def over_batch(
         blocks: how the global batch is divided.
         groups: int64 (P,) or None; see :func:`~recbole_disent.model.losses.seq2item`.
         log_share: float (n_items,) or None; ln of each item's share, taken off its scores.
-        best: whether only the best of an item's K scores takes part in the sum.
+        pooling: ``all``, ``best`` or ``sum``; see :func:`~recbole_disent.model.losses.seq2item`.
         limit: scores that may exist at a time.
         weight: of the second sum; None: there is none.
 
@@ -78,30 +78,31 @@ def over_batch(
     # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
     place, targets = blocks.place(), blocks.gather(pairs.target_vectors)
     share = None if log_share is None else log_share[blocks.gather(pairs.targets)]
-    item = losses.seq2item(pairs.past, targets, groups, share, limit, place, best).sum()
+    item = losses.seq2item(pairs.past, targets, groups, share, limit, place, pooling).sum()
     if weight is None:
         return item, None
     shares = None if log_share is None or share is None else (share, log_share[pairs.items])
     items, owner = pairs.item_vectors, pairs.owner
-    rest = losses.future_items(pairs.past, targets, items, owner, groups, shares, limit, place, best)
+    rest = losses.future_items(pairs.past, targets, items, owner, groups, shares, limit, place, pooling)
     return item, weight * rest.sum()
 
 
 def over_items(
-    pairs: Pairs, columns: Columns, best: bool, limit: int, weight: float | None
+    pairs: Pairs, columns: Columns, pooling: str, limit: int, weight: float | None
 ) -> tuple[Tensor, Tensor | None]:
     """Sum of seq2item among *columns*, and of its variants for items of the future.
 
     loss_p = logsumexp over items i, k of h_i . phi_p^(k) / sqrt(D)
              - max over k of h_p . phi_p^(k) / sqrt(D)
 
-    With *best* the first term is the logsumexp over i of the max over k. An item of the future takes
-    the place of the next item, among the same columns: variants (2) and (3) of the paper.
+    With *pooling* ``best`` the first term is the logsumexp over i of the max over k; with ``sum`` the
+    second is the logsumexp over k. An item of the future takes the place of the next item, among the
+    same columns: variants (2) and (3) of the paper.
 
     Args:
         pairs: of this process.
         columns: the items of the softmax; with *weight* all items.
-        best: whether only the best of an item's K scores takes part in the sum.
+        pooling: ``all``, ``best`` or ``sum``; see :func:`~recbole_disent.model.losses.seq2item`.
         limit: scores that may exist at a time.
         weight: of the second sum; None: there is none.
 
@@ -109,12 +110,12 @@ def over_items(
         Both sums, float (), the second with its weight. Their logsumexps are of the same scores, and the
         gradient of both is in the first sum: only the total of the two is to be used for training.
     """
-    phi = pairs.past
-    own = own_scores(phi, columns.vectors[columns.own]).amax(-1).sum()
+    phi, best = pairs.past, pooling == "best"
+    own = losses.pooled(own_scores(phi, columns.vectors[columns.own]), pooling).sum()
     if weight is None:
         return weighted_logsumexp(phi, columns, None, best, limit)[0] - own, None
     share = weight * pairs.owner.bincount(minlength=len(phi)).to(phi.dtype)
     total, values = weighted_logsumexp(phi, columns, 1 + share, best, limit)
     there = (share * values).sum()
-    future = own_scores(phi[pairs.owner], pairs.item_vectors).amax(-1).sum()
+    future = losses.pooled(own_scores(phi[pairs.owner], pairs.item_vectors), pooling).sum()
     return total - there - own, there - weight * future
