@@ -92,6 +92,7 @@ CASES = {
     "windows": (
         "DisentS2S",
         {
+            "negatives": "batch",
             "seq2seq_weight": 0.7,
             "train_batch_size": 64,
             "seq2seq_samples": 10**6,
@@ -100,26 +101,57 @@ CASES = {
     ),
     "sampled and masked": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "train_batch_size": 64, "seq2seq_samples": 20, "mask_same_user": True},
+        {
+            "negatives": "batch",
+            "seq2seq_weight": 0.7,
+            "train_batch_size": 64,
+            "seq2seq_samples": 20,
+            "mask_same_user": True,
+        },
     ),
-    "visits": ("DisentS2S", {"train_batch_size": 40, "seq2seq_samples": 20, "passes_per_window": 3}),
-    "tiny batches": ("DisentS2S", {"seq2seq_weight": 0.7, "train_batch_size": 2, "seq2seq_samples": 3}),
+    "visits": (
+        "DisentS2S",
+        {"negatives": "batch", "train_batch_size": 40, "seq2seq_samples": 20, "passes_per_window": 3},
+    ),
+    "tiny batches": (
+        "DisentS2S",
+        {"negatives": "batch", "seq2seq_weight": 0.7, "train_batch_size": 2, "seq2seq_samples": 3},
+    ),
     "pairs": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "train_mode": "pairs", "train_batch_size": 17, "seq2seq_warmup": 5},
+        {
+            "negatives": "batch",
+            "seq2seq_weight": 0.7,
+            "train_mode": "pairs",
+            "train_batch_size": 17,
+            "seq2seq_warmup": 5,
+        },
     ),
     "all items": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "seq2seq_variant": "all_items", "train_batch_size": 40},
+        {"negatives": "batch", "seq2seq_weight": 0.7, "seq2seq_variant": "all_items", "train_batch_size": 40},
     ),
     "next items": (
         "DisentS2S",
         {
+            "negatives": "batch",
             "seq2seq_weight": 0.7,
             "seq2seq_variant": "next_items",
             "train_mode": "pairs",
             "train_batch_size": 40,
         },
+    ),
+    "softmax over all items": (
+        "DisentS2S",
+        {"negatives": "all", "seq2seq_weight": 0.7, "seq2seq_variant": "all_items", "train_batch_size": 40},
+    ),
+    "softmax over a sample": (
+        "DisentS2S",
+        {"negatives": "sampled", "sampled_negatives": 7, "seq2seq_weight": 0.7, "train_batch_size": 40},
+    ),
+    "softmax over a sample, tiny batches": (
+        "DisentS2S",
+        {"negatives": "sampled", "sampled_negatives": 7, "train_mode": "pairs", "train_batch_size": 2},
     ),
     "TSSR": (
         "TSSR",

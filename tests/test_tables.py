@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,7 @@ def test_another_encoding_has_to_be_named(tmp_path):
         (pd.array([2**62 + 1, 3], dtype="Int64"), [str(2**62 + 1), "3"]),
         (np.array([2**64 - 1, 0], dtype="uint64"), [str(2**64 - 1), "0"]),
         ([1.0, -0.0], ["1", "0"]),
+        ([Decimal("7"), Decimal("1E+1")], ["7", "10"]),
         ([" a", "a "], [" a", "a "]),
         (pd.Categorical([5, 6]), ["5", "6"]),
     ],
@@ -150,6 +152,7 @@ GOOD = {"user": ["a", "b"], "item": ["x", "y"], "ts": [1, 2]}
         ({"item": [{"id": 1}, {"id": 2}]}, "column 'item' \\(item\\) holds nested records.*flatten it"),
         ({"item": [["a"], ["b"]]}, "column 'item' \\(item\\) holds lists.*one row to each element"),
         ({"item": [b"a", b"b"]}, "column 'item' \\(item\\) holds bytes.*decode"),
+        ({"item": [3 + 1j, 4j]}, "column 'item' \\(item\\) holds values of a type that is not known here"),
         ({"rating": [1.0, "many"]}, "row 0: the rating in column 'rating' holds values of several types"),
         ({"rating": ["4", "4,5"]}, "row 1: the rating in column 'rating' is '4,5', expected a number"),
         ({"rating": [1.0, np.inf]}, "row 1: the rating in column 'rating' is inf, expected a number"),
@@ -198,6 +201,8 @@ def test_lines_of_files_are_named(tmp_path):
         ("e.jsonl", '{"user": {"id": 1}, "item": 2}\n' * 2, "column 'user' \\(user\\) holds nested"),
         ("e.jsonl", '{"user": "a", "item": "\\ud800"}\n' * 2, "line 1: .* no valid Unicode"),
         ("e.json", "[1, 2]", "record 1: got 1, expected an object"),
+        ("e.json", "[]", "the array is empty"),
+        ("e.csv", "user,item\na,b\nc\0,d\n", "line 3: there is a NUL character"),
         ("e.json", "[{]", "it is no JSON"),
         ("e.parquet", "user,item\na,b\n", "it is no Parquet file, or a damaged one"),
         ("e.xlsx", "x", "ends with '.xlsx', expected one of .csv"),
@@ -277,6 +282,8 @@ def test_choosing_columns():
     found, guessed = choose_columns(columns, {"user": "user_id", "time": False}, "t")
     assert found == {"user": "user_id", "item": "item"}
     assert guessed == ["item"]
+    found, _ = choose_columns(["0", "1"], {"user": 0, "item": 1}, "t")
+    assert found == {"user": "0", "item": "1"}
     with pytest.raises(UserError, match="user: got 'usr', but t has no such column; did you mean 'user'"):
         choose_columns(columns, {"user": "usr"}, "t")
     with pytest.raises(UserError, match="'item' cannot be both"):
@@ -341,12 +348,13 @@ def test_catalogue_columns_have_types(tmp_path):
     assert any("empty" in note for note in summary["notes"])
     table = pa.table({
         "id": [1, 2], "tags": [["Sci Fi", "Old"], None], "v": [[0.5, 1.0], [2.0]], "new": [True, None],
-        "n": ["1", "2"],
+        "n": ["1", "2"], "price": [Decimal("2.50"), None],
     })  # fmt: skip
     frame, _ = read_catalogue(table)
-    assert list(frame) == ["item_id", "tags:token_seq", "v:float_seq", "new:token_seq", "n:token_seq"]
-    assert frame.iloc[0].tolist() == ["1", "Sci_Fi Old", "0.5 1.0", "True", "1"]
-    assert frame.iloc[1].tolist() == ["2", "", "2.0", "", "2"]
+    assert list(frame) == ["item_id", "tags:token_seq", "v:float_seq", "new:token_seq", "n:token_seq",
+                           "price:float"]  # fmt: skip
+    assert frame.iloc[0].tolist() == ["1", "Sci_Fi Old", "0.5 1.0", "True", "1", 2.5]
+    assert frame.iloc[1].tolist()[:5] == ["2", "", "2.0", "", "2"]
 
 
 @pytest.mark.parametrize(

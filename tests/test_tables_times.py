@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timezone
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ def parse(values, missing: str = "refuse"):
         ([f"{s}.0" for s in SECONDS], "seconds"),
         ([f" {s}000" for s in SECONDS], "milliseconds"),
         (pd.Categorical(SECONDS), "seconds"),
+        ([Decimal(s) for s in SECONDS], "seconds"),
         (STAMPS, "dates"),
         (STAMPS.astype("datetime64[ms]"), "dates"),
         (AWARE, "dates"),
@@ -92,7 +94,7 @@ def test_the_coarsest_exact_unit_is_taken(values, wanted, unit):
         ([1.0, np.nan], "row 1: the time in column 'ts' is missing"),
         (
             ["2024-05-01", "01/02/2024"],
-            "row 1: .* is '01/02/2024', expected a date as in ISO 8601.* like '2024",
+            "row 1: .* is '01/02/2024', expected a date of ISO 8601.* like '2024",
         ),
         (["2024-05-01", "now"], "row 1: .* is 'now', expected a date"),
         (["2024-05-01", "2024-13-01"], "row 1: .* is '2024-13-01', expected a date"),

@@ -132,7 +132,9 @@ def read_events(
     data: dict[str, Any] = {}
     for name in list(frame.columns):
         column = frame.pop(name)
-        data[names[name]] = _shared_strings(column) if kinds[name] == "category" else column.to_numpy()
+        # As objects: pandas 3 would make text of its own of them.
+        text = kinds[name] == "category"
+        data[names[name]] = pd.Series(_shared_strings(column), dtype=object) if text else column.to_numpy()
     return pd.DataFrame(data)
 
 

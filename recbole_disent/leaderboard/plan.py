@@ -142,6 +142,7 @@ class Plan:
                 base[key] = values[0]
             if self.options["search_epochs"] is not None:
                 base["epochs"] = self.options["search_epochs"]
+            base["refit"] = False  # a trial is not tested
             cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.cells import KIND_NAMES, kind_of, to_ids, to_numbers
+from recbole_disent.tables.cells import KIND_NAMES, kind_of, to_ids, to_numbers, without_decimals
 from recbole_disent.tables.columns import guess, require_column
 from recbole_disent.tables.read import open_table
 from recbole_disent.tables.text_files import TextTable
@@ -122,6 +122,7 @@ def _typed(
 
     In an *untyped* table, numbers are texts.
     """
+    values = without_decimals(values)
     kind = kind_of(values)
     cells = values.astype(object)
     filled = cells[cells.notna()]

@@ -25,7 +25,8 @@ def kind_of(values: pd.Series) -> str:
     """Say what the cells of a column are; missing cells do not count.
 
     Returns:
-        text, integer, float, boolean, datetime, date, list, nested, bytes, empty, or mixed.
+        text, integer, float, boolean, datetime, date, list, nested, bytes, empty, mixed (values of
+        several types), or other (values of one type that is none of these).
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         return kind_of(pd.Series(values.cat.categories))
@@ -44,7 +45,17 @@ def kind_of(values: pd.Series) -> str:
         # pandas says mixed of a column of lists in any case.
         others = (v for v in values if v is not None and not isinstance(v, list | tuple | np.ndarray | float))
         return "mixed" if next(others, None) is not None else "list"
-    return "mixed"
+    start, odd = differing_rows(values)
+    return "other" if start == odd else "mixed"
+
+
+def without_decimals(values: pd.Series) -> pd.Series:
+    """Make Python's Decimals, as databases export whole numbers, ints, or floats where one is not whole."""
+    if values.dtype != object or pd.api.types.infer_dtype(values, skipna=True) != "decimal":
+        return values
+    filled = values[values.notna()]
+    kind: Any = int if all(value == value.to_integral_value() for value in filled) else float
+    return pd.Series([None if pd.isna(v) else kind(v) for v in values], dtype=object)
 
 
 def to_ids(values: pd.Series, role: str, column: str, where: Callable[[int], str]) -> pd.Categorical:
@@ -67,6 +78,7 @@ def to_ids(values: pd.Series, role: str, column: str, where: Callable[[int], str
         >>> list(to_ids(pd.Series([7.0, 8.0]), "user", "uid", str))
         ['7', '8']
     """
+    values = without_decimals(values)
     kind = kind_of(values)
     if kind not in ("text", "integer", "float", "empty"):
         _refuse_kind(values, kind, role, column, where)
@@ -133,6 +145,7 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
     Raises:
         UserError: a cell that is no finite number.
     """
+    values = without_decimals(values)
     kind = kind_of(values)
     if kind in ("text", "integer", "float", "empty"):
         cells = values.astype(object)
@@ -154,6 +167,7 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
 KIND_NAMES = {
     "text": "texts", "boolean": "true and false", "datetime": "dates", "date": "dates", "list": "lists",
     "nested": "nested records", "bytes": "bytes", "mixed": "values of several types",
+    "other": "values of a type that is not known here",
 }  # fmt: skip
 
 

@@ -69,6 +69,8 @@ def choose_columns(
     """
     found: dict[str, str] = {}
     guessed: list[str] = []
+    # A DataFrame may have a column 0.
+    given = {role: name if name is None or name is False else str(name) for role, name in given.items()}
     taken = [name for name in given.values() if name]
     for role in NAMES:
         name = given.get(role)
@@ -89,7 +91,7 @@ def choose_columns(
         if role in REQUIRED and role not in found:
             raise UserError(
                 f"{where}: no column has a name that says it is the {role}; say which one by {role}=NAME; "
-                f"the columns are {', '.join(columns)}"
+                f"the columns are {', '.join(columns) or 'none'}"
             )
     for role, name in found.items():
         for other, same in found.items():

@@ -57,6 +57,8 @@ def _array(path: Path, text: str) -> JsonTable:
         records = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path}: it is no JSON ({error})") from error
+    if not records:
+        raise UserError(f"{path}: the array is empty, expected an object for each row")
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(f"{path}, record {number}: got {shown(record)}, expected an object {{...}}")

@@ -125,6 +125,13 @@ class TextTable:
 
     def _check(self) -> None:
         """Check quotes and numbers of cells: pandas drops cells beyond the header and fills lines up."""
+        with open_text(self._path, self._encoding, newline="") as file:
+            line = 1
+            while block := file.read(2**20):
+                if "\0" in block:  # which pandas drops
+                    line += block[: block.index("\0")].count("\n")
+                    raise UserError(f"{self.name}, line {line}: there is a NUL character, expected text")
+                line += block.count("\n")
         wanted = len(self.columns)
         for line, cells in self._records(strict=True):
             if len(cells) != wanted:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.cells import KIND_NAMES, differing_rows, kind_of, shown
+from recbole_disent.tables.cells import KIND_NAMES, differing_rows, kind_of, shown, without_decimals
 
 # From coarse to fine; each is 1000 of the next.
 UNITS = ("s", "ms", "us", "ns")
@@ -68,6 +68,7 @@ def parse_times(
         raise UserError(f"missing_time: got {missing_time!r}, expected refuse or drop")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
+    values = without_decimals(values)
     missing = values.isna().to_numpy()
     kind = kind_of(values)
     if kind == "text":
@@ -91,7 +92,7 @@ def parse_times(
         if missing[row]:
             what = f"the time in column '{column}' is missing"
         else:
-            expected = "a date as in ISO 8601, such as 2024-05-01 12:00:00" if kind == "date" else "a number"
+            expected = "a date of ISO 8601 from 1678 to 2262," if kind == "date" else "a number"
             what = f"the time in column '{column}' is {shown(values.iloc[row])}, expected {expected}"
             what += _like(values, kept)
         raise UserError(f"{where(row)}: {what}; correct it, or drop such rows by missing_time=drop")
