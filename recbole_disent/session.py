@@ -14,6 +14,7 @@ from recbole_disent.build import RunData, arithmetic, build_data, build_model, b
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.per_user import check_one_each, write_per_user
 from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.refit import check_refit, refit
@@ -108,6 +109,7 @@ def _run(
         logger.info(f"test result: {tested}")
     report = result_file.describe(data, trainer, net, score, best, tested)
     report["refit"] = again
+    report["intentions"] = _intentions(trainer, net, valid or held_out if test else valid)
     if saved:
         report["checkpoint"] = trainer.saved_model_file
         report["result_file"] = result_file.path_for(trainer.saved_model_file, config["result_dir"])
@@ -115,6 +117,15 @@ def _run(
             result_file.write(report["result_file"], report)
         logger.info(f"result file: {report['result_file']}")
     return report
+
+
+def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
+    """Figures on the intentions of a trained model, which the log warns of where they have collapsed."""
+    with trainer.averaged():
+        figures = intentions.of_model(net, loader)
+    if figures and (warning := intentions.warning_of(figures)):
+        getLogger().warning(warning)
+    return figures
 
 
 def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, RunData]:

@@ -27,7 +27,7 @@ EVERY_SECOND = {"phase": [1, 0, 0, 0], "every": 2}
 def build(make_config, **keys):
     usual = {
         "hidden_size": 6, "inner_size": 5, "n_intentions": 3, "hidden_dropout_prob": 0.0,
-        "initializer_range": 0.4, "softmax_learns": "lift", "seq2seq_warmup": 0, "negatives": "batch",
+        "initializer_range": 0.4, "softmax_learns": "lift" if keys.get("negatives", "batch") == "batch" else "auto", "seq2seq_warmup": 0, "negatives": "batch",
         "intention_cosine": 1.0,
     }  # fmt: skip
     config = make_config(**{**usual, **keys})
@@ -186,9 +186,9 @@ def test_negatives_follow_the_evaluation(make_config, keys, expected):
 
 
 def test_negatives_that_do_not_fit_other_keys_are_refused(make_config):
-    with pytest.raises(UserError, match=r"softmax_learns: got always with negatives=auto, expected"):
-        make_config(softmax_learns="probability")
-    assert make_config(softmax_learns="probability", negatives="batch")
+    with pytest.raises(UserError, match=r"softmax_learns: got lift with negatives=auto, expected"):
+        make_config(softmax_learns="lift")
+    assert make_config(softmax_learns="lift", negatives="batch")
     with pytest.raises(UserError, match=r"negatives: got sampled with seq2seq_variant=all_items, expected"):
         make_config(negatives="sampled", seq2seq_variant="all_items")
 

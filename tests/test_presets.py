@@ -39,7 +39,7 @@ def test_priorities():
     assert config(preset="paper")["train_mode"] == "pairs"
     assert config(preset="paper", train_mode="sequences")["train_mode"] == "sequences"
     both = config(preset=["paper", "bert4rec-protocol"])
-    assert (both["refit"], both["intention_pooling"], both["topk"][-1]) == (True, "logsumexp", 101)
+    assert (both["refit"], both["intention_pooling"], both["topk"][-1]) == (True, "paper", 101)
 
 
 def test_an_unknown_preset_is_refused():

@@ -127,3 +127,42 @@ def describe(phi: Tensor, targets: Tensor, table: Tensor, top: int = 10) -> dict
         "overlap": float(torch.cat(pairwise).mean()),
         "overlap_with_all": torch.cat(with_all).mean(0).tolist(),
     }
+
+
+# Above this mean cosine the K vectors are almost one vector.
+_COLLAPSED = 0.9
+
+
+def of_model(model: Any, loader: Any) -> dict[str, Any] | None:
+    """Return the figures of a trained model on a part; None for a model without several query vectors.
+
+    Args:
+        model: with the contract of :class:`~recbole_disent.models.base.VectorRecommender`.
+        loader: the held-out rows of a part, such as the validation part.
+    """
+    if not (hasattr(model, "query_vectors") and hasattr(model, "item_table") and hasattr(loader, "chunks")):
+        return None
+    phi, targets = [], []
+    model.eval()
+    with torch.no_grad():
+        for _, queries in loader.chunks(0, 1):
+            try:
+                phi.append(model.query_vectors(queries.batch.to(model.device)))
+            except NotImplementedError:  # scores that are no inner products
+                return None
+            targets.append(queries.positives.to(model.device))
+            if phi[-1].shape[1] < 2:
+                return None
+        if not phi:
+            return None
+        return describe(torch.cat(phi), torch.cat(targets), model.item_table())
+
+
+def warning_of(figures: dict[str, Any]) -> str | None:
+    """Return a sentence where the K vectors of a model hardly differ; None where they do."""
+    if figures["cosine"] <= _COLLAPSED:
+        return None
+    return (
+        f"the {len(figures['won'])} intention vectors of a sequence hardly differ (mean cosine "
+        f"{figures['cosine']:.2f}): the model works like one with a single intention"
+    )

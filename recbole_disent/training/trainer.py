@@ -172,7 +172,7 @@ class SafeTrainer:
                 self.average.restart()  # what is loaded is to be evaluated
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
-        with self._averaged():
+        with self.averaged():
             if isinstance(eval_data, EvalLoader) and self.ranking is not None:
                 self.model.eval()
                 result = self.ranking.evaluate(self.model, eval_data)
@@ -182,14 +182,14 @@ class SafeTrainer:
         self.seconds["evaluation"] += perf_counter() - start
         return result
 
-    def _averaged(self) -> AbstractContextManager[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """The model has the averages of its weights within, if there are any."""
         return nullcontext() if self.average is None else self.average.in_model()
 
     # -- checkpoints -------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        with self._averaged():
+        with self.averaged():
             self._save_model(epoch, verbose, **kwargs)
 
     def _save_model(self, epoch: int, verbose: bool, **kwargs: Any) -> None:

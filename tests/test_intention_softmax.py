@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_disent.model import full_softmax_intentions as full
+from recbole_disent.ops import intention_softmax as full
 from recbole_disent.ops.intention_softmax import Columns, weighted_logsumexp
 from recbole_disent.parallel import process_group
 
