@@ -22,6 +22,7 @@ import yaml
 from recbole_disent import cli
 from recbole_disent.config import key_rules, key_tables, presets, recbole_keys
 from recbole_disent.registry import get_model, spec_of
+from recbole_disent.session import run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -227,6 +228,13 @@ def test_configuration_lists_every_key_with_its_default() -> None:
         for key, rule in key_rules.of_file(file).items():
             default = "null" if rule.default is None else str(rule.default)
             assert f"| `{key}` | `{default}` |" in text, f"{file}: {key}"
+
+
+def test_every_key_of_a_result_file_is_explained(tmp_path: Path) -> None:
+    write_small_ml_100k(tmp_path)
+    report = run("Pop", "ml-100k", config_dict={"data_path": "dataset", "show_progress": False})
+    text = (ROOT / "docs" / "result-file.md").read_text(encoding="utf-8")
+    assert [key for key in report if f"`{key}`" not in text] == []
 
 
 def test_tables_of_keys_are_generated() -> None:
