@@ -7,6 +7,7 @@ the markers of blocks, and how runs are shortened.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -31,8 +32,9 @@ DOCUMENTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 MOST_EVENTS = 40
 
 
-def load_hook() -> Any:
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
+def load_from_docs(name: str) -> Any:
+    """Import a file of the folder docs."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -40,7 +42,7 @@ def load_hook() -> Any:
     return module
 
 
-HOOK = load_hook()
+HOOK = load_from_docs("make_tables")
 
 
 class Block(NamedTuple):
@@ -210,6 +212,14 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert found.is_relative_to(ROOT / "docs"), f"{document.name}: {target} is not part of the site"
         if anchor:
             assert anchor in anchors_of(found), f"{document.name}: {target}"
+
+
+def test_the_notebook_is_the_quick_start() -> None:
+    page = (ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8")
+    found = (ROOT / "docs" / "quick-start.ipynb").read_text(encoding="utf-8")
+    assert found == load_from_docs("make_notebook").notebook(page), "run docs/make_notebook.py"
+    cells = [cell for cell in json.loads(found)["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) == len(BLOCKS[ROOT / "docs" / "quick-start.md"])
 
 
 def test_every_page_is_in_the_navigation_and_has_one_title() -> None:
