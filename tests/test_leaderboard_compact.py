@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from recbole_disent.leaderboard.stored import read_folders
 
 OPTIONS = {"seeds": [1, 2], "resamples": 100, "config": {"epochs": 3}, "metrics": ["recall@5", "ndcg@5"]}
 USERS = 40
+STORED = sorted((Path(__file__).resolve().parent.parent / "results").glob("*/runs.csv"))
 
 
 def quiet(line: str) -> None:
@@ -211,3 +213,27 @@ def test_ranks_that_are_none_are_one_sentence_whatever_the_digest_says(folder, d
     (folder / "ranks.npz").write_bytes(made)
     with pytest.raises(UserError, match=r"ranks.npz is no file of ranks \(.*\); restore the file"):
         archive.read(folder)
+
+
+# -- the results of this project -------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", STORED, ids=lambda file: file.parent.name)
+def test_stored_results_have_every_run_of_their_plan(file):
+    found = archive.read(file.parent)
+    assert not found.errors
+    options = found.plan["options"]
+    values = [value for values in (options["sweep"] or {"none": [None]}).values() for value in values]
+    expected = (len(found.plan["labels"]) * len(options["seeds"]) * len(values)
+                * len(options["datasets"]) * len(options["protocols"]))  # fmt: skip
+    assert len(found.runs) == expected
+    assert len(found.trials) == sum(search["trials"] for search in found.plan["searches"])
+    assert found.users.keys() in (set(), {entry["id"] for entry in found.runs})
+
+
+@pytest.mark.parametrize("name", ["modes-longer", "toys-intentions"])
+def test_a_stored_report_is_made_again(name, tmp_path):
+    pytest.importorskip("matplotlib", reason="without the extra plots a report has one more line")
+    (file,) = [file for file in STORED if file.parent.name == name]
+    report.write(file.parent, out=tmp_path, say=quiet)
+    assert (tmp_path / "report.md").read_bytes() == (file.parent / "report.md").read_bytes()
