@@ -24,9 +24,29 @@ class TestDisentS2SPairs(ModelContract):
     keys: ClassVar = {"train_mode": "pairs", "train_batch_size": 32}
 
 
-class TestDisentS2SAllItems(ModelContract):
+class TestDisentS2SVariant(ModelContract):
     model = "DisentS2S"
     keys: ClassVar = {"seq2seq_variant": "all_items"}
+
+
+class TestDisentS2SVariantInBatch(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"seq2seq_variant": "next_items", "negatives": "batch"}
+
+
+class TestDisentS2SAllItems(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"negatives": "all", "intention_pooling": "paper"}
+
+
+class TestDisentS2SSampledNegatives(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"negatives": "sampled", "sampled_negatives": 5}
+
+
+class TestDisentS2SInBatch(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"negatives": "batch"}
 
 
 class TestDisentS2SContent(ModelContract):

@@ -140,9 +140,9 @@ def test_a_download_is_unpacked_and_renamed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(PartDataset, "_get_download_url", lambda *a, **k: address)
     keys = {"data_path": str(tmp_path / "new"), "topk": [1, 5, 10]}
-    dataset = create_dataset(Config("DisentS2S", "yelp", config_dict=keys))
+    dataset = create_dataset(Config("DisentS2S", "epinions", config_dict=keys))
     assert dataset.inter_num == len(hostile_rows())
-    assert (tmp_path / "new" / "yelp" / "yelp.inter").is_file()
+    assert (tmp_path / "new" / "epinions" / "epinions.inter").is_file()
 
 
 # -- equal to RecBole ------------------------------------------------------------------

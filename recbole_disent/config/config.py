@@ -13,7 +13,7 @@ from recbole.utils import ModelType
 
 import recbole_disent.recbole  # noqa: F401  (patches numpy for RecBole)
 from recbole_disent import registry
-from recbole_disent.config import key_rules, presets, recbole_keys
+from recbole_disent.config import dataset_table, key_rules, presets, recbole_keys
 from recbole_disent.config.checks import check_like_default, check_together
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns, merged_eval_args
 from recbole_disent.config.literals import key_values, literal
@@ -41,7 +41,7 @@ class Config(RecBoleConfig):
 
     Args:
         model: name of a model, or a model class.
-        dataset: name of a data set: the folder below ``data_path``.
+        dataset: name of a data set, the folder below ``data_path``, or an alias of one.
         config_file_list: YAML files.
         config_dict: keys and values.
         cmd_args: command-line words ``--key=value``. Unlike RecBole's, this class never
@@ -126,7 +126,10 @@ class Config(RecBoleConfig):
             spec = registry.load_model_file(str(file))
             model = spec.name if model is None else model
         model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
-        return model_class.__name__, model_class, str(dataset)
+        # The name that the user gave, which can be an alias.
+        self.given_dataset = str(dataset)
+        name = dataset_table.resolve(self.given_dataset, given.get("data_path"))
+        return model_class.__name__, model_class, name
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)

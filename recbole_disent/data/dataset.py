@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
-from recbole.data.interaction import Interaction
+from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import coo_matrix
 from torch import Tensor
@@ -19,6 +19,9 @@ from recbole_disent.data.download import download
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.store import SequenceStore, time_order
 from recbole_disent.errors import UserError
+from recbole_disent.recbole import patches
+
+patches.patch_datasets()
 
 _FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
@@ -258,6 +261,21 @@ class SequenceDataset(PartDataset, SequentialDataset):
             dataset.part = name
         return parts
 
+    def joined_with(self, valid: SequenceDataset) -> SequenceDataset:
+        """Return this training part and a validation part as one training part.
+
+        Raises:
+            UserError: the files carry their histories, which cannot be joined.
+        """
+        rows, others = self.inter_feat, valid.inter_feat
+        if not isinstance(rows, LazyInteraction):
+            raise UserError("refit: not possible for benchmark files that carry their histories")
+        both = self.copy(rows.with_rows(torch.cat([rows.rows, others.rows])))
+        ends = self.train_end.scatter_reduce(0, self.store.users[others.rows].long(), others.rows + 1, "amax")
+        both.train_end = ends
+        both.train_mask = np.arange(len(self.store)) < ends[self.store.users.long()].numpy()
+        return both
+
     def _keeps_first_events(self) -> int:
         """1 where a user's first event is in training by the split itself, without a row.
 
@@ -360,6 +378,12 @@ class InteractionDataset(PartDataset):
             dataset.history, dataset.train_mask = history, seen
             dataset._earlier_parts = parts[:number]
         return parts
+
+    def joined_with(self, valid: InteractionDataset) -> InteractionDataset:
+        """Return this training part and a validation part as one training part."""
+        both = self.copy(cat_interactions([self.inter_feat, valid.inter_feat]))
+        both.train_mask = np.arange(len(self.train_mask)) < len(both.inter_feat)
+        return both
 
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Events of the user in earlier parts: (place in *index*, item), both int64 (E,)."""

@@ -214,6 +214,12 @@ def _check_alike(folder: Path, setting: ResultGroup) -> None:
                 f"report: {folder}, {setting.name}: the runs of {row.label} differ in content_hash: the item "
                 "content was changed in between; --redo makes them anew"
             )
+    refits = {bool(r.get("refit")) for r in results}
+    if len(refits) > 1:
+        raise UserError(
+            f"report: {folder}, {setting.name}: some runs were refitted with the validation part and others "
+            "were not; give refit to all models of a plan or to none"
+        )
     filters = {str(_filters_history(r["config"])) for r in results}
     if len(filters) > 1:
         raise UserError(

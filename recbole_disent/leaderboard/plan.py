@@ -16,6 +16,7 @@ import yaml
 
 from recbole_disent import registry
 from recbole_disent.config import key_rules, search_space
+from recbole_disent.config.dataset_table import resolve
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.statistics import require_metrics
@@ -141,6 +142,7 @@ class Plan:
                 base[key] = values[0]
             if self.options["search_epochs"] is not None:
                 base["epochs"] = self.options["search_epochs"]
+            base["refit"] = False  # a trial is not tested
             cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):
@@ -247,6 +249,9 @@ def make_plan(given: dict[str, Any]) -> Plan:
     if options["reference"] not in (None, *labels):
         raise UserError(f"plan: reference: got '{options['reference']}', expected one of {', '.join(labels)}")
     datasets = _named("datasets", options["datasets"], lambda name: {})
+    # Results carry the names that aliases stand for.
+    known = [{resolve(n, d.get("data_path", options["data_path"])): d} for n, d in datasets.items()]
+    datasets = _named("datasets", known, None)
     return Plan(options, entries, datasets, _named("protocols", options["protocols"], protocol))
 
 

@@ -19,26 +19,26 @@ LENGTHS = [
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_place_counts_from_zero_in_each_sequence(lengths):
-    packing = JaggedBatch(torch.tensor(lengths))
-    assert packing.place.tolist() == [i for n in lengths for i in range(n)]
-    assert packing.starts.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
-    assert sum(packing.sizes) == sum(lengths)
-    groups = torch.tensor(lengths).split([count for count, _ in packing.shapes])
-    for (_, width), group in zip(packing.shapes, groups, strict=True):
+    jagged = JaggedBatch(torch.tensor(lengths))
+    assert jagged.position.tolist() == [i for n in lengths for i in range(n)]
+    assert jagged.starts.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
+    assert sum(jagged.sizes) == sum(lengths)
+    groups = torch.tensor(lengths).split([count for count, _ in jagged.shapes])
+    for (_, width), group in zip(jagged.shapes, groups, strict=True):
         assert width == group.max() <= 1.5 * group.min()
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_a_causal_function_gives_what_it_gives_alone(lengths):
     torch.manual_seed(0)
-    packing = JaggedBatch(torch.tensor(lengths))
+    jagged = JaggedBatch(torch.tensor(lengths))
     x, y = (torch.randn(sum(lengths), 3, dtype=torch.double, requires_grad=True) for _ in range(2))
 
     def function(a, b):
         return (a * b).cumsum(1) + a.square()
 
     weight = torch.randn(sum(lengths), 3, dtype=torch.double)
-    found = packing.map(function, x, y)
+    found = jagged.map(function, x, y)
     alone = zip(x.split(lengths), y.split(lengths), strict=True)
     expected = torch.cat([function(a[None], b[None])[0] for a, b in alone])
     torch.testing.assert_close(found, expected)
