@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -37,7 +38,7 @@ def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
             "peak_memory_mb": {"cpu": 100.5}, "processes": 1, "data_hash": "h", "content_hash": None,
             "candidate_hashes": {"test": "t", "valid": "v"}, "git_commit": None, "threads": 1,
             "versions": {"recbole_disent": "0.2.0", "ray": None}, "code": "c", "config": config,
-            **more}  # fmt: skip
+            "refit": {"epochs": 2}, **more}  # fmt: skip
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def change(text: str, line: int, old: str, new: str) -> str:
         (lambda t: change(t, 4, ",1.25,", ",,"), r"line 4: train_seconds: got '', expected a number"),
         (lambda t: change(t, 3, ",true,", ",yes,"), r"line 3: valid_score_bigger: got 'yes', expected true"),
         (lambda t: change(t, 3, "uni99", "uni99,"), r"line 3: got \d+ cells, expected \d+"),
-        (lambda t: change(t, 3, '"{', '"'), r"line 3: candidate_hashes: got .*, expected JSON"),
+        (lambda t: change(t, 3, '"{', '"'), r"line 3: refit: got .*, expected JSON"),
         (lambda t: change(t, 3, "BPR", '"B"PR'), r"line 3: no CSV"),
         (lambda t: t[: t.index("\nr2,") + 1], r"runs.csv: got 2 runs and trials, but line 1 says 5"),
         (lambda t: t + t.split("\n")[2] + "\n", r"line 9: the run r0 of BPR is there twice"),
@@ -176,6 +177,22 @@ def test_a_damaged_table_is_one_sentence(folder, damage, message):
         archive.read(folder)
     assert "restore the file, or compact the run folders again" in str(caught.value) or "schema" in message
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_a_version_without_a_column_is_read(folder):
+    compact(folder, delete=True, say=quiet)
+    file = folder / "runs.csv"
+    whole = archive.read(folder)
+    first, *rows = file.read_text().split("\n", 1)
+    rows = list(csv.reader(io.StringIO(rows[0])))
+    place = rows[0].index("refit")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(row[:place] + row[place + 1 :] for row in rows)
+    file.write_text(f"{first}\n{text.getvalue()}")
+    older = archive.read(folder)
+    for name, found in whole.results.items():
+        assert found.pop("refit") == {"epochs": 2}
+        assert older.results[name] == found
 
 
 def test_damaged_or_missing_ranks_are_one_sentence(folder):

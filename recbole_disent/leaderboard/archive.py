@@ -49,6 +49,7 @@ class Column:
         read: makes the value from a cell's text.
         path: keys that lead to the value in a result file; empty for what the plan knows of the run.
         empty: what an empty cell stands for: a "missing" key, the value "none", or "never" a proper file.
+            A file of an older version may lack the columns that may be empty.
     """
 
     name: str
@@ -74,6 +75,7 @@ _RESULT = (
     Column("gpu_memory_mb", float, ("peak_memory_mb", "gpu"), empty="missing"),
     Column("parameters", int, ("parameters",), empty="never"),
     Column("processes", int, ("processes",)),
+    Column("refit", json.loads, ("refit",), empty="missing"),
     Column("threads", int, ("threads",), empty="missing"),
     Column("data_hash", str, ("data_hash",), empty="never"),
     Column("content_hash", str, ("content_hash",)),
@@ -261,8 +263,10 @@ def _read_head(path: Path, line: str) -> dict[str, Any]:
 
 
 def _read_names(path: Path, names: list[str]) -> list[str]:
-    known = [column.name for column in COLUMNS]
-    wrong = [f"the column '{name}' is missing" for name in known if name not in names]
+    known = {column.name: column.empty for column in COLUMNS}
+    wrong = [
+        f"the column '{n}' is missing" for n, empty in known.items() if empty == "never" and n not in names
+    ]
     wrong += [f"the column '{name}' is there twice" for name in names if names.count(name) > 1]
     wrong += [
         f"the column '{name}' is unknown"
@@ -278,19 +282,19 @@ def _read_line(found: PlanResults, names: list[str], cells: list[str], where: st
     if len(cells) != len(names):
         raise UserError(f"{where}: got {len(cells)} cells, expected {len(names)}; {_RESTORE}")
     texts = dict(zip(names, cells, strict=True))
-    entry = {column.name: _value(column, texts[column.name], where) for column in _ENTRY}
+    entry = {column.name: _value(column, texts.get(column.name, ""), where) for column in _ENTRY}
     entries = found.runs if entry["trial"] is None else found.trials
     if entry in entries:
         raise UserError(f"{where}: the run {entry['id']} of {entry['label']} is there twice; {_RESTORE}")
     entries.append(entry)
-    found.given[entry["id"]] = _value(_GIVEN, texts["given"], where) or {}
-    error = _value(_ERROR, texts["error"], where)
+    found.given[entry["id"]] = _value(_GIVEN, texts.get("given", ""), where) or {}
+    error = _value(_ERROR, texts.get("error", ""), where)
     if error is not None:
         found.errors[entry["id"]] = error
         return
     result: dict[str, Any] = {name: entry[name] for name in ("model", "dataset", "seed")}
     for column in _RESULT:
-        value = _value(column, texts[column.name], where)
+        value = _value(column, texts.get(column.name, ""), where)
         place = result
         for key in column.path[:-1]:
             place = place.setdefault(key, {})
