@@ -14,8 +14,8 @@ from recbole_disent.leaderboard import plan
 from recbole_disent.loaders.batch import WindowBatch
 from recbole_disent.recbole.patches import anomaly_detection_unchanged
 from recbole_disent.session import build_data, build_model, load_checkpoint, run
+from recbole_disent.testing import ModelContract
 from tests.conftest import feature_keys, write_inter
-from tests.contract import ModelContract
 from tests.model_lists import CAUSAL
 
 
