@@ -81,9 +81,9 @@ class OtherDevice(TorchDispatchMode):
             return
         if packet in _INDEXED and isinstance(args[0], FarTensor):
             tensors = [args[0], *args[2:3]]
-        wrong = [t for t in tensors if isinstance(t, torch.Tensor) and t.dim() and not isinstance(t, FarTensor)]
+        wrong = [t.shape for t in tensors if t is not None and t.dim() and not isinstance(t, FarTensor)]
         if wrong:
-            shapes = ", ".join(str(tuple(t.shape)) for t in wrong)
+            shapes = ", ".join(str(tuple(shape)) for shape in wrong)
             raise RuntimeError(f"{func}: tensors of two devices; on the CPU are those of shape {shapes}")
 
 
@@ -97,7 +97,7 @@ def current() -> OtherDevice:
 @contextmanager
 def other_device() -> Iterator[OtherDevice]:
     """Context in which tensors can be on :data:`DEVICE`."""
-    autocast = torch.autocast
+    autocast, tensor = torch.autocast, torch.tensor
 
     def without_far(device_type: str, *args: Any, **kwargs: Any) -> Any:
         if device_type != DEVICE.type:
@@ -105,7 +105,12 @@ def other_device() -> Iterator[OtherDevice]:
         assert kwargs == {"enabled": False}  # torch has no mixed precision for this device
         return nullcontext()
 
-    with patch.object(torch, "autocast", without_far), OtherDevice() as mode:
+    def tensor_there(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        found = tensor(*args, **kwargs)  # torch itself would make one of its meta tensors
+        return found if device is None else found.to(device)
+
+    patches = patch.multiple(torch, autocast=without_far, tensor=tensor_there)
+    with patches, OtherDevice() as mode:
         _active.append(mode)
         try:
             yield mode
@@ -123,4 +128,4 @@ def move(net: Any) -> Any:
             if value is not None:
                 module._buffers[name] = value.to(DEVICE)
     net.device = DEVICE  # RecBole's models make tensors there
-    return net
+    return net.train(net.training)  # as ``to`` does, this voids what evaluation keeps

@@ -35,7 +35,23 @@ MODELS = {
 # place, which the other device of this test cannot do.
 
 # Where a training step reads values, for which a GPU is waited for.
-READS = {}
+_WARM_UP = {"_local_scalar_dense"}  # the number of steps, until the warm-up is over
+_FUTURES = {"nonzero"}  # pairs one by one: which items of the padded futures are items
+_POSITIONS = {"bincount", "tolist", "index", "index_put"}  # positions with equally many windows
+_MASKS = {"nonzero"}  # the masks that count
+READS = {
+    "DisentS2S": _WARM_UP,
+    "DisentS2S pairs": _WARM_UP | _FUTURES,
+    "DisentS2S all items": _WARM_UP,
+    "DisentS2S all items, pairs": _WARM_UP | _FUTURES,
+    "DisentS2S content": _WARM_UP,
+    "DisentS2S few": _WARM_UP,
+    "TSSR": _POSITIONS,
+    "TSSR small slices": _POSITIONS,
+    "TSSR both": _POSITIONS,
+    "BERT4Rec": _MASKS,
+    "BERT4Rec sequences": _MASKS,
+}
 
 
 def summed(loss):
