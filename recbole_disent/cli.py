@@ -193,6 +193,20 @@ def _compact(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _check_models(known: argparse.Namespace, rest: list[str]) -> None:
+    """Refuse a misspelt model before torch is imported, which takes seconds.
+
+    A model that a file of the user's may define is left to the configuration.
+    """
+    if getattr(known, "config_files", None) or any(word.startswith("--model_file") for word in rest):
+        return
+    from recbole_disent.registry import require_model
+
+    for name in [getattr(known, "model", None), *_split(getattr(known, "models", None) or "")]:
+        if name is not None:
+            require_model(name)
+
+
 def _say(text: str) -> None:
     """Print, as long as anybody reads; ``| head`` ends no work."""
     try:
@@ -212,6 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     from recbole_disent.errors import UserError
 
     try:
+        _check_models(known, rest)
         return known.do(known, rest)
     except UserError as error:
         print(f"recbole-disent: error: {error}", file=sys.stderr)

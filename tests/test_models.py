@@ -10,8 +10,8 @@ import torch
 
 from recbole_disent.config.config import Config
 from recbole_disent.session import build_data, build_model, run
+from recbole_disent.testing import ModelContract
 from tests.conftest import feature_keys, write_inter
-from tests.contract import ModelContract
 from tests.model_lists import CAUSAL
 
 

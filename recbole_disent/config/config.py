@@ -122,12 +122,12 @@ class Config(RecBoleConfig):
         model = model if model is not None else given.get("model")
         dataset = dataset if dataset is not None else given.get("dataset")
         dataset = table_dataset.take_table(dataset, given, self.notes)
-        for name, value in (("model", model), ("dataset", dataset)):
-            if value is None:
-                raise UserError(f"{name}: not given; say --{name}=NAME")
         if file := given.get("model_file"):
             spec = registry.load_model_file(str(file))
             model = spec.name if model is None else model
+        for name, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                raise UserError(f"{name}: not given; say --{name}=NAME")
         model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
         # The name that the user gave, which can be an alias.
         self.given_dataset = str(dataset)

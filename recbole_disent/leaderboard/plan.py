@@ -255,7 +255,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     return Plan(options, entries, datasets, _named("protocols", options["protocols"], protocol))
 
 
-_EXAMPLES = {"models": "[DisentS2S, SASRec]", "datasets": "[ml-100k]", "seeds": "[1, 2]",
+_EXAMPLES = {"models": "[FIRST_MODEL, SECOND_MODEL]", "datasets": "[ml-100k]", "seeds": "[1, 2]",
              "protocols": "[full]"}  # fmt: skip
 
 
@@ -306,7 +306,7 @@ _OUT = "a plan has out, the folder of all that its runs write"
 # Configuration keys that each run gets from the plan, whatever a configuration says.
 _TAKEN = {
     "seed": "a plan has seeds, such as seeds: [1, 2]",
-    "model": "a plan has models, such as models: [DisentS2S, SASRec]",
+    "model": "a plan has models, such as models: [FIRST_MODEL, SECOND_MODEL]",
     "dataset": "a plan has datasets, such as datasets: [ml-100k]",
     "resume_file": "the same command goes on with what was stopped",
     **dict.fromkeys(("checkpoint_dir", "result_dir", "per_user_file", "candidate_dir"), _OUT),
