@@ -35,6 +35,8 @@ REQUIRES = [
     "texttable>=1.6.4",
 ]
 
+TEST = ["pytest>=7", "hypothesis>=6.100", "pytest-xdist>=3.5"]
+
 setup(
     version=VERSION,
     description="Sequential recommenders that learn from the future and from content, for RecBole",
@@ -54,11 +56,12 @@ setup(
         # Ray stores its trials by pyarrow, which does not say that it wants numpy 2. RecBole's HyperTuning
         # draws its plot by plotly.
         "tune": ["hyperopt>=0.3", "ray[tune]>=2.49", "numpy>=2", "plotly>=5.18"],
-        "test": ["pytest>=7"],
+        # hypothesis draws the examples of property tests; pytest-xdist runs files of tests side by side.
+        "test": TEST,
         "plots": ["matplotlib>=3.9"],
         # mkdocs 2 has other plugins and another configuration. latex2mathml turns equations into MathML.
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "latex2mathml>=3.77"],
-        "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.9"],
+        "dev": [*TEST, "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.9"],
     },
     entry_points={"console_scripts": ["recbole-disent = recbole_disent.cli:main"]},
 )

@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--by", nargs="+", default=[], help="configuration keys that tell rows apart")
     report.add_argument("--out", type=Path, help="folder of the report; the one of the results by default")
     report.set_defaults(do=_report)
+
+    compact = commands.add_parser("compact", allow_abbrev=False, help="keep a plan's results in two files")
+    compact.add_argument("folder", type=Path, help="of a plan")
+    compact.add_argument("--delete", action="store_true", help="delete the run folders then")
+    compact.add_argument("--without-ranks", action="store_true", help="keep no ranks of users")
+    compact.set_defaults(do=_compact)
     return parser
 
 
@@ -174,6 +180,16 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     if rest:
         raise UserError(f"command line: got '{rest[0]}', which report does not know")
     report.write(known.folder, _split(" ".join(known.metrics or [])) or None, known.by, known.out)
+    return 0
+
+
+def _compact(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+    from recbole_disent.leaderboard.compact import compact
+
+    if rest:
+        raise UserError(f"command line: got '{rest[0]}', which compact does not know")
+    compact(known.folder, known.delete, not known.without_ranks, _say)
     return 0
 
 

@@ -13,6 +13,7 @@ from recbole_disent import result_file
 from recbole_disent.build import RunData, arithmetic, build_data, build_model, build_trainer
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
+from recbole_disent.config.table_dataset import table_in_memory
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.per_user import check_one_each, write_per_user
@@ -31,6 +32,8 @@ def run(
     cmd_args: list[str] | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     test: bool = True,
+    data: Any = None,
+    items: Any = None,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
@@ -45,6 +48,8 @@ def run(
         on_epoch: called after each validation with the epoch, from 0, and its score.
         test: whether the test part is looked at; False leaves ``test_result`` None and writes no
             ``per_user_file``.
+        data: events in place of a data set: a path, or a pandas, Polars or Arrow table.
+        items: catalogue of the items of *data*, of the same kinds.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -56,7 +61,12 @@ def run(
         >>> report = run("BPR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
         >>> report["test_result"]["ndcg@10"]  # doctest: +SKIP
     """
+    notes: list[str] = []
+    if data is not None:
+        name, config_dict = table_in_memory(data, items, config_dict or {}, notes)
+        dataset = name if dataset is None else dataset
     config = Config(model, dataset, config_file_list, config_dict, cmd_args)
+    config.notes[:0] = notes
     if launcher.wanted(config):
         if on_epoch is not None:
             raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
@@ -83,6 +93,8 @@ def _run(
         silence.silence(config)
     logger = getLogger()
     logger.info(config)
+    for note in config.notes:
+        logger.info(note)
     data = build_data(config)
     logger.info(data.dataset)
     per_user = config["per_user_file"] if test else None

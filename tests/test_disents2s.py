@@ -25,10 +25,11 @@ EVERY_SECOND = {"phase": [1, 0, 0, 0], "every": 2}
 
 
 def build(make_config, **keys):
+    lift = keys.get("negatives", "batch") == "batch"
     usual = {
         "hidden_size": 6, "inner_size": 5, "n_intentions": 3, "hidden_dropout_prob": 0.0,
-        "initializer_range": 0.4, "softmax_learns": "lift" if keys.get("negatives", "batch") == "batch" else "auto", "seq2seq_warmup": 0, "negatives": "batch",
-        "intention_cosine": 1.0,
+        "initializer_range": 0.4, "softmax_learns": "lift" if lift else "auto", "seq2seq_warmup": 0,
+        "negatives": "batch", "intention_cosine": 1.0,
     }  # fmt: skip
     config = make_config(**{**usual, **keys})
     train = SequenceDataset(config).build()[0]

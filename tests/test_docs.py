@@ -21,7 +21,7 @@ import recbole
 import yaml
 
 from recbole_disent import cli
-from recbole_disent.config import key_rules, key_tables, presets, recbole_keys
+from recbole_disent.config import key_rules, key_tables, recbole_keys
 from recbole_disent.registry import get_model, spec_of
 from recbole_disent.session import run
 
@@ -92,12 +92,8 @@ def is_there(need: str) -> bool:
     """Whether this version has what a block needs."""
     if need == "load":
         return importlib.util.find_spec("recbole_disent.recommender") is not None
-    if need == "data-key":
-        return "data" in key_rules.of_file("overall.yaml")
     if need == "convert-command":
         return "convert" in commands()
-    if need == "presets":
-        return bool(presets.available("DisentS2S"))
     raise AssertionError(f"the mark 'needs: {need}' is not known")
 
 
@@ -259,8 +255,7 @@ def known_options() -> set[str]:
         found |= set(key_rules.of_file(file))
     found |= recbole_keys.of_framework() | {"USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"}
     found |= recbole_keys.of_class(get_model("SASRecF"))
-    # Of tables of events, which come to the command line by the marks 'needs' of blocks.
-    return found | {"user", "item", "time", "rating", "data", "items", "min_user", "min_item", "dedupe"}
+    return found
 
 
 # Options of other programs.

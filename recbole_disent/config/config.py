@@ -13,7 +13,7 @@ from recbole.utils import ModelType
 
 import recbole_disent.recbole  # noqa: F401  (patches numpy for RecBole)
 from recbole_disent import registry
-from recbole_disent.config import dataset_table, key_rules, presets, recbole_keys
+from recbole_disent.config import dataset_table, key_rules, presets, recbole_keys, table_dataset
 from recbole_disent.config.checks import check_like_default, check_together
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns, merged_eval_args
 from recbole_disent.config.literals import key_values, literal
@@ -62,6 +62,8 @@ class Config(RecBoleConfig):
         register_metrics()
         self._cmd_args = list(cmd_args or [])
         self._sources: dict[str, str] = {}
+        # Sentences for the log of a run, which does not exist yet when a configuration is made.
+        self.notes: list[str] = []
         with wrap_errors("configuration"):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         check_together(self)
@@ -119,6 +121,7 @@ class Config(RecBoleConfig):
         given = self.external_config_dict
         model = model if model is not None else given.get("model")
         dataset = dataset if dataset is not None else given.get("dataset")
+        dataset = table_dataset.take_table(dataset, given, self.notes)
         if file := given.get("model_file"):
             spec = registry.load_model_file(str(file))
             model = spec.name if model is None else model

@@ -188,7 +188,7 @@ def of_file(name: str) -> dict[str, KeyRule]:
 
 def overall() -> dict[str, KeyRule]:
     """Return the rules of the keys that every model has."""
-    return of_file("overall.yaml")
+    return {**of_file("overall.yaml"), **of_file("table.yaml")}
 
 
 def of_plan() -> dict[str, KeyRule]:

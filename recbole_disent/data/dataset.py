@@ -17,6 +17,7 @@ from recbole_disent.data.atomic_files import check_header, read_events, require_
 from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.download import download
 from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.data.padded import describe_padded
 from recbole_disent.data.store import SequenceStore, time_order
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
@@ -237,7 +238,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         else:
             parts = super().build()
         if not isinstance(parts[0].inter_feat, LazyInteraction):
-            return self._describe_padded(parts)
+            return describe_padded(parts)
         train = parts[0].inter_feat.rows
         stops = self.store.offsets[:-1] + self._keeps_first_events()
         stops = stops.scatter_reduce(0, self.store.users[train].long(), train + 1, "amax")
@@ -289,22 +290,6 @@ class SequenceDataset(PartDataset, SequentialDataset):
         if isinstance(self.inter_feat, LazyInteraction):
             return self.store.items.numpy()[self.train_mask]
         return super().training_items()
-
-    def _describe_padded(self, parts: list[Any]) -> list[Any]:
-        """History of pre-augmented files: each row's padded list and its target."""
-        if self.config["click_noise"]:
-            raise UserError("click_noise: not possible for benchmark files that carry their histories")
-        users, items, seen = [], [], []
-        for number, dataset in enumerate(parts):
-            feat = dataset.inter_feat
-            row, item = dataset.earlier(np.arange(len(feat)))
-            users += [feat[self.uid_field][row], feat[self.uid_field]]
-            items += [item, feat[self.iid_field]]
-            seen.append(np.full(len(row) + len(feat), number == 0))
-        history = torch.cat(users).numpy(), torch.cat(items).numpy()
-        for dataset in parts:
-            dataset.history, dataset.train_mask = history, np.concatenate(seen)
-        return parts
 
     def _corrupt(self, seen: np.ndarray) -> None:
         items = self.store.items.numpy().copy()

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.read import PARQUET_ENDINGS, FrameTable, LazyTable, Table
+from recbole_disent.tables.table import PARQUET_ENDINGS, FrameTable, LazyTable, Table
 
 # An integer column with missing cells stays one of integers: a float holds 53 bits of them.
 _INTEGERS = {

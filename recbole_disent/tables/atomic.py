@@ -21,7 +21,7 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.tables.cells import MISSING_TEXTS, id_fault, kind_of
-from recbole_disent.tables.read import distinct_names
+from recbole_disent.tables.table import distinct_names
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 IDS = {"inter": ("user_id", "item_id"), "item": ("item_id",)}

@@ -14,7 +14,8 @@ from recbole_disent.errors import UserError
 from recbole_disent.tables.cells import to_ids, to_numbers
 from recbole_disent.tables.clean import duplicates, k_core
 from recbole_disent.tables.columns import Choice, choose_columns
-from recbole_disent.tables.read import Table, open_table
+from recbole_disent.tables.read import open_table
+from recbole_disent.tables.table import Table
 from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, parse_times
 
 # RecBole reads numbers as float64, which holds all whole numbers up to this one.

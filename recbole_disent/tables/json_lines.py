@@ -12,7 +12,7 @@ import pandas as pd
 
 from recbole_disent.errors import UserError
 from recbole_disent.tables.cells import shown
-from recbole_disent.tables.read import Table, distinct_names
+from recbole_disent.tables.table import Table, distinct_names
 from recbole_disent.tables.text_files import open_text, unreadable
 
 

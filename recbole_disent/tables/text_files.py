@@ -13,7 +13,7 @@ from typing import IO, Any
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.read import distinct_names
+from recbole_disent.tables.table import distinct_names
 
 # A cell of a description may be long; csv's own limit is 128 KiB.
 _LONGEST_CELL = 2**27

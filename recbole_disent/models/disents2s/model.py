@@ -299,7 +299,9 @@ class DisentS2S(VectorRecommender):
         if not self.mask_same_user:
             return None
         groups = blocks.gather(users)
-        return groups if bool((groups != groups[:1]).any()) else None
+        # Each pair is a group of its own then. No value is read, so that a GPU need not be waited for.
+        alone = torch.arange(len(groups), device=groups.device)
+        return torch.where((groups != groups[:1]).any(), groups, alone)
 
     def _future_weight(self) -> float:
         """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""
