@@ -59,6 +59,8 @@ setup(
         # hypothesis draws the examples of property tests; pytest-xdist runs files of tests side by side.
         "test": TEST,
         "plots": ["matplotlib>=3.9"],
+        # mkdocs 2 has other plugins and another configuration. latex2mathml turns equations into MathML.
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "latex2mathml>=3.77"],
         "dev": [*TEST, "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.9"],
     },
     entry_points={"console_scripts": ["recbole-disent = recbole_disent.cli:main"]},

@@ -11,7 +11,7 @@ from typing import Any
 _USAGE = """\
 recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--KEY=VALUE ...]
 
-Any configuration key of RecBole, of this package or of the model is a KEY; README lists them.
+Any configuration key of RecBole, of this package or of the model is a KEY; docs/configuration.md lists them.
 """
 
 _TUNE_USAGE = """\
@@ -19,7 +19,7 @@ recbole-disent tune --model=NAME --dataset=NAME [--params_file=FILE] [--tool=ran
        [--algo=exhaustive|random|bayes] [--max_evals=N] [--output=FOLDER] [--config_files="a.yaml b.yaml"]
        [--KEY=VALUE ...]
 
-README, "Tuning", has the other options; the same command goes on with a search that was stopped.
+docs/tune.md explains the options; the same command continues a search that was stopped.
 """
 
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare",
         allow_abbrev=False,
         help="run a plan of models, data sets and seeds, and report it",
-        epilog="Further --KEY=VALUE are configuration keys of every run. README lists the keys of a plan.",
+        epilog="Further --KEY=VALUE are configuration keys of every run. docs/compare.md explains a plan.",
     )
     compare.add_argument("plan", nargs="?", help="YAML file; what is given here replaces what it says")
     compare.add_argument("--models", help="names, separated by commas")

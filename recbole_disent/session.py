@@ -38,9 +38,13 @@ def run(
     """Train a model, keep its best epoch, test it and write the result file.
 
     Args:
-        model, dataset, config_file_list, config_dict, cmd_args: see :class:`Config`.
+        model: name of a model, or a model class.
+        dataset: name of a data set, which is a folder below the key ``data_path``, or an alias of one.
+        config_file_list: YAML files with configuration keys; a later file replaces keys of earlier ones.
+        config_dict: configuration keys, which replace those of the files.
         saved: whether checkpoint and result file are written. Without a checkpoint the last
             epoch is tested, as in RecBole.
+        cmd_args: words ``--key=value`` of a command line, which replace all other keys.
         on_epoch: called after each validation with the epoch, from 0, and its score.
         test: whether the test part is looked at; False leaves ``test_result`` None and writes no
             ``per_user_file``.

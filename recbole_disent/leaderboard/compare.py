@@ -17,10 +17,10 @@ from recbole_disent.leaderboard.worker import RESULT
 
 
 def compare_plan(plan: dict[str, Any] | str, **keys: Any) -> int:
-    """Do what is left of a plan and write its report: :func:`recbole_disent.compare`.
+    """Do the runs of a plan that are not done yet, and write the report: :func:`recbole_disent.compare`.
 
     Args:
-        plan: keys of a plan (docs, "Compare models"), or the path of a YAML file with them.
+        plan: keys of a plan (docs/compare.md), or the path of a YAML file with them.
         keys: keys that replace those of the plan.
 
     Returns:
