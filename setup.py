@@ -29,7 +29,7 @@ REQUIRES = [
     "pyyaml>=6.0.1",
     "tqdm>=4.66",
     # RecBole imports these four wherever it trains or logs; it pins the releases of 2021 of two of them.
-    "tensorboard>=2.17",
+    "tensorboard>=2.17.1",
     "colorlog>=4.7.2",
     "colorama>=0.4.4",
     "texttable>=1.6.4",

@@ -99,7 +99,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", help="label that the others are tested against")
     parser.add_argument("--title", help="of the report")
     parser.add_argument("--retry", action="store_true", help="try broken runs again")
-    parser.add_argument("--redo", action="store_true", help="make results anew that other code has made")
+    parser.add_argument("--redo", action="store_true", help="make results again that other code has made")
     parser.add_argument("--dry-run", action="store_true", help="only list the runs")
 
 
@@ -220,7 +220,7 @@ def _command() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, or 2 for an error that is the user's to mend."""
+    """Run a command; return the exit code: 0, or 2 for an error that the user can correct."""
     known, rest = _parser().parse_known_args(argv)
     # RecBole, torch and pandas take seconds to import: --help must not wait for them.
     from recbole_disent.errors import UserError

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-import recbole_disent  # noqa: F401  (mends numpy before RecBole is imported)
 from recbole_disent.config.config import Config
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.session import build_trainer, load_checkpoint

@@ -127,7 +127,7 @@ def _of_plan(stored: PlanResults) -> Collection:
         if result is None:
             row.errors[entry["seed"]] = stored.errors[entry["id"]]
         elif result["test_result"] is None:
-            row.errors[entry["seed"]] = "its result has no test result; --redo makes it anew"
+            row.errors[entry["seed"]] = "its result has no test result; --redo makes it again"
         else:
             row.results.append(result)
             if entry["id"] in stored.users:
@@ -212,7 +212,7 @@ def _check_alike(folder: Path, setting: ResultGroup) -> None:
         if len(content) > 1:
             raise UserError(
                 f"report: {folder}, {setting.name}: the runs of {row.label} differ in content_hash: the item "
-                "content was changed in between; --redo makes them anew"
+                "content was changed in between; --redo makes them again"
             )
     refits = {bool(r.get("refit")) for r in results}
     if len(refits) > 1:

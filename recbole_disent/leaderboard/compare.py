@@ -50,7 +50,7 @@ def execute(
         given: keys of ``properties/leaderboard.yaml``.
         command: the command line, for the result files.
         retry: whether broken runs are tried again.
-        redo: whether results that other code has made are made anew.
+        redo: whether results that other code has made are made again.
         dry_run: whether the runs are only listed.
         say: prints a line.
 

@@ -121,7 +121,7 @@ class Runner:
             runs: what is wanted; runs of one id are done once.
             later: runs of the plan that will follow, for the estimate of time.
             retry: whether broken ones are tried again.
-            redo: whether results of other code are made anew.
+            redo: whether results of other code are made again.
 
         Raises:
             Stopped: SIGINT or SIGTERM; all children have ended.
@@ -139,7 +139,7 @@ class Runner:
             if state in ("new", "stopped") or (state == "broken" and retry):
                 todo.append(run)
         if other_code:
-            what = "they are made anew" if redo else "--redo makes them anew"
+            what = "they are made again" if redo else "--redo makes them again"
             self.say(f"{other_code} results were made by other code than this: {what}")
         for run in todo:
             self._find_data(run)

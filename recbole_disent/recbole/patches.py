@@ -53,6 +53,8 @@ def apply() -> None:
     for category in (FutureWarning, pd.errors.ChainedAssignmentError):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
     warnings.filterwarnings("ignore", "The given NumPy array is not writable", module=r"recbole\.")
+    # Backslashes in docstrings, which Python 3.12 and newer warn of where a file is compiled.
+    warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*[/\\]recbole[/\\]")
 
 
 class _PandasOfDatasets:
