@@ -94,7 +94,7 @@ class ModelContract:
         net = build_model(data)
         batch = next(iter(data.loaders[0]))
         loss = net.calculate_loss(batch)
-        total = sum(loss) if isinstance(loss, tuple) else loss
+        total = torch.stack(loss).sum() if isinstance(loss, tuple) else loss
         assert torch.isfinite(total)
         total.backward()
         without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
