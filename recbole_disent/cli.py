@@ -38,6 +38,15 @@ def _parser() -> argparse.ArgumentParser:
         tune.add_argument(f"--{option}", default=argparse.SUPPRESS)
     tune.set_defaults(do=_tune)
 
+    data = commands.add_parser(
+        "data", allow_abbrev=False, help="print what the files of a data set hold and what becomes of it",
+        epilog="Further --KEY=VALUE are configuration keys, such as those of filters and of the split.",
+    )  # fmt: skip
+    data.add_argument("dataset", help="name of the data set")
+    data.add_argument("--model", "-m", default="SASRec", help="name of the model that the data are for")
+    data.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    data.set_defaults(do=_data)
+
     compare = commands.add_parser(
         "compare",
         allow_abbrev=False,
@@ -136,6 +145,13 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.session import run
 
     run(known.model, known.dataset, known.config_files.split(), cmd_args=rest)
+    return 0
+
+
+def _data(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.data.report import as_text, report
+
+    _say(as_text(report(known.dataset, known.model, known.config_files.split(), rest)))
     return 0
 
 

@@ -19,9 +19,10 @@ from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
 from recbole_disent.content.build import build_content
 from recbole_disent.data.loading import data_hash, load_parts
+from recbole_disent.data.report import as_text, describe
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation.evaluator import RankingEvaluator
-from recbole_disent.evaluation.per_user import check_one_each, write_per_user
+from recbole_disent.evaluation.per_user import check_one_each, one_each, write_per_user
 from recbole_disent.loaders.build import make_loaders
 from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.training import checkpoint
@@ -39,6 +40,7 @@ class RunData:
         dataset: the whole data set (after the split).
         loaders: training, validation and test loader.
         data_hash: digest of data and split.
+        report: what the files hold and what became of it (:mod:`recbole_disent.data.report`).
         seconds: time that loading and splitting took.
     """
 
@@ -46,6 +48,7 @@ class RunData:
     dataset: Any
     loaders: tuple[Any, Any, Any]
     data_hash: str
+    report: dict[str, Any]
     seconds: float
 
 
@@ -58,9 +61,11 @@ def build_data(config: Config) -> RunData:
     start = perf_counter()
     with wrap_errors(f"dataset '{config['dataset']}'"):
         dataset, parts = load_parts(config)
+        registry.check_data(config, parts[0])
         config.choose_preset(parts[0])
         loaders = make_loaders(config, parts)
-    return RunData(config, dataset, loaders, data_hash(parts), perf_counter() - start)
+        report = describe(dataset, parts)
+    return RunData(config, dataset, loaders, data_hash(parts), report, perf_counter() - start)
 
 
 def build_model(data: RunData) -> Any:
@@ -101,6 +106,7 @@ def run(
     cmd_args: list[str] | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     test: bool = True,
+    ranks_file: str | None = None,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
@@ -111,6 +117,8 @@ def run(
         on_epoch: called after each validation with the epoch, from 0, and its score.
         test: whether the test part is looked at; False leaves ``test_result`` None and writes no
             ``per_user_file``.
+        ranks_file: as the key ``per_user_file``; no file is written, and nothing is said, where a
+            user has several test items or nothing is ranked.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -128,10 +136,10 @@ def run(
             raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
         call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
-                "test": test}  # fmt: skip
+                "test": test, "ranks_file": ranks_file}  # fmt: skip
         return launcher.launch(config, call)
     with process_group.joined(config["device"], config["process_timeout"]), _arithmetic(config):
-        return _run(config, saved, on_epoch, test)
+        return _run(config, saved, on_epoch, test, ranks_file)
 
 
 @contextmanager
@@ -157,7 +165,11 @@ def _arithmetic(config: Config) -> Iterator[None]:
 
 
 def _run(
-    config: Config, saved: bool, on_epoch: Callable[[int, float], None] | None, test: bool
+    config: Config,
+    saved: bool,
+    on_epoch: Callable[[int, float], None] | None,
+    test: bool,
+    ranks_file: str | None,
 ) -> dict[str, Any]:
     """Run in this process, which may be one of several."""
     first = process_group.rank() == 0
@@ -173,9 +185,12 @@ def _run(
     logger.info(config)
     data = build_data(config)
     logger.info(data.dataset)
+    logger.info(as_text(data.report))
     per_user = config["per_user_file"] if test else None
     if per_user:
         check_one_each(data.loaders[2])
+    elif test and ranks_file and one_each(data.loaders[2]):
+        per_user = ranks_file
     net = build_model(data)
     logger.info(net)
     trainer = build_trainer(data, net)
@@ -184,6 +199,8 @@ def _run(
         train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
     )
     tested = None
+    if test and not held_out:
+        logger.warning("there is no test part: the test result is None (eval_args, benchmark_filename)")
     if test:
         tested = trainer.evaluate(held_out, load_best_model=saved, show_progress=config["show_progress"])
     if per_user and first:
