@@ -148,9 +148,21 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[str]:
+    """Return the further words; argparse takes a word with a blank in it for the positional argument *name*."""
+    words = [word for word in (getattr(known, name), *rest) if word is not None]
+    named = [word for word in words if not word.startswith("--")]
+    setattr(known, name, named[0] if named else None)
+    return [word for word in words if word.startswith("--")] + named[1:]
+
+
 def _data(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.data.report import as_text, report
+    from recbole_disent.errors import UserError
 
+    rest = _with_blanks(known, rest, "dataset")
+    if known.dataset is None:
+        raise UserError("command line: no data set; say recbole-disent data NAME [--KEY=VALUE ...]")
     _say(as_text(report(known.dataset, known.model, known.config_files.split(), rest)))
     return 0
 
@@ -168,6 +180,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.compare import execute
     from recbole_disent.leaderboard.plan import read_plan
 
+    rest = _with_blanks(known, rest, "plan")
     given = _of_plan(known, rest, read_plan(known.plan) if known.plan else {})
     return execute(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
@@ -176,6 +189,7 @@ def _paper(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.compare import execute
     from recbole_disent.leaderboard.paper import experiment, names
 
+    rest = _with_blanks(known, rest, "name")
     if known.name is None:
         _say("\n".join(f"{name:16} {about}" for name, about in names().items()))
         return 0

@@ -230,7 +230,7 @@ def test_compare_works_where_users_have_several_test_items(tmp_path, capsys):
 
     write("small", "inter", small_rows())
     words = ["compare", "--models=Pop,BPR", "--datasets=small", f"--data_path={tmp_path}", "--out=out", "--epochs=1",
-             "--seeds=1", "--eval_args={'split': {'RS': [0.2, 0.4, 0.4]}}", "--topk=[1,3]", "--valid_metric=NDCG@3"]  # fmt: skip
+             "--seeds=1", "--eval_args={'split': {'RS': [0.2, 0.4, 0.4]}}", "--topk=[1,2]", "--valid_metric=NDCG@2"]  # fmt: skip
     assert main(words) == 0, capsys.readouterr()
 
 
