@@ -127,7 +127,10 @@ _ROWS = (
     *(ModelSpec(name, trim_safe=True, vectors=_STATES) for name in ("NARM", "STAMP")),
     *(ModelSpec(name, trim_safe=True) for name in ("CORE", "FPMC")),
     ModelSpec("BPR", vectors="recbole_disent.recbole.vectors:user_rows"),
-    *(ModelSpec(name, check_data="recbole_disent.recbole.cpr:check_data") for name in ("SASRecCPR", "GRU4RecCPR")),
+    *(
+        ModelSpec(name, check_data="recbole_disent.recbole.cpr:check_data")
+        for name in ("SASRecCPR", "GRU4RecCPR")
+    ),
     ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
     *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),
 )

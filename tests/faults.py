@@ -20,7 +20,9 @@ SPLIT = ["train", "valid", "test"]
 
 def small_rows() -> list[tuple[str, str, int, int]]:
     """Six events of each user; user n meets the items from number n on, in turn."""
-    return [(f"u{u}", f"i{(u + step) % 6}", 1 + (u + step) % 5, 10 * step) for u in range(8) for step in range(6)]
+    return [
+        (f"u{u}", f"i{(u + step) % 6}", 1 + (u + step) % 5, 10 * step) for u in range(8) for step in range(6)
+    ]
 
 
 def write(name: str, suffix: str, rows: list[Any], head: str = HEAD, **options: Any) -> Path:

@@ -39,7 +39,9 @@ def test_aliases_are_loaded_columns_of_tokens(key, value):
 def test_case_studies_of_recbole_work_on_a_loaded_checkpoint(model):
     write("small", "inter", [row for n, row in enumerate(small_rows()) if n % 6 != 3])
     more = {"mask_ratio": 0.6, "chunked_softmax": True} if model == "BERT4Rec" else {}
-    found = run(model, "small", config_dict={**KEYS, **more, "checkpoint_dir": "saved", "result_dir": "saved"})
+    found = run(
+        model, "small", config_dict={**KEYS, **more, "checkpoint_dir": "saved", "result_dir": "saved"}
+    )
     net, data = load_checkpoint(found["checkpoint"])
     test = data.loaders[2]
     users = data.dataset.token2id("user_id", ["u1", "u5"])
@@ -61,7 +63,9 @@ def test_case_studies_of_recbole_work_on_a_loaded_checkpoint(model):
 @pytest.mark.parametrize("model", ["SASRecCPR", "GRU4RecCPR"])
 def test_models_that_rank_again_need_as_many_items(model):
     write("small", "inter", small_rows())
-    with pytest.raises(UserError, match=rf"reranker_CAN_NUM: got 100, expected a number from 1 to 7: {model} ranks"):
+    with pytest.raises(
+        UserError, match=rf"reranker_CAN_NUM: got 100, expected a number from 1 to 7: {model} ranks"
+    ):
         small_run(model)
     with pytest.raises(UserError, match="reranker_CAN_NUM: got 0, expected a number from 1 to 7"):
         small_run(model, reranker_CAN_NUM=0)

@@ -28,7 +28,9 @@ def keys(**more):
     return {"benchmark_filename": SPLIT, "load_col": {"inter": ["user_id", "item_id"]}, **more}
 
 
-@pytest.mark.parametrize("load_col", [{}, {"load_col": None}, {"load_col": {"inter": ["user_id", "item_id", "item_id_list"]}}])
+@pytest.mark.parametrize(
+    "load_col", [{}, {"load_col": None}, {"load_col": {"inter": ["user_id", "item_id", "item_id_list"]}}]
+)
 def test_histories_of_the_files_are_used(load_col):
     ready()
     parts = load("GRU4Rec", "aug", **keys(MAX_ITEM_LIST_LENGTH=9, **load_col))[1] if load_col != {} else load(
@@ -44,7 +46,9 @@ def test_ids_and_rows_are_recboles_with_an_alias():
     from recbole_disent.data.dataset import SequenceDataset
 
     settings["MAX_ITEM_LIST_LENGTH"] = 9
-    for ours, theirs in zip(SequenceDataset(settings).build(), SequentialDataset(settings).build(), strict=True):
+    for ours, theirs in zip(
+        SequenceDataset(settings).build(), SequentialDataset(settings).build(), strict=True
+    ):
         assert_same_batches(ours, theirs)
 
 
@@ -66,7 +70,9 @@ def test_long_histories_keep_their_last_items(model, caplog):
     assert rows_of(parts[0])[3] == ("v", ["d", "e", "f"], "b")
     assert rows_of(parts[2])[0] == ("u", ["b", "c", "d"], "e")
     said = [text for text in dataset.reading.notes if "MAX_ITEM_LIST_LENGTH=3" in text]
-    assert said == ["item_id_list: 2 histories are longer than MAX_ITEM_LIST_LENGTH=3: the last 3 items of each are kept"]
+    assert said == [
+        "item_id_list: 2 histories are longer than MAX_ITEM_LIST_LENGTH=3: the last 3 items of each are kept"
+    ]
     assert small_run(model, "aug", **given)["test_result"]
 
 
@@ -82,14 +88,18 @@ def test_renamed_columns_with_lists_work():
 
 def test_lists_of_further_columns_share_their_ids_and_are_cut_with_the_items():
     head = HEAD + "\tshop:token\tshop_list:token_seq"
-    rows = {part: [(*row, "s1", " ".join(["s2"] * len(row[1].split()))) for row in ROWS[part]] for part in SPLIT}
+    rows = {
+        part: [(*row, "s1", " ".join(["s2"] * len(row[1].split()))) for row in ROWS[part]] for part in SPLIT
+    }
     ready("shops", head, rows)
     dataset, parts = load("GRU4Rec", "shops", **keys(load_col=None, MAX_ITEM_LIST_LENGTH=2))
     assert dataset.field2id_token["shop_list"] is dataset.field2id_token["shop"]
     assert parts[0].inter_feat["shop_list"].shape[1] == 2
     rows["train"][1] = ("v", "c", "a", "s1", "s1 s1")
     ready("shops", head, rows)
-    with pytest.raises(UserError, match=r"train\.inter, line 3: shop_list has 2 entries, expected 1 as in item_id_list"):
+    with pytest.raises(
+        UserError, match=r"train\.inter, line 3: shop_list has 2 entries, expected 1 as in item_id_list"
+    ):
         load("GRU4Rec", "shops", **keys(load_col=None))
 
 
@@ -116,8 +126,16 @@ def test_general_models_take_the_targets():
 @pytest.mark.parametrize(
     ("head", "more", "message"),
     [
-        (HEAD.replace("token_seq", "token"), {}, "line 1: got 'item_id_list:token', expected 'item_id_list:token_seq'"),
-        (HEAD, {"seq_len": {"item_id_list": 2}}, "seq_len: got 'item_id_list', a history; say MAX_ITEM_LIST_LENGTH"),
+        (
+            HEAD.replace("token_seq", "token"),
+            {},
+            "line 1: got 'item_id_list:token', expected 'item_id_list:token_seq'",
+        ),
+        (
+            HEAD,
+            {"seq_len": {"item_id_list": 2}},
+            "seq_len: got 'item_id_list', a history; say MAX_ITEM_LIST_LENGTH",
+        ),
     ],
 )
 def test_columns_of_histories_are_sound(head, more, message):
@@ -130,5 +148,7 @@ def test_a_checkpoint_of_given_histories_loads():
     from recbole_disent.session import load_checkpoint
 
     ready()
-    found = run("GRU4Rec", "aug", config_dict={**KEYS, **keys(), "checkpoint_dir": "saved", "result_dir": "saved"})
+    found = run(
+        "GRU4Rec", "aug", config_dict={**KEYS, **keys(), "checkpoint_dir": "saved", "result_dir": "saved"}
+    )
     assert load_checkpoint(found["checkpoint"])[1].data_hash == found["data_hash"]

@@ -47,12 +47,15 @@ def test_the_locale_decides_nothing():
     code = (
         "import locale\n"
         "from tests.faults import *\n"
-        "assert locale.getpreferredencoding(False).lower().replace('-', '') != 'utf8', 'the test needs another'\n"
-        f"print(hash_of(), hash_of('Pop'), ascii(sequences(load()[0])['u0']))"
+        "assert locale.getpreferredencoding(False).lower().replace('-', '') != 'utf8', 'the test needs "
+        "another'\n"
+        "print(hash_of(), hash_of('Pop'), ascii(sequences(load()[0])['u0']))"
     )
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
                    "PYTHONPATH": str(PACKAGE.parent)}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:2] == [hash_of(), hash_of("Pop")]
     assert r"'\xfci0', '\xfci1', '\xe9i2'" in done.stdout
@@ -64,7 +67,9 @@ def test_bytes_of_another_encoding_are_named(suffix):
     rows = [f"i{n}\ttitle" for n in range(5)] + ["i5\tZürich"] if suffix == "item" else ["u\tü\t1\t2"]
     write("small", suffix, rows, ITEM_HEAD if suffix == "item" else HEAD, encoding="latin-1")
     line = 7 if suffix == "item" else 2
-    with pytest.raises(UserError, match=rf"small\.{suffix}, line {line}: bytes that are not utf-8; save the file as"):
+    with pytest.raises(
+        UserError, match=rf"small\.{suffix}, line {line}: bytes that are not utf-8; save the file as"
+    ):
         load(load_col=None)
 
 
@@ -79,7 +84,10 @@ def test_an_unknown_encoding_is_named():
     [
         (lambda text: gzip.compress(text.encode()), "the file is compressed with gzip; decompress it"),
         (lambda text: b"PK\x03\x04" + text.encode(), "the file is a zip archive or a spreadsheet"),
-        (lambda text: text.encode("utf-16"), "the file is encoded in UTF-16; save it as UTF-8, or say encoding=utf-16"),
+        (
+            lambda text: text.encode("utf-16"),
+            "the file is encoded in UTF-16; save it as UTF-8, or say encoding=utf-16",
+        ),
         (lambda text: text.replace("i1", "i\0").encode(), r"line 3: a NUL byte; expected text"),
         (lambda text: text.replace("\n", "\r").encode(), "line 1: a carriage return|line 1: got "),
         (lambda text: text.replace("i2\t", "i\r\t", 1).encode(), "line 4: a carriage return within the line"),
@@ -119,11 +127,17 @@ def test_every_text_file_is_opened_with_its_encoding():
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            if name not in ("open", "read_text", "fdopen") or ast.unparse(node.func) in ("os.open", "self._open"):
+            if name not in ("open", "read_text", "fdopen") or ast.unparse(node.func) in (
+                "os.open",
+                "self._open",
+            ):
                 continue
             text = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             binary = any("b" in mode for mode in text if set(mode) <= set("rwab+"))
-            assert binary or "encoding" in {k.arg for k in node.keywords} or "utf-8" in text, (file, node.lineno)
+            assert binary or "encoding" in {k.arg for k in node.keywords} or "utf-8" in text, (
+                file,
+                node.lineno,
+            )
 
 
 # -- cells -----------------------------------------------------------------------------
@@ -133,7 +147,10 @@ def test_every_text_file_is_opened_with_its_encoding():
 def test_quotes_are_characters(head):
     rows = small_rows()
     notes = ['"open', "x", 'close"'] if "note" in head else []
-    marked = [(u, f'"{i}' if n in (3, 20) else i, r, t, *(notes[n % 3 : n % 3 + 1])) for n, (u, i, r, t) in enumerate(rows)]
+    marked = [
+        (u, f'"{i}' if n in (3, 20) else i, r, t, *(notes[n % 3 : n % 3 + 1]))
+        for n, (u, i, r, t) in enumerate(rows)
+    ]
     write("small", "inter", marked, head)
     dataset = load()[0]
     assert len(dataset.store) == 48
@@ -173,14 +190,21 @@ def test_items_that_the_item_file_lacks_are_counted_and_said(caplog):
     keys = {"load_col": {**KEYS["load_col"], "item": ["item_id", "class"]}, "selected_features": ["class"]}
     dataset = load("SASRecF", **keys)[0]
     assert dataset.reading.dropped == {"filter_inter_by_user_or_item": 8}
-    assert "filter_inter_by_user_or_item: 8 of 48 interactions left out: the .user or .item file has no" in caplog.text
+    assert (
+        "filter_inter_by_user_or_item: 8 of 48 interactions left out: the .user or .item file has no"
+        in caplog.text
+    )
     kept = load("SASRecF", filter_inter_by_user_or_item=False, **keys)[0]
     assert len(kept.store) == 48
     assert not kept.reading.dropped
 
 
 def test_lines_without_user_or_item_are_counted_in_pre_split_files_too():
-    parts = {"train": small_rows(), "valid": [("u0", "i1", 1, 99)], "test": [("u1", "", 1, 99), ("u2", "i1", 1, 99)]}
+    parts = {
+        "train": small_rows(),
+        "valid": [("u0", "i1", 1, 99)],
+        "test": [("u1", "", 1, 99), ("u2", "i1", 1, 99)],
+    }
     for part, rows in parts.items():
         write("cut", f"{part}.inter", rows)
     dataset, split = load("SASRec", "cut", benchmark_filename=list(parts))
@@ -195,7 +219,10 @@ def test_lines_without_user_or_item_are_counted_in_pre_split_files_too():
     ("name", "message"),
     [
         ("data/beauty/beauty.inter", "--data_path=data --dataset=beauty"),
-        ("data/beauty.inter", "put the file into data/beauty/beauty.inter and say --data_path=data --dataset=beauty"),
+        (
+            "data/beauty.inter",
+            "put the file into data/beauty/beauty.inter and say --data_path=data --dataset=beauty",
+        ),
         ("beauty.inter", "put the file into beauty/beauty.inter and say --data_path=. --dataset=beauty"),
         ("data/beauty", "--data_path=data --dataset=beauty"),
     ],
@@ -210,7 +237,9 @@ def test_a_data_set_is_no_path(name, message):
 @pytest.mark.parametrize("kind", ["float", "token_seq"])
 def test_ids_are_tokens(field, kind):
     write("small", "inter", small_rows(), HEAD.replace(f"{field}:token", f"{field}:{kind}"))
-    with pytest.raises(UserError, match=rf"small\.inter, line 1: got '{field}:{kind}', expected '{field}:token'"):
+    with pytest.raises(
+        UserError, match=rf"small\.inter, line 1: got '{field}:{kind}', expected '{field}:token'"
+    ):
         load()
 
 
@@ -225,13 +254,21 @@ def test_a_column_that_is_there_twice_is_named():
 
 def test_the_report_has_the_right_numbers():
     rows = [(u, i, r, 1_600_000_000 + t) for u, i, r, t in small_rows()]
-    rows += [("u0", "i0", 5, 1_600_000_000), ("u0", "i3", 1, 1_600_000_900), ("u1", "new", 1, 1_600_001_000), ("w", "i1", 1, 1_600_000_001)]
+    rows += [
+        ("u0", "i0", 5, 1_600_000_000),
+        ("u0", "i3", 1, 1_600_000_900),
+        ("u1", "new", 1, 1_600_001_000),
+        ("w", "i1", 1, 1_600_000_001),
+    ]
     write("small", "inter", rows)
     found = report("small", "SASRec", [], ["--data_path=."])
     assert found["files"] == {"small.inter": 52}
     assert (found["interactions"], found["users"], found["items"]) == (52, 9, 7)
     assert found["time"]["unit"] == "s"
-    assert (found["time"]["from"], found["time"]["to"]) == ("2020-09-13T12:26:40+00:00", "2020-09-13T12:43:20+00:00")
+    assert (found["time"]["from"], found["time"]["to"]) == (
+        "2020-09-13T12:26:40+00:00",
+        "2020-09-13T12:43:20+00:00",
+    )
     assert found["time"]["exact"]
     assert found["time"]["equal_times"] == 1
     assert found["duplicates"] == 1
@@ -251,7 +288,19 @@ def test_the_command_prints_the_report(capsys):
     write("small", "inter", small_rows())
     assert main(["data", "small", "--data_path=.", "--item_inter_num_interval=[1,7]"]) == 2
     assert "no interaction is left of 48; loosen the filter" in capsys.readouterr().err
-    assert main(["data", "small", "--model=Pop", "--data_path=.", "--load_col=None", "--val_interval={'rating': '[2,5]'}"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "small",
+                "--model=Pop",
+                "--data_path=.",
+                "--load_col=None",
+                "--val_interval={'rating': '[2,5]'}",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "lines read: small.inter 48" in printed
     assert "interactions left out: val_interval 10" in printed

@@ -9,7 +9,19 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
 from recbole_disent.errors import UserError
 from recbole_disent.session import load_checkpoint, run
-from tests.faults import HEAD, KEYS, SPLIT, config, hash_of, load, rows_of, sequences, small_rows, small_run, write
+from tests.faults import (
+    HEAD,
+    KEYS,
+    SPLIT,
+    config,
+    hash_of,
+    load,
+    rows_of,
+    sequences,
+    small_rows,
+    small_run,
+    write,
+)
 
 NO_TIME = "user_id:token\titem_id:token"
 
@@ -28,7 +40,9 @@ def cut(name="cut", head=HEAD, shuffled=True, parts=SPLIT):
 # -- pre-split files -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("load_col", [{}, {"load_col": {"inter": ["user_id", "item_id"]}}, {"load_col": None}])
+@pytest.mark.parametrize(
+    "load_col", [{}, {"load_col": {"inter": ["user_id", "item_id"]}}, {"load_col": None}]
+)
 def test_pre_split_files_are_in_time_order(load_col):
     cut()
     keys = {**load_col} or {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
@@ -52,17 +66,24 @@ def test_without_a_time_lines_are_the_order_and_it_is_said(caplog):
     keys = {"benchmark_filename": SPLIT, "load_col": None}
     dataset = load("SASRec", "cut", **keys)[0]
     assert sequences(dataset)["u3"] == ["i3", "i4", "i5", "i0", "i1", "i2"]
-    assert "the files have no column 'timestamp' (TIME_FIELD) that is loaded: the interactions of a user" in caplog.text
+    assert (
+        "the files have no column 'timestamp' (TIME_FIELD) that is loaded: the interactions of a user"
+        in caplog.text
+    )
     caplog.clear()
     cut("timed")
-    dataset = load("SASRec", "timed", benchmark_filename=SPLIT, load_col=None, unload_col={"inter": ["timestamp"]})[0]
+    dataset = load(
+        "SASRec", "timed", benchmark_filename=SPLIT, load_col=None, unload_col={"inter": ["timestamp"]}
+    )[0]
     assert "taken in the order of the lines" in caplog.text
 
 
 def test_pre_split_files_are_the_same_data_for_every_kind_of_model():
     cut()
     write("small", "inter", small_rows())
-    assert hash_of("SASRec", "cut", benchmark_filename=SPLIT) == hash_of("BPR", "cut", benchmark_filename=SPLIT)
+    assert hash_of("SASRec", "cut", benchmark_filename=SPLIT) == hash_of(
+        "BPR", "cut", benchmark_filename=SPLIT
+    )
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -78,7 +99,10 @@ def test_without_validation_data_the_last_epoch_is_kept_and_it_is_said(model, em
     assert found["epochs_run"] == (1 if model == "ItemKNN" else 2)
     assert found["rows"]["test"] == 8
     assert set(found["test_result"]) > {"ndcg@3"}
-    assert "there is no validation part: training runs through all its epochs without early stopping" in caplog.text
+    assert (
+        "there is no validation part: training runs through all its epochs without early stopping"
+        in caplog.text
+    )
 
 
 def test_no_target_is_in_its_history_without_validation_data():
@@ -105,10 +129,17 @@ def test_names_of_parts_are_two_or_three(value):
 
 
 @pytest.mark.parametrize(
-    "key", [{"val_interval": {"rating": "[2,5]"}}, {"user_inter_num_interval": "[2,inf)"}, {"rm_dup_inter": "first"}]
+    "key",
+    [
+        {"val_interval": {"rating": "[2,5]"}},
+        {"user_inter_num_interval": "[2,inf)"},
+        {"rm_dup_inter": "first"},
+    ],
 )
 def test_filters_without_effect_on_pre_split_files_are_refused(key):
-    with pytest.raises(UserError, match=rf"{next(iter(key))}: no effect on pre-split files \(benchmark_filename\)"):
+    with pytest.raises(
+        UserError, match=rf"{next(iter(key))}: no effect on pre-split files \(benchmark_filename\)"
+    ):
         config(benchmark_filename=SPLIT, **key)
 
 
@@ -125,16 +156,25 @@ def test_filters_without_effect_on_pre_split_files_are_refused(key):
         ({"split": {"RS": [0.8, 0.1, float("nan")]}}, "expected three ratios"),
         ({"split": {"RS": [True, True, True]}}, "expected three ratios"),
         ({"split": {"TS": [0.8, 0.2]}}, "split: got TS .*expected three ratios"),
-        ({"split": {"RS": [0.8, 0.1, 0.1], "LS": "valid_only"}}, r"split: got .*, expected \{'LS': 'valid_and_test'\}"),
+        (
+            {"split": {"RS": [0.8, 0.1, 0.1], "LS": "valid_only"}},
+            r"split: got .*, expected \{'LS': 'valid_and_test'\}",
+        ),
         ({"split": "RS"}, r"split: got 'RS', expected \{'LS'"),
         ({"split": None}, "split: got None, expected"),
         ({"split": {}}, "split: got {}, expected"),
         ({"split": {"XS": [1]}}, "split: got .*expected"),
-        ({"split": {"LS": "both"}}, "split: got LS 'both', expected one of valid_and_test, valid_only, test_only"),
+        (
+            {"split": {"LS": "both"}},
+            "split: got LS 'both', expected one of valid_and_test, valid_only, test_only",
+        ),
         ({"group_by": "xx"}, "group_by: got 'xx', expected user or none"),
         ({"order": "XX"}, "order: got 'XX', expected TO"),
         ({"order": "RO"}, "order: got RO, expected TO: SASRec learns from sequences in time order"),
-        ({"order": "RO", "split": {"TS": [0.8, 0.1, 0.1]}}, "TS splits at a time, so that order has to be TO"),
+        (
+            {"order": "RO", "split": {"TS": [0.8, 0.1, 0.1]}},
+            "TS splits at a time, so that order has to be TO",
+        ),
         ({"mode": {"vald": "full"}}, "mode: got the part 'vald', expected valid and test"),
         ({"mode": {"valid": "ful"}}, "mode: got 'ful', expected full"),
     ],
@@ -169,7 +209,10 @@ def test_a_split_at_a_time_is_recboles(ratios):
     rng = np.random.default_rng(0)
     rows = [(f"u{rng.integers(8)}", f"i{rng.integers(6)}", 1, int(rng.integers(30))) for _ in range(120)]
     write("small", "inter", rows)
-    for model, ours, theirs in (("SASRec", SequenceDataset, SequentialDataset), ("BPR", InteractionDataset, Dataset)):
+    for model, ours, theirs in (
+        ("SASRec", SequenceDataset, SequentialDataset),
+        ("BPR", InteractionDataset, Dataset),
+    ):
         settings = config(model, eval_args={"split": {"TS": ratios}})
         for a, b in zip(ours(settings).build(), theirs(settings).build(), strict=True):
             for name in ("user_id", "item_id", "timestamp"):
@@ -195,7 +238,9 @@ def test_the_hash_covers_the_order_of_the_training_events():
     changed = small_rows()
     (u, a, r, t), (_, b, _, later) = changed[0], changed[1]
     changed[0], changed[1] = (u, b, r, t), (u, a, r, later)  # two training events in the other order
-    changed = sorted(changed, key=lambda row: (row[0], row[1] != "i0"))  # lines in another order, ids as before
+    changed = sorted(
+        changed, key=lambda row: (row[0], row[1] != "i0")
+    )  # lines in another order, ids as before
     first = sorted({row[1] for row in changed})
     known = [("first", item, 1, n) for n, item in enumerate(first)]
     hashes = set()
@@ -210,7 +255,10 @@ def test_a_checkpoint_does_not_load_on_events_in_another_order():
     found = run("GRU4Rec", "small", config_dict={**KEYS, "checkpoint_dir": "saved", "result_dir": "saved"})
     load_checkpoint(found["checkpoint"])
     rows = small_rows()
-    rows[1], rows[2] = (*rows[1][:3], rows[2][3]), (*rows[2][:3], rows[1][3])  # the times of two training events
+    rows[1], rows[2] = (
+        (*rows[1][:3], rows[2][3]),
+        (*rows[2][:3], rows[1][3]),
+    )  # the times of two training events
     write("small", "inter", rows)
     with pytest.raises(UserError, match="was trained on other data or another split"):
         load_checkpoint(found["checkpoint"])
@@ -237,11 +285,17 @@ def test_compare_works_where_users_have_several_test_items(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"metrics": ["AUC"], "valid_metric": "AUC"}, r"metrics: got \['AUC'\], which judge single scores, with eval_args"),
+        (
+            {"metrics": ["AUC"], "valid_metric": "AUC"},
+            r"metrics: got \['AUC'\], which judge single scores, with eval_args",
+        ),
         ({"metrics": ["AUC", "Recall"]}, "Recall judge a ranking, AUC single scores; keep one kind"),
         ({"metrics": ["Recal"]}, "there is no metric named 'Recal'; did you mean 'recall'"),
         ({"eval_mode": "labeled"}, "labeled has no candidates to rank"),
-        ({"per_user_file": "a.npz", "eval_args": {"split": {"RS": [0.2, 0.4, 0.4]}}}, "per_user_file: got a test part"),
+        (
+            {"per_user_file": "a.npz", "eval_args": {"split": {"RS": [0.2, 0.4, 0.4]}}},
+            "per_user_file: got a test part",
+        ),
     ],
 )
 def test_metrics_that_do_not_suit_the_split_are_named(keys, message):

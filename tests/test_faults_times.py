@@ -60,7 +60,9 @@ def test_numbers_in_a_token_column_are_numbers():
 @pytest.mark.parametrize("bad", ["31.05.2021", "soon", "2021-02-30"])
 def test_texts_that_are_no_times_are_named(bad):
     timed(["2021-05-31", "2021-05-30", bad, "2021-05-28", "2021-05-27", "2021-05-26"], "token")
-    with pytest.raises(UserError, match=rf"small\.inter, line 4: timestamp: got '{bad}', expected a number or"):
+    with pytest.raises(
+        UserError, match=rf"small\.inter, line 4: timestamp: got '{bad}', expected a number or"
+    ):
         load(load_col=LOAD)
 
 
@@ -74,7 +76,9 @@ def test_a_time_is_no_sequence(kind):
 @pytest.mark.parametrize("missing", ["", "nan", "inf", "NA"])
 def test_missing_times_are_refused_or_left_out(missing, caplog):
     timed([1, 2, missing, 4, 5, missing])
-    with pytest.raises(UserError, match=r"line 4: timestamp: no time; complete or delete the 2 such lines, or"):
+    with pytest.raises(
+        UserError, match=r"line 4: timestamp: no time; complete or delete the 2 such lines, or"
+    ):
         load(load_col=LOAD)
     dataset = load("SASRec", load_col=LOAD, missing_time="drop")[0]
     assert sequences(dataset)["u"] == list("abde")
@@ -94,14 +98,21 @@ def test_short_lines_are_refused_or_left_out(model):
 
 
 def test_a_short_line_that_has_its_time_stays_an_error():
-    write("small", "inter", [("u", "a", 1, 2), "u\tb\t1"], "user_id:token\titem_id:token\ttimestamp:float\tnote:token")
+    write(
+        "small",
+        "inter",
+        [("u", "a", 1, 2), "u\tb\t1"],
+        "user_id:token\titem_id:token\ttimestamp:float\tnote:token",
+    )
     with pytest.raises(UserError, match="line 3: got 3 cells, expected 4"):
         load(load_col=LOAD, missing_time="drop")
 
 
 def test_a_time_that_decides_cannot_be_left_out():
     write("small", "inter", small_rows())
-    with pytest.raises(UserError, match=r"unload_col: got 'timestamp' for inter, which every run needs \(TIME_FIELD\)"):
+    with pytest.raises(
+        UserError, match=r"unload_col: got 'timestamp' for inter, which every run needs \(TIME_FIELD\)"
+    ):
         load(load_col=None, unload_col={"inter": ["timestamp"]})
 
 

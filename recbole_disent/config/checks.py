@@ -76,26 +76,31 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
         and len(threshold) == 1
         and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in threshold.values())
     ):
-        raise UserError(f"threshold: got {threshold!r}, expected one column and its number such as {{'rating': 4}}")
+        raise UserError(
+            f"threshold: got {threshold!r}, expected one column and its number such as {{'rating': 4}}"
+        )
     if given.get("rm_dup_inter") not in (None, "first", "last"):
         raise UserError(f"rm_dup_inter: got {given['rm_dup_inter']!r}, expected first, last or null")
     for key in ("load_col", "unload_col", "unused_col"):
         _check_columns(key, given.get(key))
     if both := set(given.get("unload_col") or {}) & set(given.get("load_col", {"inter": None}) or {}):
         raise UserError(
-            f"unload_col: got columns of {', '.join(sorted(both))}, of which load_col names those to load; say "
+            f"unload_col: got columns of {', '.join(sorted(both))}, of which load_col names those to load; "
+            "say "
             "load_col=None with it, or name all wanted columns in load_col"
         )
     if given.get("preload_weight") and not _reads_vectors(model_class):
         raise UserError(
-            f"preload_weight: {model_class.__name__} reads no such vectors; leave the key out (models with item "
+            f"preload_weight: {model_class.__name__} reads no such vectors; leave the key out (models with "
+            "item "
             "content take vectors by content_source=file)"
         )
     if given.get("benchmark_filename"):
         for key in _FILTERS:
             if given.get(key) not in (None, "[0,inf)"):
                 raise UserError(
-                    f"{key}: no effect on pre-split files (benchmark_filename), which RecBole never filters; leave "
+                    f"{key}: no effect on pre-split files (benchmark_filename), which RecBole never filters; "
+                    "leave "
                     "the key out, or filter the files"
                 )
 
@@ -110,7 +115,10 @@ def _reads_vectors(model_class: type[Any]) -> bool:
 def _check_columns(key: str, value: Any) -> None:
     good = value is None or (
         isinstance(value, dict)
-        and all(v == "*" or (isinstance(v, (list, tuple)) and all(isinstance(c, str) for c in v)) for v in value.values())
+        and all(
+            v == "*" or (isinstance(v, (list, tuple)) and all(isinstance(c, str) for c in v))
+            for v in value.values()
+        )
     )
     if not good:
         raise UserError(
@@ -139,13 +147,15 @@ def check_metrics(metrics: Any, modes: Any) -> None:
     ranking = [name for name in names if name not in single]
     if single and ranking:
         raise UserError(
-            f"metrics: got {names}, which can not be used at the same time: {', '.join(ranking)} judge a ranking, "
+            f"metrics: got {names}, which can not be used at the same time: {', '.join(ranking)} judge a "
+            "ranking, "
             f"{', '.join(single)} single scores; keep one kind"
         )
     if single and "full" in (modes.values() if isinstance(modes, dict) else [modes]):
         raise UserError(
             f"metrics: got {names}, which judge single scores, with eval_args mode full, which ranks; say "
-            "--eval_mode=labeled for data with labels or --eval_mode=uni1 for sampled negatives, or take ranking "
+            "--eval_mode=labeled for data with labels or --eval_mode=uni1 for sampled negatives, or take "
+            "ranking "
             "metrics such as Recall"
         )
 
@@ -189,11 +199,14 @@ def check_together(config: Any) -> None:
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     if sequential and config["eval_args"]["order"] != "TO":
         raise UserError(
-            f"eval_args order: got {config['eval_args']['order']}, expected TO: {config['model']} learns from "
+            f"eval_args order: got {config['eval_args']['order']}, expected TO: {config['model']} learns "
+            "from "
             "sequences in time order"
         )
     if sequential and not config["repeatable"]:
-        raise UserError(f"repeatable: got False, expected True: {config['model']} may recommend an item again")
+        raise UserError(
+            f"repeatable: got False, expected True: {config['model']} may recommend an item again"
+        )
     _check_transform(config, sequential)
     bigger = config.external_config_dict.get("valid_metric_bigger")
     if bigger is not None and bigger != config["valid_metric_bigger"]:
@@ -223,7 +236,8 @@ def check_together(config: Any) -> None:
     files = config["benchmark_filename"]
     if files is not None and (not isinstance(files, list) or len(files) not in (2, 3)):
         raise UserError(
-            f"benchmark_filename: got {files!r}, expected three parts such as [train, valid, test], or the two "
+            f"benchmark_filename: got {files!r}, expected three parts such as [train, valid, test], or the "
+            "two "
             "parts [train, test]"
         )
     resume = config["resume_file"]

@@ -82,6 +82,7 @@ def check_split(split: Any) -> None:
     )
     if not numbers or len(value) != 3 or value[0] <= 0:
         raise UserError(
-            f"eval_args split: got {kind} {value!r}, expected three ratios such as [0.8, 0.1, 0.1]: the shares "
+            f"eval_args split: got {kind} {value!r}, expected three ratios such as [0.8, 0.1, 0.1]: the "
+            "shares "
             "of training, which is above 0, validation and test"
         )

@@ -20,6 +20,7 @@ from recbole_disent.data.store import SequenceStore, time_order
 from recbole_disent.data.times import TimeTies, order_events
 from recbole_disent.errors import UserError
 
+
 class PartDataset(FilteredDataset):
     """What both kinds of data sets share: time order, vectorised splits.
 
@@ -64,7 +65,8 @@ class PartDataset(FilteredDataset):
                 rounded = time_order(users, times)
                 if changed := int((rounded != self._order).sum()):
                     self.note(
-                        f"recbole_time: {changed} events stand in another place than by their exact time, for "
+                        f"recbole_time: {changed} events stand in another place than by their exact time, "
+                        "for "
                         "RecBole rounds times to float32"
                     )
                 self._order = rounded
@@ -198,7 +200,8 @@ class SequenceDataset(PartDataset, SequentialDataset):
         times = self._times
         if times is None:
             self.note(
-                f"benchmark_filename: the files have no column '{self.time_field}' (TIME_FIELD) that is loaded: "
+                f"benchmark_filename: the files have no column '{self.time_field}' (TIME_FIELD) that is "
+                "loaded: "
                 "the interactions of a user are taken in the order of the lines"
             )
             times = np.zeros(len(users))

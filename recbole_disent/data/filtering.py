@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from recbole.utils import FeatureType
+from recbole.utils import EvaluatorType, FeatureType
 
 from recbole_disent.config.intervals import check_interval
 from recbole_disent.data.reading import AtomicDataset
@@ -20,26 +20,32 @@ class FilteredDataset(AtomicDataset):
         if not isinstance(given, list):
             raise UserError(f"alias_of_{alias_name}: got {given!r}, expected a list of columns")
         for name in given:
-            if name not in self.token_like_fields:
+            if name not in self._token_fields():
                 raise UserError(
-                    f"alias_of_{alias_name}: got '{name}', which is no loaded column of tokens; expected some of "
-                    f"{', '.join(self.token_like_fields)}"
+                    f"alias_of_{alias_name}: got '{name}', which is no loaded column of tokens; expected "
+                    "some of "
+                    f"{', '.join(self._token_fields())}"
                 )
         super()._set_alias(alias_name, default_value)
+
+    def _token_fields(self) -> list[str]:
+        """Columns of tokens; RecBole's list leaves out those of additional files, which then have no ids."""
+        tokens = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+        return [name for name, kind in self.field2type.items() if kind in tokens]
 
     def _init_alias(self) -> None:
         """As RecBole's; a column and the column of its lists, such as item_id_list, share their ids."""
         super()._init_alias()
-        suffix = self.config["LIST_SUFFIX"]
-        lists = [name for name in self._rest_fields if str(name).removesuffix(suffix) in self.field2type]
-        lists = [str(name) for name in lists if str(name).endswith(suffix)]
-        shared = {name: name.removesuffix(suffix) for name in lists}
-        shared = {name: base for name, base in shared.items() if base in self.token_like_fields}
-        for name, base in shared.items():
+        suffix, tokens = self.config["LIST_SUFFIX"], self._token_fields()
+        aliased = {str(name) for names in self.alias.values() for name in names}
+        for name in tokens:
+            base = name.removesuffix(suffix)
+            if name in aliased or not name.endswith(suffix) or base not in tokens:
+                continue
             group = next((key for key, names in self.alias.items() if base in names), base)
             self.alias[group] = np.append(self.alias.get(group, np.array([base])), name)
-        taken = {*shared, *(base for base in shared.values() if base in self.alias)}
-        self._rest_fields = np.array([name for name in self._rest_fields if name not in taken], dtype=object)
+        aliased = {str(name) for names in self.alias.values() for name in names}
+        self._rest_fields = np.array([name for name in tokens if name not in aliased], dtype=object)
 
     # -- filters -----------------------------------------------------------------------
 
@@ -72,7 +78,11 @@ class FilteredDataset(AtomicDataset):
 
     def _remove_duplication(self) -> None:
         """As RecBole's; equal times stay in the order of the file (RecBole's sort is not stable)."""
-        if self.config["rm_dup_inter"] and not self.config["recbole_time"] and self.time_field in self.inter_feat:
+        if (
+            self.config["rm_dup_inter"]
+            and not self.config["recbole_time"]
+            and self.time_field in self.inter_feat
+        ):
             self.inter_feat.sort_values(by=self.time_field, kind="stable", inplace=True)
             self.inter_feat.drop_duplicates(
                 subset=[self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"], inplace=True
@@ -91,8 +101,10 @@ class FilteredDataset(AtomicDataset):
                 check_interval(f"val_interval: {name}", wanted)
             elif self.field2type[name] != FeatureType.TOKEN or not isinstance(wanted, list):
                 raise UserError(
-                    f"val_interval: {name}: got {wanted!r}, expected a list of tokens such as ['a', 'b'] for a "
-                    f"token column, or an interval for a float column; '{name}' is {self.field2type[name].value}"
+                    f"val_interval: {name}: got {wanted!r}, expected a list of tokens such as ['a', 'b'] for "
+                    "a "
+                    f"token column, or an interval for a float column; '{name}' is "
+                    f"{self.field2type[name].value}"
                 )
         super()._filter_by_field_value()
 
@@ -104,7 +116,8 @@ class FilteredDataset(AtomicDataset):
         name, value = next(iter(threshold.items()))
         if name not in self.inter_feat:
             raise UserError(
-                f"threshold: got '{name}', which is no loaded column of the interactions; name it in load_col "
+                f"threshold: got '{name}', which is no loaded column of the interactions; name it in "
+                "load_col "
                 f"(loaded: {', '.join(self.inter_feat)})"
             )
         values = self.inter_feat[name]
@@ -113,5 +126,11 @@ class FilteredDataset(AtomicDataset):
             raise UserError(
                 f"threshold: {{'{name}': {value}}} leaves no {'positive' if positive == 0 else 'negative'} "
                 f"interaction; '{name}' goes from {values.min():g} to {values.max():g}"
+            )
+        if self.config["eval_type"] == EvaluatorType.RANKING:
+            self.note(
+                "threshold: labels are for value metrics such as AUC; with ranking metrics every interaction "
+                "is a "
+                "positive one, whatever its label (val_interval leaves interactions out)"
             )
         super()._set_label_by_threshold()

@@ -86,7 +86,8 @@ class AtomicDataset(Dataset):
         if self._cut:
             limit = self.config["MAX_ITEM_LIST_LENGTH"]
             self.note(
-                f"{self.history_field}: {self._cut} histories are longer than MAX_ITEM_LIST_LENGTH={limit}: the "
+                f"{self.history_field}: {self._cut} histories are longer than MAX_ITEM_LIST_LENGTH={limit}: "
+                "the "
                 f"last {limit} items of each are kept"
             )
         if self.benchmark_filename_list is not None and len(self.file_size_list) == 2:
@@ -154,7 +155,9 @@ class AtomicDataset(Dataset):
                     "texts that are compared letter by letter"
                 )
             elif key == "TIME_FIELD" and found[name] in _SEQUENCES:
-                raise UserError(f"{filepath}, line 1: got '{name}:{found[name].value}', expected '{name}:float'")
+                raise UserError(
+                    f"{filepath}, line 1: got '{name}:{found[name].value}', expected '{name}:float'"
+                )
 
     def _needs_time(self) -> bool:
         return self.config["eval_args"]["order"] == "TO" and not self.benchmark_filename_list
@@ -189,12 +192,16 @@ class AtomicDataset(Dataset):
             raise UserError(f"{file.path}: no line after the header; expected one interaction a line")
         timed = self.time_field in file.frame
         self._parse_times(file)
-        missing = ~np.isfinite(file.frame[self.time_field].to_numpy()) if timed else np.zeros(len(file.lines), bool)
+        missing = (
+            ~np.isfinite(file.frame[self.time_field].to_numpy()) if timed else np.zeros(len(file.lines), bool)
+        )
         drop = self.config["missing_time"] == "drop"
         for row in np.flatnonzero(file.short & ~(missing & drop))[:1]:
             raise UserError(
-                f"{file.path}, line {file.lines[row]}: got {file.cells[row]} cells, expected {len(file.header)} "
-                f"separated by {self.config['field_separator']!r} (field_separator); complete the line or delete it"
+                f"{file.path}, line {file.lines[row]}: got {file.cells[row]} cells, expected "
+                f"{len(file.header)} "
+                f"separated by {self.config['field_separator']!r} (field_separator); complete the line or "
+                "delete it"
             )
         if missing.any() and not drop:
             row = int(np.flatnonzero(missing)[0])
@@ -205,7 +212,9 @@ class AtomicDataset(Dataset):
         self._leave_out(file, missing, "missing_time", f"{self.time_field} is missing")
         for name in (self.uid_field, self.iid_field):
             if name in file.frame:
-                self._leave_out(file, file.frame[name].isnull().to_numpy(), "missing id", f"{name} is missing")
+                self._leave_out(
+                    file, file.frame[name].isnull().to_numpy(), "missing id", f"{name} is missing"
+                )
         if timed and len(file.frame):
             times = file.frame[self.time_field].to_numpy()
             first, last = self.reading.times or (np.inf, -np.inf)
@@ -221,13 +230,20 @@ class AtomicDataset(Dataset):
         frame, lengths = file.frame, lengths[lengths > 0]
         kinds, limit = dict(file.header), self.config["MAX_ITEM_LIST_LENGTH"]
         for name in frame:
-            if kinds[name] not in _SEQUENCES or name.removesuffix(suffix) not in frame or not name.endswith(suffix):
+            if (
+                kinds[name] not in _SEQUENCES
+                or name.removesuffix(suffix) not in frame
+                or not name.endswith(suffix)
+            ):
                 continue
             if name in (self.config["seq_len"] or {}):
-                raise UserError(f"seq_len: got '{name}', a history; say MAX_ITEM_LIST_LENGTH, which cuts histories")
+                raise UserError(
+                    f"seq_len: got '{name}', a history; say MAX_ITEM_LIST_LENGTH, which cuts histories"
+                )
             for row in np.flatnonzero([len(v) for v in frame[name]] != lengths)[:1]:
                 raise UserError(
-                    f"{file.path}, line {file.lines[row]}: {name} has {len(frame[name][row])} entries, expected "
+                    f"{file.path}, line {file.lines[row]}: {name} has {len(frame[name][row])} entries, "
+                    "expected "
                     f"{lengths[row]} as in {self.history_field}"
                 )
             frame[name] = [values[-limit:] for values in frame[name]]
@@ -248,7 +264,8 @@ class AtomicDataset(Dataset):
         times = np.append(parse_times(pd.Series(distinct, dtype=object)), np.nan)[codes]
         for row in np.flatnonzero(np.isnan(times) & texts.notnull().to_numpy())[:1]:
             raise UserError(
-                f"{file.path}, line {file.lines[row]}: {self.time_field}: got {texts.iloc[row]!r}, expected a "
+                f"{file.path}, line {file.lines[row]}: {self.time_field}: got {texts.iloc[row]!r}, expected "
+                "a "
                 "number or an ISO date such as 2021-05-31 or 2021-05-31T18:00:00"
             )
         file.frame[self.time_field] = times
@@ -262,7 +279,8 @@ class AtomicDataset(Dataset):
     def _clean_features(self, file: AtomicFile, source: Any) -> None:
         if file.short.any():
             self.note(
-                f"{file.path}: fewer than {len(file.header)} cells in {file.told(file.short)}: the others are "
+                f"{file.path}: fewer than {len(file.header)} cells in {file.told(file.short)}: the others "
+                "are "
                 "taken as missing values"
             )
         name = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
@@ -270,7 +288,8 @@ class AtomicDataset(Dataset):
             return
         if name not in file.frame:
             raise UserError(
-                f"load_col: got {', '.join(file.frame)} for {source.value}, expected '{name}' among them; without "
+                f"load_col: got {', '.join(file.frame)} for {source.value}, expected '{name}' among them; "
+                "without "
                 f"it nobody knows whose features {file.path} holds"
             )
         if dict(file.header)[name] != FeatureType.TOKEN:

@@ -112,14 +112,16 @@ def _unusual(found: dict[str, Any], lengths: np.ndarray) -> list[str]:
     else:
         if time["equal_times"] > _MANY_TIES * n:
             told.append(
-                f"{time['equal_times']} of {n} events have the time of the user's event before: their order is "
+                f"{time['equal_times']} of {n} events have the time of the user's event before: their order "
+                "is "
                 "the order of the lines"
             )
         if max(abs(time["first"]), abs(time["last"])) > 2**53:
             told.append("times are above 2^53, which float64 rounds: write them in a larger unit")
     if (found["duplicates"] or 0) > _MANY_DUPLICATES * n:
         told.append(
-            f"{found['duplicates']} events are there already with the same user, item and time: rm_dup_inter=first "
+            f"{found['duplicates']} events are there already with the same user, item and time: "
+            "rm_dup_inter=first "
             "keeps one of a user and an item"
         )
     if single := int((lengths == 1).sum()):
@@ -157,7 +159,10 @@ def as_text(found: dict[str, Any]) -> str:
         ]  # fmt: skip
         lines.append(("duplicates", f"{found['duplicates']} events with the user, item and time of another"))
     lines += [
-        ("repeats", f"{100 * found['repeat_share']:.1f} % of the events are of an item that the user has met"),
+        (
+            "repeats",
+            f"{100 * found['repeat_share']:.1f} % of the events are of an item that the user has met",
+        ),
         ("events per user", counts(found["lengths"])),
         ("rows", counts(found["rows"])),
         ("targets without a training click", counts(found["cold_targets"])),

@@ -20,6 +20,8 @@ def check_data(config: Any, train: Any) -> None:
     given, limit = config["reranker_CAN_NUM"], train.item_num
     if not 1 <= given <= limit:
         raise UserError(
-            f"reranker_CAN_NUM: got {given}, expected a number from 1 to {limit}: {config['model']} ranks that many "
-            f"of the {limit - 1} items and the padding once more; say such as --reranker_CAN_NUM={max(limit // 2, 1)}"
+            f"reranker_CAN_NUM: got {given}, expected a number from 1 to {limit}: {config['model']} ranks "
+            "that many "
+            f"of the {limit - 1} items and the padding once more; say such as "
+            f"--reranker_CAN_NUM={max(limit // 2, 1)}"
         )

@@ -99,7 +99,8 @@ class SafeTrainer:
             self._random_state = None
         if not valid_data:
             self.logger.warning(
-                "there is no validation part: training runs through all its epochs without early stopping, and "
+                "there is no validation part: training runs through all its epochs without early stopping, "
+                "and "
                 "the last epoch is kept"
             )
         finished = self.start_epoch >= self.epochs
