@@ -149,7 +149,7 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[str]:
-    """Return the further words; argparse takes a word with a blank in it for the positional argument *name*."""
+    """Return the further words; argparse takes one with a blank in it for the positional argument *name*."""
     words = [word for word in (getattr(known, name), *rest) if word is not None]
     named = [word for word in words if not word.startswith("--")]
     setattr(known, name, named[0] if named else None)

@@ -29,7 +29,8 @@ from tests.faults import HEAD, KEYS, LOAD, config, hash_of, load, sequences, sma
 
 ROWS = key_rules.recbole_keys()
 # On the pages of RecBole's documentation, and neither in its lists of keys nor in its files of defaults.
-_ON_PAGES = {"encoding", "neg_sampling", "training_neg_sample_num", "device", "single_spec", "local_rank", "offset"}
+_ON_PAGES = {"encoding", "neg_sampling", "training_neg_sample_num", "device", "single_spec", "local_rank",
+             "offset"}  # fmt: skip
 # Of this package: of RecBole's pages on several processes, and named by files.
 _OURS = {"nproc", "world_size", "ip", "port", "group_offset"}
 
@@ -67,7 +68,7 @@ def test_every_row_is_whole_and_its_test_exists(key):
     assert name in {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize("key", [key for key, row in ROWS.items() if row["test"].startswith("test_faults_keys::")])
+@pytest.mark.parametrize("key", [key for key in ROWS if ROWS[key]["test"].startswith("test_faults_keys::")])
 def test_the_test_of_a_row_names_its_key(key):
     """A test that runs over a list of the table names it by its status."""
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
@@ -105,14 +106,16 @@ def test_keys_without_a_meaning_change_nothing():
     for key, row in ROWS.items():
         if row["status"] == "no_meaning":
             found = small_run("BPR", **{key: "another"})
-            assert (found["test_result"], found["data_hash"]) == (plain["test_result"], plain["data_hash"]), key
+            for what in ("test_result", "data_hash"):
+                assert found[what] == plain[what], key
 
 
 # -- environment -----------------------------------------------------------------------
 
 
 def test_environment_keys(tmp_path, caplog, capfd):
-    first = run("BPR", "small", config_dict={**KEYS, "data_path": str(tmp_path), "checkpoint_dir": "here", "seed": 5})
+    given = {**KEYS, "data_path": str(tmp_path), "checkpoint_dir": "here", "seed": 5}
+    first = run("BPR", "small", config_dict=given)
     assert Path(first["checkpoint"]).parent.name == "here"
     again, other = (small_run("BPR", seed=seed, epochs=3) for seed in (5, 6))
     assert again["best_valid_result"] == small_run("BPR", seed=5, epochs=3)["best_valid_result"]
@@ -132,7 +135,7 @@ def test_environment_keys(tmp_path, caplog, capfd):
     for show_progress in (False, True):
         small_run("BPR", show_progress=show_progress)
         assert ("Train" in capfd.readouterr().err) is show_progress
-    with pytest.raises(UserError, match="data_path|no folder"):
+    with pytest.raises(UserError, match=r"no folder .*elsewhere"):
         load("BPR", data_path="elsewhere")
     root = logging.getLogger()
     levels = root.level, [h.level for h in root.handlers]
@@ -170,9 +173,9 @@ def test_the_log_of_weights_and_biases(monkeypatch):
 
 
 def test_training_keys_reach_the_trainer(caplog):
-    given = {"epochs": 3, "train_batch_size": 6, "learner": "sgd", "learning_rate": 0.25, "weight_decay": 0.125,
-             "clip_grad_norm": {"max_norm": 0.5}, "loss_decimal_place": 2, "enable_scaler": True, "worker": 1,
-             "shuffle": False}  # fmt: skip
+    given = {"epochs": 3, "train_batch_size": 6, "learner": "sgd", "learning_rate": 0.25,
+             "weight_decay": 0.125, "clip_grad_norm": {"max_norm": 0.5}, "loss_decimal_place": 2,
+             "enable_scaler": True, "worker": 1, "shuffle": False}  # fmt: skip
     data = build_data(config("BPR", **given))
     trainer = build_trainer(data, build_model(data))
     group = trainer.optimizer.param_groups[0]
@@ -224,13 +227,17 @@ def test_a_transform_changes_batches_and_needs_its_keys():
     batch = next(iter(data.loaders[0]))
     length = int(batch["item_length"][0])
     assert batch["Inverse_item_id_list"][0, -length:].tolist() == batch["item_id_list"][0, :length].tolist()
-    for name, missing in (("mask_itemseq", "mask_ratio"), ("crop_itemseq", "eta"), ("reorder_itemseq", "beta")):
+    for name, missing in (
+        ("mask_itemseq", "mask_ratio"),
+        ("crop_itemseq", "eta"),
+        ("reorder_itemseq", "beta"),
+    ):
         with pytest.raises(UserError, match=f"transform: {name} needs {missing}.*; say such as --{missing}="):
             config("GRU4Rec", transform=name)
     for name in ("user_defined", "mirror"):
         with pytest.raises(UserError, match=f"transform: got '{name}', expected one of mask_itemseq"):
             config("GRU4Rec", transform=name)
-    with pytest.raises(UserError, match="transform: inverse_itemseq changes item sequences, which BPR has none of"):
+    with pytest.raises(UserError, match="inverse_itemseq changes item sequences, which BPR has none of"):
         config("BPR", transform="inverse_itemseq")
     cropped = build_data(config("GRU4Rec", transform="crop_itemseq", eta=0.5))
     batch = next(iter(cropped.loaders[0]))
@@ -241,13 +248,15 @@ def test_a_transform_changes_batches_and_needs_its_keys():
 
 
 def test_evaluation_keys_shape_the_result():
-    found = small_run("BPR", metrics=["Hit", "MAP"], topk=[2, 4], valid_metric="MAP@4", metric_decimal_place=2,
-                      eval_batch_size=3)  # fmt: skip
+    keys = {"metrics": ["Hit", "MAP"], "topk": [2, 4], "valid_metric": "MAP@4", "metric_decimal_place": 2}
+    found = small_run("BPR", eval_batch_size=3, **keys)
     assert set(found["test_result"]) == {"hit@2", "hit@4", "map@2", "map@4"}
     assert found["best_valid_score"] == found["best_valid_result"]["map@4"]
     assert all(round(value, 2) == value for value in found["test_result"].values())
     assert build_data(config("BPR", eval_batch_size=3)).loaders[2].step == 3
-    whole = small_run("BPR", metrics=["Hit", "MAP"], topk=[2, 4], valid_metric="MAP@4", metric_decimal_place=2)
+    whole = small_run(
+        "BPR", metrics=["Hit", "MAP"], topk=[2, 4], valid_metric="MAP@4", metric_decimal_place=2
+    )
     assert whole["test_result"] == found["test_result"]
 
 
@@ -257,20 +266,22 @@ def test_repeatable_general_models_may_recommend_the_history(repeatable):
     rng = np.random.default_rng(3)
     rows = [(f"u{n % 40}", f"i{rng.integers(30)}", 1, n) for n in range(800)]
     write("wide", "inter", rows)
-    settings = {**KEYS, "repeatable": repeatable, "k": 10, "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO",
-                "mode": "full"}, "metrics": ["Recall", "MRR"], "topk": [3, 10], "valid_metric": "MRR@10"}  # fmt: skip
+    protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
+    metrics = {"metrics": ["Recall", "MRR"], "topk": [3, 10], "valid_metric": "MRR@10"}
+    settings = {**KEYS, **metrics, "repeatable": repeatable, "k": 10, "eval_args": protocol}
     ours = run("ItemKNN", "wide", config_dict=settings, saved=False)["test_result"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["test"])
         theirs = RecBoleConfig("ItemKNN", "wide", config_dict=dict(settings))
     train, _, test = data_preparation(theirs, recbole_dataset(theirs))
     model = recbole_class("ItemKNN")(theirs, train.dataset)
-    expected = get_trainer(theirs["MODEL_TYPE"], "ItemKNN")(theirs, model).evaluate(test, load_best_model=False)
+    trainer = get_trainer(theirs["MODEL_TYPE"], "ItemKNN")(theirs, model)
+    expected = trainer.evaluate(test, load_best_model=False)
     assert ours == dict(expected)
     history = run("ItemKNN", "wide", config_dict={**settings, "filter_history": not repeatable}, saved=False)
     assert history["test_result"] == ours
-    assert run("ItemKNN", "wide", config_dict={**settings, "repeatable": not repeatable}, saved=False)[
-        "test_result"] != ours  # fmt: skip
+    other = run("ItemKNN", "wide", config_dict={**settings, "repeatable": not repeatable}, saved=False)
+    assert other["test_result"] != ours
 
 
 def test_sequential_models_are_repeatable():
@@ -301,7 +312,9 @@ def test_renamed_columns_give_the_same_result():
         found = [small_run(model), small_run(model, "named", **{**names, "load_col": load_col})]
         assert found[0]["test_result"] == found[1]["test_result"], model
         assert found[0]["data_hash"] == found[1]["data_hash"]
-    data = build_data(config("SASRec", "named", loss_type="BPR", train_mode="pairs", load_col=load_col, **names))
+    data = build_data(
+        config("SASRec", "named", loss_type="BPR", train_mode="pairs", load_col=load_col, **names)
+    )
     columns = set(next(iter(data.loaders[0])).columns)
     assert {"who", "what_before", "size", "not_what"} <= columns
 
@@ -318,9 +331,9 @@ def test_columns_are_chosen():
     more = load(load_col={**LOAD, "vectors": ["key", "vector"]}, additional_feat_suffix=["vectors"])[0]
     assert more.vectors_feat["vector"].shape == (3, 2)
     for key, value, message in (
-        ("unload_col", {"inter": ["rating"]}, "unload_col: got columns of inter, of which load_col names those to load"),
-        ("load_col", {"inter": "user_id"}, "load_col: got .*, expected suffixes of files with lists of columns"),
-        ("load_col", {"inter": ["user_id", "item_id", "timestamp"], "item": ["class"]}, "expected 'item_id' among them"),
+        ("unload_col", {"inter": ["rating"]}, "unload_col: got columns of inter, of which load_col"),
+        ("load_col", {"inter": "user_id"}, "load_col: got .*, expected suffixes of files"),
+        ("load_col", {**LOAD, "item": ["class"]}, "expected 'item_id' among them"),
     ):
         write("small", "item", [("i0", "a")], "item_id:token\tclass:token")
         with pytest.raises(UserError, match=message):
@@ -344,7 +357,8 @@ def test_numbers_are_normalised_and_put_into_buckets():
         assert sequences(dataset) == order
     numbers = load(load_col=None, numerical_features=["price"])[0]
     assert numbers.item_feat["price"][numbers.token2id("item_id", "i3")].tolist() == [30, 1]
-    buckets = load(load_col=None, numerical_features=["price"], discretization={"price": {"method": "ED", "bucket": 2}})[0]
+    two = {"price": {"method": "ED", "bucket": 2}}
+    buckets = load(load_col=None, numerical_features=["price"], discretization=two)[0]
     found = buckets.item_feat["price"][buckets.token2id("item_id", [f"i{n}" for n in range(6)])]
     assert found[:, 1].tolist() == [1, 1, 1, 2, 2, 2]
 
@@ -359,20 +373,21 @@ def test_threshold_makes_labels():
     assert part.inter_feat["liked"].tolist() == (rating >= 3).float().tolist()
     assert "rating" not in part.inter_feat.columns
     for value, what in ((6, "positive"), (1, "negative")):
-        with pytest.raises(UserError, match=rf"threshold: {{'rating': {value}}} leaves no {what} interaction; 'rating' "
-                                            "goes from 1 to 5"):  # fmt: skip
+        with pytest.raises(
+            UserError, match=rf"{value}}} leaves no {what} interaction; 'rating' goes from 1 to 5"
+        ):
             load("BPR", threshold={"rating": value})
     for bad in (3, {"rating": "4"}, {"rating": 3, "timestamp": 3}, {}):
         with pytest.raises(UserError, match=r"threshold: got .*, expected one column and its number such as"):
             config("BPR", threshold=bad)
-    with pytest.raises(UserError, match="threshold: got 'stars', which is no loaded column of the interactions"):
+    with pytest.raises(UserError, match="threshold: got 'stars', which is no loaded column"):
         load("BPR", threshold={"stars": 3})
 
 
 def test_labels_do_not_rank_and_it_is_said(caplog):
     with_labels = small_run("BPR", threshold={"rating": 3})
     assert with_labels["rows"] == small_run("BPR")["rows"]
-    assert "threshold: labels are for value metrics such as AUC; with ranking metrics every interaction" in caplog.text
+    assert "threshold: labels are for value metrics such as AUC; with ranking metrics every" in caplog.text
 
 
 # -- filters ---------------------------------------------------------------------------
@@ -394,7 +409,8 @@ def test_filters_leave_out_what_they_say_and_count_it(caplog):
     few = sum(not 2 <= row[2] < 5 for row in rows)
     assert kept(val_interval={"rating": "[2,5)"}) == (52 - few, {"val_interval": few})
     assert kept(val_interval={"rating": "[1,2];[5,5]"})[0] == sum(row[2] in (1, 2, 5) for row in rows)
-    assert kept(val_interval={"item_id": ["i0", "i1"]}, topk=[1], valid_metric="NDCG@1")[0] == sum(row[1] in ("i0", "i1") for row in rows)
+    two = {"val_interval": {"item_id": ["i0", "i1"]}, "topk": [1], "valid_metric": "NDCG@1"}
+    assert kept(**two)[0] == sum(row[1] in ("i0", "i1") for row in rows)
     with_users = {"load_col": {**LOAD, "user": ["user_id", "age"]}}
     assert kept(**with_users) == (50, {"filter_inter_by_user_or_item": 2})
     assert kept(filter_inter_by_user_or_item=False, **with_users) == (52, {})
@@ -408,7 +424,9 @@ def test_filters_leave_out_what_they_say_and_count_it(caplog):
             kept(**{key: "[100,inf)"})
 
 
-@pytest.mark.parametrize("value", [10, "10", ">=4", "[4,3]", "(3,3)", "[3,4", "[a,b]", "", "[1,2];", "[nan,2]", [1]])
+@pytest.mark.parametrize(
+    "value", [10, "10", ">=4", "[4,3]", "(3,3)", "[3,4", "[a,b]", "", "[1,2];", "[nan,2]", [1]]
+)
 def test_intervals_that_do_not_parse_are_refused(value):
     grammar = r"expected an interval such as \[3,inf\) or \(1,2.5\]"
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
@@ -453,7 +471,7 @@ def test_preload_weight_is_refused_where_no_model_reads_it():
     given = {"preload_weight": {"key": "vector"}, "additional_feat_suffix": ["ent"],
              "load_col": {**LOAD, "ent": ["key", "vector"]}}  # fmt: skip
     for model in ("SASRec", "BPR", "DisentS2S"):
-        with pytest.raises(UserError, match=f"preload_weight: {model} reads no such vectors; leave the key out"):
+        with pytest.raises(UserError, match=f"preload_weight: {model} reads no such vectors; leave"):
             config(model, **given)
     settings = config(WithVectors, embedding_size=4, **given)
     parts = load_parts(settings)[1]

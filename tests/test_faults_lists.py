@@ -42,7 +42,8 @@ def test_histories_of_the_files_are_used(load_col):
 def test_ids_and_rows_are_recboles_with_an_alias():
     ready()
     settings = config("GRU4Rec", "aug", **keys(
-        load_col={"inter": ["user_id", "item_id", "item_id_list"]}, alias_of_item_id=["item_id_list"]))  # fmt: skip
+        load_col={"inter": ["user_id", "item_id", "item_id_list"]},
+        alias_of_item_id=["item_id_list"]))  # fmt: skip
     from recbole_disent.data.dataset import SequenceDataset
 
     settings["MAX_ITEM_LIST_LENGTH"] = 9

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import recbole_disent
+from recbole_disent.config.config import Config
 from recbole_disent.data import text_files
 from recbole_disent.data.item_file import read_items
 from recbole_disent.data.report import report
@@ -175,9 +176,13 @@ def test_features_that_are_missing_or_twice_are_said(caplog):
     rows = ["i0\ta\t1", "i1\tb", "\tc\t3", "i0\td\t4", "i2\t\t5", "i3\te\t6", "i4\tf\t7", "i5\tg\t8"]
     write("small", "item", rows, "item_id:token\ttag:token\tprice:float")
     dataset = load("SASRec", load_col=None)[0]
-    for text in ("fewer than 3 cells in line 3: the others are taken as missing", "item_id is missing in line 4",
-                 "item_id is there already in line 5", "tag is missing in line 6: filled with the padding value",
-                 "price is missing in line 3: filled with the mean of the column"):  # fmt: skip
+    for text in (
+        "fewer than 3 cells in line 3: the others are taken as missing",
+        "item_id is missing in line 4",
+        "item_id is there already in line 5",
+        "tag is missing in line 6: filled with the padding value",
+        "price is missing in line 3: filled with the mean of the column",
+    ):
         assert text in caplog.text
     assert dataset.reading.missing == {"small.item:tag": 1, "small.item:price": 1}
     prices = dataset.item_feat["price"][dataset.token2id("item_id", ["i0", "i1", "i5"])].tolist()
@@ -233,6 +238,16 @@ def test_a_data_set_is_no_path(name, message):
     assert message in str(caught.value)
 
 
+def test_config_files_are_utf_8_with_or_without_a_mark():
+    write("small", "inter", small_rows())
+    Path("keys.yaml").write_text("seed: 7\nwandb_project: Zürich\n", encoding="utf-8-sig")
+    found = Config("BPR", "small", ["keys.yaml"], KEYS)
+    assert (found["seed"], found["wandb_project"]) == (7, "Zürich")
+    Path("keys.yaml").write_text("wandb_project: Zürich\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"config file 'keys\.yaml': it is no UTF-8 text"):
+        Config("BPR", "small", ["keys.yaml"], KEYS)
+
+
 @pytest.mark.parametrize("field", ["user_id", "item_id"])
 @pytest.mark.parametrize("kind", ["float", "token_seq"])
 def test_ids_are_tokens(field, kind):
@@ -276,7 +291,7 @@ def test_the_report_has_the_right_numbers():
     assert found["lengths"] == {"min": 1, "25 %": 6, "median": 6, "75 %": 6, "95 %": 7.6, "max": 8}
     assert found["rows"] == {"train": 52 - 9 - 16, "valid": 8, "test": 8}
     assert found["cold_targets"] == {"valid": 0, "test": 1}  # the item new
-    # 0, 10, ..., 50 of a float32 step of 128: only the first of a user's is apart from the one before, or none.
+    # float32 has steps of 128 s here: of 0, 10, ..., 50 s each but a user's first falls onto the one before.
     assert found["time"]["float32_ties"] == 40
     assert "1 users have one event, from which no sequential model learns" in found["warnings"]
     assert any(text.startswith("1 events are there already") for text in found["warnings"])

@@ -80,10 +80,21 @@ def test_without_a_time_lines_are_the_order_and_it_is_said(caplog):
 
 def test_pre_split_files_are_the_same_data_for_every_kind_of_model():
     cut()
-    write("small", "inter", small_rows())
-    assert hash_of("SASRec", "cut", benchmark_filename=SPLIT) == hash_of(
-        "BPR", "cut", benchmark_filename=SPLIT
+    for load_col in (None, {"inter": ["user_id", "item_id"]}):
+        keys = {"benchmark_filename": SPLIT, "load_col": load_col}
+        assert hash_of("SASRec", "cut", **keys) == hash_of("BPR", "cut", **keys)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "Pop"])
+def test_pre_split_files_have_the_same_columns(model):
+    cut()
+    rows = [r[:2] for r in small_rows() if r[3] == 50]
+    write("cut", "test.inter", rows, NO_TIME)
+    message = (
+        r"test\.inter, line 1: got the columns item_id, user_id, expected item_id, timestamp, user_id as"
     )
+    with pytest.raises(UserError, match=message):
+        load(model, "cut", benchmark_filename=SPLIT, load_col={"inter": ["user_id", "item_id"]})
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -277,8 +288,9 @@ def test_compare_works_where_users_have_several_test_items(tmp_path, capsys):
     from recbole_disent.cli import main
 
     write("small", "inter", small_rows())
-    words = ["compare", "--models=Pop,BPR", "--datasets=small", f"--data_path={tmp_path}", "--out=out", "--epochs=1",
-             "--seeds=1", "--eval_args={'split': {'RS': [0.2, 0.4, 0.4]}}", "--topk=[1,2]", "--valid_metric=NDCG@2"]  # fmt: skip
+    words = ["compare", "--models=Pop,BPR", "--datasets=small", f"--data_path={tmp_path}", "--out=out",
+             "--epochs=1", "--seeds=1", "--eval_args={'split': {'RS': [0.2, 0.4, 0.4]}}", "--topk=[1,2]",
+             "--valid_metric=NDCG@2"]  # fmt: skip
     assert main(words) == 0, capsys.readouterr()
 
 

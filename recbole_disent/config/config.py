@@ -74,9 +74,11 @@ class Config(RecBoleConfig):
         merged: dict[str, Any] = {}
         for file in file_list or []:
             try:
-                found = key_rules.load_yaml(Path(file).read_text(encoding="utf-8"))
+                found = key_rules.load_yaml(Path(file).read_text(encoding="utf-8-sig"))
             except OSError as error:
                 raise UserError(f"config file '{file}': {error.strerror}") from error
+            except UnicodeError as error:
+                raise UserError(f"config file '{file}': it is no UTF-8 text; save it as UTF-8") from error
             except yaml.YAMLError as error:
                 raise UserError(f"config file '{file}': no YAML: {' '.join(str(error).split())}") from error
             if not isinstance(found, dict):

@@ -212,7 +212,7 @@ def of_run(model: str) -> dict[str, KeyRule]:
 
 @cache
 def recbole_keys() -> dict[str, dict[str, str]]:
-    """Return RecBole's documented keys: what each does here (status, note), which test shows it, its scope."""
+    """Return RecBole's documented keys: status and note (what each does here), test and scope."""
     return load_yaml((folder("properties") / "recbole_keys.yaml").read_text(encoding="utf-8"))
 
 

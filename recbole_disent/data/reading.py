@@ -59,8 +59,9 @@ class AtomicDataset(Dataset):
     inter_feat: Any
     reading: ReadingLog
 
-    # Histories of pre-split files that were cut.
+    # Histories of pre-split files that were cut; the first file, with the columns of it that are read.
     _cut = 0
+    _first_file: tuple[str, set[str]] | None = None
     # Whether the histories of pre-split files are wanted: sequential models take them from a list column.
     takes_histories = False
 
@@ -81,7 +82,7 @@ class AtomicDataset(Dataset):
         self.reading = ReadingLog()
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        self._cut = 0
+        self._cut, self._first_file = 0, None
         super()._load_inter_feat(token, dataset_path)
         if self._cut:
             limit = self.config["MAX_ITEM_LIST_LENGTH"]
@@ -117,6 +118,7 @@ class AtomicDataset(Dataset):
             self.note(f"{filepath}: no column of it is wanted (load_col, unload_col)")
             return None
         if interactions:
+            self._require_alike(filepath, {name for name, _ in wanted})
             wanted = [(name, self._kind_of(filepath, name, kind)) for name, kind in wanted]
         read = [(name, found[name]) for name, _ in wanted]
         file = read_file(filepath, header, read, separator, self.config["seq_separator"], encoding)
@@ -131,9 +133,10 @@ class AtomicDataset(Dataset):
 
     def _columns_that_decide(self, found: dict[str, FeatureType]) -> set[str]:
         """Columns of a pre-split file that decide a result, whatever ``load_col`` says: time or histories."""
-        if self.benchmark_filename_list is None or not self.takes_histories:
+        if self.benchmark_filename_list is None:
             return set()
-        return {self.history_field if self.history_field in found else self.time_field} & set(found)
+        given = self.takes_histories and self.history_field in found
+        return {self.history_field if given else self.time_field} & set(found)
 
     def _require_fields(self, filepath: str, found: dict[str, FeatureType]) -> None:
         for key in _FIELDS:
@@ -158,6 +161,16 @@ class AtomicDataset(Dataset):
                 raise UserError(
                     f"{filepath}, line 1: got '{name}:{found[name].value}', expected '{name}:float'"
                 )
+
+    def _require_alike(self, filepath: str, names: set[str]) -> None:
+        """Pre-split files have the same columns; RecBole would fill those that one lacks."""
+        path, expected = self._first_file or (filepath, names)
+        self._first_file = path, expected
+        if names != expected:
+            raise UserError(
+                f"{filepath}, line 1: got the columns {', '.join(sorted(names))}, expected "
+                f"{', '.join(sorted(expected))} as in {path}"
+            )
 
     def _needs_time(self) -> bool:
         return self.config["eval_args"]["order"] == "TO" and not self.benchmark_filename_list

@@ -55,9 +55,9 @@ def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
         stand in the file and as dates), unit, equal_times (events with the time of the user's event before),
         float32_ties (events that float32 could not tell from the one before), exact (whether the order is by
         the exact time); None without a time. ``duplicates``: events of a user, item and time that are
-        there already, None without a time. ``repeat_share``: share of events whose item the user has met before. ``lengths``:
-        quantiles of events per user. ``rows``: of each part. ``cold_targets``: held-out items of each part
-        without a training click. ``warnings``: sentences.
+        there already, None without a time. ``repeat_share``: share of events whose item the user has met
+        before. ``lengths``: quantiles of events per user. ``rows``: of each part. ``cold_targets``: held-out
+        items of each part without a training click. ``warnings``: sentences.
     """
     users, items = parts[0].history
     n_items = dataset.item_num

@@ -73,13 +73,14 @@ def open_text(path: str, encoding: str | None) -> IO[str]:
 
 def undecodable(path: str, encoding: str | None) -> UserError:
     """Return the error for a file that is not in its encoding; it names the first line with such bytes."""
-    name, number = codec(encoding), 0
+    name, number = codec(encoding), 1
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+        for line in file:
             try:
                 line.decode(name)
             except UnicodeError:
                 break
+            number += 1
     return UserError(
         f"{path}, line {number}: bytes that are not {name.removesuffix('-sig')}; save the file as UTF-8, or "
         "name its encoding with the key 'encoding'"

@@ -1,8 +1,8 @@
 """One run of a plan in a process of its own: ``python -m recbole_disent.leaderboard.worker FOLDER JSON``.
 
 The runner has written ``config.yaml`` into the folder, which is the working directory. This
-leaves ``result_file.json``, written last, and ``per_user.npz`` (where each user has one test item); where it is killed before, it
-leaves a checkpoint that the next call goes on from.
+leaves ``result_file.json``, written last, and ``per_user.npz``, where each user has one test item.
+Where it is killed before, it leaves a checkpoint that the next call goes on from.
 """
 
 from __future__ import annotations
