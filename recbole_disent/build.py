@@ -16,6 +16,7 @@ from recbole_disent import registry
 from recbole_disent.config.config import Config
 from recbole_disent.content.build import build_content
 from recbole_disent.data.loading import data_hash, load_parts
+from recbole_disent.data.report import describe
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.loaders.build import make_loaders
@@ -34,6 +35,7 @@ class RunData:
         dataset: the whole data set (after the split).
         loaders: training, validation and test loader.
         data_hash: digest of data and split.
+        report: what the files hold and what became of it (:mod:`recbole_disent.data.report`).
         seconds: time that loading and splitting took.
     """
 
@@ -41,6 +43,7 @@ class RunData:
     dataset: Any
     loaders: tuple[Any, Any, Any]
     data_hash: str
+    report: dict[str, Any]
     seconds: float
 
     def train_with_validation(self) -> Any:
@@ -58,9 +61,11 @@ def build_data(config: Config) -> RunData:
     start = perf_counter()
     with wrap_errors(f"dataset '{config['dataset']}'"):
         dataset, parts = load_parts(config)
+        registry.check_data(config, parts[0])
         config.choose_preset(parts[0])
         loaders = make_loaders(config, parts)
-    return RunData(config, dataset, loaders, data_hash(parts), perf_counter() - start)
+        report = describe(dataset, parts)
+    return RunData(config, dataset, loaders, data_hash(parts), report, perf_counter() - start)
 
 
 def build_model(data: RunData, train: Any = None) -> Any:

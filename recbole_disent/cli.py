@@ -38,6 +38,15 @@ def _parser() -> argparse.ArgumentParser:
         tune.add_argument(f"--{option}", default=argparse.SUPPRESS)
     tune.set_defaults(do=_tune)
 
+    data = commands.add_parser(
+        "data", allow_abbrev=False, help="print what the files of a data set hold and what becomes of it",
+        epilog="Further --KEY=VALUE are configuration keys, such as those of filters and of the split.",
+    )  # fmt: skip
+    data.add_argument("dataset", help="name of the data set")
+    data.add_argument("--model", "-m", default="SASRec", help="name of the model that the data are for")
+    data.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    data.set_defaults(do=_data)
+
     compare = commands.add_parser(
         "compare",
         allow_abbrev=False,
@@ -145,6 +154,25 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[str]:
+    """Return the further words; argparse takes one with a blank in it for the positional argument *name*."""
+    words = [word for word in (getattr(known, name), *rest) if word is not None]
+    named = [word for word in words if not word.startswith("--")]
+    setattr(known, name, named[0] if named else None)
+    return [word for word in words if word.startswith("--")] + named[1:]
+
+
+def _data(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.data.report import as_text, report
+    from recbole_disent.errors import UserError
+
+    rest = _with_blanks(known, rest, "dataset")
+    if known.dataset is None:
+        raise UserError("command line: no data set; say recbole-disent data NAME [--KEY=VALUE ...]")
+    _say(as_text(report(known.dataset, known.model, known.config_files.split(), rest)))
+    return 0
+
+
 def _tune(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.config.literals import literal
     from recbole_disent.tuning.tune import tune
@@ -158,6 +186,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.compare import execute
     from recbole_disent.leaderboard.plan import read_plan
 
+    rest = _with_blanks(known, rest, "plan")
     given = _of_plan(known, rest, read_plan(known.plan) if known.plan else {})
     return execute(given, _command(), known.retry, known.redo, known.dry_run, _say)
 
@@ -166,6 +195,7 @@ def _paper(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.leaderboard.compare import execute
     from recbole_disent.leaderboard.paper import experiment, names
 
+    rest = _with_blanks(known, rest, "name")
     if known.name is None:
         _say("\n".join(f"{name:16} {about}" for name, about in names().items()))
         return 0

@@ -193,6 +193,17 @@ def model_class(config: Any) -> type[Any]:
     return resolve(spec.adapter)(config, config.model_class) if spec.adapter else config.model_class
 
 
+def check_data(config: Any, train: Any) -> None:
+    """Check the keys of a model against its training part.
+
+    Raises:
+        UserError: they do not suit the data.
+    """
+    path = spec_of(config["model"]).check_data
+    if path:
+        resolve(path)(config, train)
+
+
 def train_loader(config: Any) -> Any:
     """Return the function (config, dataset, sampler) -> training loader; None: RecBole's for the model."""
     modes = spec_of(config["model"]).modes

@@ -110,6 +110,7 @@ def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested:
         "processes": process_group.world(),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_hash": data.data_hash,
+        "data": data.report,
         "content_hash": next((m.content_hash for m in model.modules() if hasattr(m, "content_hash")), None),
         "candidate_hashes": trainer.ranking.candidate_hashes(),
         "short_candidate_rows": trainer.ranking.short_rows(),

@@ -14,9 +14,10 @@ from recbole_disent.build import RunData, arithmetic, build_data, build_model, b
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
 from recbole_disent.config.table_dataset import table_in_memory
+from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
-from recbole_disent.evaluation.per_user import check_one_each, write_per_user
+from recbole_disent.evaluation.per_user import check_one_each, one_each, write_per_user
 from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.refit import check_refit, refit
 from recbole_disent.training import checkpoint
@@ -34,6 +35,7 @@ def run(
     test: bool = True,
     data: Any = None,
     items: Any = None,
+    ranks_file: str | None = None,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
@@ -50,6 +52,8 @@ def run(
             ``per_user_file``.
         data: events in place of a data set: a path, or a pandas, Polars or Arrow table.
         items: catalogue of the items of *data*, of the same kinds.
+        ranks_file: as the key ``per_user_file``; no file is written, and nothing is said, where a
+            user has several test items or nothing is ranked.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -72,14 +76,18 @@ def run(
             raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
         call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
-                "test": test}  # fmt: skip
+                "test": test, "ranks_file": ranks_file}  # fmt: skip
         return launcher.launch(config, call)
     with process_group.joined(config["device"], config["process_timeout"]), arithmetic(config):
-        return _run(config, saved, on_epoch, test)
+        return _run(config, saved, on_epoch, test, ranks_file)
 
 
 def _run(
-    config: Config, saved: bool, on_epoch: Callable[[int, float], None] | None, test: bool
+    config: Config,
+    saved: bool,
+    on_epoch: Callable[[int, float], None] | None,
+    test: bool,
+    ranks_file: str | None,
 ) -> dict[str, Any]:
     """Run in this process, which may be one of several."""
     first = process_group.rank() == 0
@@ -97,9 +105,12 @@ def _run(
         logger.info(note)
     data = build_data(config)
     logger.info(data.dataset)
+    logger.info(as_text(data.report))
     per_user = config["per_user_file"] if test else None
     if per_user:
         check_one_each(data.loaders[2])
+    elif test and ranks_file and one_each(data.loaders[2]):
+        per_user = ranks_file
     if config["refit"]:
         check_refit(data, saved)
     net = build_model(data)
@@ -112,6 +123,8 @@ def _run(
     tested, again = None, None
     if config["refit"]:
         net, trainer, again = refit(data, trainer)
+    if test and not held_out:
+        logger.warning("there is no test part: the test result is None (eval_args, benchmark_filename)")
     if test:
         tested = trainer.evaluate(held_out, load_best_model=saved, show_progress=config["show_progress"])
     if per_user and first:

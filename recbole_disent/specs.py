@@ -24,6 +24,8 @@ class ModelSpec:
         adapter: function (config, model class) -> model class, for a model of RecBole that this
             package trains or scores in another way.
         check: function (config) that checks several keys together and raises ``UserError``.
+        check_data: function (config, training part) that checks keys against the data and raises
+            ``UserError``.
         trim_safe: whether loss, gradients and scores stay the same when the padding after the
             longest history of a batch is cut off.
         bucketable: whether a batch may hold histories of like length only.
@@ -45,6 +47,7 @@ class ModelSpec:
     modes: Mapping[str, str | None] = field(default_factory=dict)
     adapter: str | None = None
     check: str | None = None
+    check_data: str | None = None
     trim_safe: bool = False
     bucketable: bool = True
     loss_weight: str | None = None
@@ -124,6 +127,10 @@ _ROWS = (
     *(ModelSpec(name, trim_safe=True, vectors=_STATES) for name in ("NARM", "STAMP")),
     *(ModelSpec(name, trim_safe=True) for name in ("CORE", "FPMC")),
     ModelSpec("BPR", vectors="recbole_disent.recbole.vectors:user_rows"),
+    *(
+        ModelSpec(name, check_data="recbole_disent.recbole.cpr:check_data")
+        for name in ("SASRecCPR", "GRU4RecCPR")
+    ),
     ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
     *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),
 )

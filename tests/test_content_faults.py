@@ -241,7 +241,9 @@ def test_a_number_column_has_no_tokens(make_config, hostile):
 
 def test_bytes_of_another_encoding(make_config, hostile):
     (hostile / "hostile" / "hostile.item").write_bytes((TITLE + "i1\tété\n").encode("latin-1"))
-    with pytest.raises(UserError, match=r"hostile\.item: a byte that is not utf-8 .*name its encoding"):
+    with pytest.raises(
+        UserError, match=r"hostile\.item, line \d+: bytes that are not utf-8; .*name its encoding"
+    ):
         content_of(make_config)
     rows = rows_of(make_config, encoding="latin-1", content_fields=["title"])
     assert rows["i1"].any()

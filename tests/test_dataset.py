@@ -57,7 +57,7 @@ def test_rows_equal_recbole_on_hostile_data(make_config, eval_args):
 
 
 def test_rows_equal_recbole_on_ml_100k():
-    config = Config("SASRec", "ml-100k")
+    config = Config("SASRec", "ml-100k", config_dict={"recbole_time": True})
     for ours, theirs in zip(SequenceDataset(config).build(), SequentialDataset(config).build(), strict=True):
         assert_same(ours, theirs)
 
@@ -118,7 +118,7 @@ def test_memory_grows_with_interactions_only(make_config):
         assert dataset.store.nbytes < 40 * len(dataset.store) + 1000
 
 
-def test_equal_times_keep_file_order_and_exact_time_is_exact(tmp_path):
+def test_equal_times_keep_file_order_and_the_order_is_exact(tmp_path):
     base = 1_500_000_000  # float32 has steps of 128 s here
     rows = [("u", f"i{n}", 1, base + t) for n, t in enumerate([30, 20, 10, 10, 0])]
     rows += [("v", f"i{n}", 1, n) for n in range(5)]
@@ -129,7 +129,7 @@ def test_equal_times_keep_file_order_and_exact_time_is_exact(tmp_path):
             "data_path": str(tmp_path),
             "topk": 2,
             "valid_metric": "NDCG@2",
-            "exact_time": exact,
+            "recbole_time": not exact,
         }
         dataset = SequenceDataset(Config("DisentS2S", "times", config_dict=keys))
         dataset.build()

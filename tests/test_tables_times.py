@@ -26,7 +26,7 @@ def where(row: int) -> str:
     return f"row {row}"
 
 
-def parse(values, missing: str = "refuse"):
+def parse(values, missing: str = "error"):
     times, kept = parse_times(pd.Series(values), "ts", where, missing)
     assert times.values.dtype == np.int64
     return times, kept

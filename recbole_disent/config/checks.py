@@ -2,18 +2,162 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from pathlib import Path
 from typing import Any
 
-from recbole.utils import EvaluatorType, InputType
+from recbole.evaluator.register import metric_types
+from recbole.utils import EvaluatorType, InputType, ModelType
 
-from recbole_disent.errors import UserError
+from recbole_disent.config.intervals import check_interval
+from recbole_disent.errors import UserError, nearest
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _LEAST = {
     "epochs": 1, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 1, "seed": 0, "weight_decay": 0,
     "stopping_step": 0, "worker": 0, "learning_rate": 0, "metric_decimal_place": 0,
 }  # fmt: skip
+
+# What a transform of RecBole reads beside its name.
+_TRANSFORMS = {
+    "mask_itemseq": {"mask_ratio": 0.2, "ft_ratio": 0.5},
+    "inverse_itemseq": {},
+    "crop_itemseq": {"eta": 0.6},
+    "reorder_itemseq": {"beta": 0.6},
+}  # fmt: skip
+# Filters that RecBole passes over for pre-split files.
+_FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
+
+
+def check_dataset_name(name: str) -> None:
+    """A data set is named by its folder, not by a path or a file.
+
+    Raises:
+        UserError: the name is a path.
+    """
+    path = Path(name)
+    if len(path.parts) < 2 and path.suffix != ".inter":
+        return
+    stem = path.name.removesuffix(".inter")
+    folder = path.parent
+    if path.suffix == ".inter" and folder.name == stem:
+        folder = folder.parent
+    elif path.suffix == ".inter":
+        raise UserError(
+            f"dataset: got the file '{name}', expected the name of a folder: put the file into "
+            f"{folder / stem / path.name} and say --data_path={folder} --dataset={stem}"
+        )
+    raise UserError(
+        f"dataset: got the path '{name}', expected the name of a folder below data_path: say "
+        f"--data_path={folder} --dataset={stem}"
+    )
+
+
+def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
+    """Checks of keys that the user gave and that RecBole takes for none where they are wrong.
+
+    Args:
+        given: the user's keys.
+        model_class: class of the model.
+
+    Raises:
+        UserError: one is wrong, or has no effect.
+    """
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        if given.get(key) is not None:
+            check_interval(key, given[key])
+    values = given.get("val_interval")
+    if values is not None and not isinstance(values, dict):
+        raise UserError(f"val_interval: got {values!r}, expected a dict such as {{'rating': '[3,inf)'}}")
+    threshold = given.get("threshold")
+    if threshold is not None and not (
+        isinstance(threshold, dict)
+        and len(threshold) == 1
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in threshold.values())
+    ):
+        raise UserError(
+            f"threshold: got {threshold!r}, expected one column and its number such as {{'rating': 4}}"
+        )
+    if given.get("rm_dup_inter") not in (None, "first", "last"):
+        raise UserError(f"rm_dup_inter: got {given['rm_dup_inter']!r}, expected first, last or null")
+    for key in ("load_col", "unload_col", "unused_col"):
+        _check_columns(key, given.get(key))
+    if both := set(given.get("unload_col") or {}) & set(given.get("load_col", {"inter": None}) or {}):
+        raise UserError(
+            f"unload_col: got columns of {', '.join(sorted(both))}, of which load_col names those to load; "
+            "say "
+            "load_col=None with it, or name all wanted columns in load_col"
+        )
+    if given.get("preload_weight") and not _reads_vectors(model_class):
+        raise UserError(
+            f"preload_weight: {model_class.__name__} reads no such vectors; leave the key out (models with "
+            "item "
+            "content take vectors by content_source=file)"
+        )
+    if given.get("benchmark_filename"):
+        for key in _FILTERS:
+            if given.get(key) not in (None, "[0,inf)"):
+                raise UserError(
+                    f"{key}: no effect on pre-split files (benchmark_filename), which RecBole never filters; "
+                    "leave "
+                    "the key out, or filter the files"
+                )
+
+
+def _reads_vectors(model_class: type[Any]) -> bool:
+    try:
+        return any("get_preload_weight" in inspect.getsource(base) for base in model_class.__mro__[:-1])
+    except (OSError, TypeError):  # typed into a notebook: nobody knows
+        return True
+
+
+def _check_columns(key: str, value: Any) -> None:
+    good = value is None or (
+        isinstance(value, dict)
+        and all(
+            v == "*" or (isinstance(v, (list, tuple)) and all(isinstance(c, str) for c in v))
+            for v in value.values()
+        )
+    )
+    if not good:
+        raise UserError(
+            f"{key}: got {value!r}, expected suffixes of files with lists of columns such as "
+            "{'inter': ['user_id', 'item_id']}"
+        )
+
+
+def check_metrics(metrics: Any, modes: Any) -> None:
+    """Metrics that exist, are of one kind, and suit the mode of the evaluation.
+
+    Args:
+        metrics: name or names.
+        modes: mode of the evaluation, one or one for each part.
+
+    Raises:
+        UserError: they do not.
+    """
+    names = [metrics] if isinstance(metrics, str) else metrics
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"metrics: got {metrics!r}, expected a list of names such as ['Recall', 'NDCG']")
+    for name in names:
+        if name.lower() not in metric_types:
+            raise UserError(f"metrics: there is no metric named '{name}'{nearest(name, set(metric_types))}")
+    single = [name for name in names if metric_types[name.lower()] == EvaluatorType.VALUE]
+    ranking = [name for name in names if name not in single]
+    if single and ranking:
+        raise UserError(
+            f"metrics: got {names}, which can not be used at the same time: {', '.join(ranking)} judge a "
+            "ranking, "
+            f"{', '.join(single)} single scores; keep one kind"
+        )
+    if single and "full" in (modes.values() if isinstance(modes, dict) else [modes]):
+        raise UserError(
+            f"metrics: got {names}, which judge single scores, with eval_args mode full, which ranks; say "
+            "--eval_mode=labeled for data with labels or --eval_mode=uni1 for sampled negatives, or take "
+            "ranking "
+            "metrics such as Recall"
+        )
 
 
 def check_like_default(source: str, key: str, value: Any, default: Any) -> None:
@@ -52,6 +196,24 @@ def check_together(config: Any) -> None:
             f"train_neg_sample_args: got none, and {config['model']} compares clicks with negatives; leave "
             "the key out, or say such as {'distribution': 'uniform', 'sample_num': 1}"
         )
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    if sequential and config["eval_args"]["order"] != "TO":
+        raise UserError(
+            f"eval_args order: got {config['eval_args']['order']}, expected TO: {config['model']} learns "
+            "from "
+            "sequences in time order"
+        )
+    if sequential and not config["repeatable"]:
+        raise UserError(
+            f"repeatable: got False, expected True: {config['model']} may recommend an item again"
+        )
+    _check_transform(config, sequential)
+    bigger = config.external_config_dict.get("valid_metric_bigger")
+    if bigger is not None and bigger != config["valid_metric_bigger"]:
+        raise UserError(
+            f"valid_metric_bigger: got {bigger}, but {config['valid_metric']} says it by itself "
+            f"({config['valid_metric_bigger']}); leave the key out"
+        )
     for phase in ("valid", "test"):
         k = config[f"{phase}_neg_sample_args"]["sample_num"]
         if config["eval_type"] == EvaluatorType.VALUE:
@@ -72,10 +234,26 @@ def check_together(config: Any) -> None:
     if clip is not None and not isinstance(clip, dict):
         raise UserError(f"clip_grad_norm: got {clip!r}, expected a dict such as {{'max_norm': 5.0}}")
     files = config["benchmark_filename"]
-    if files is not None and (not isinstance(files, list) or len(files) != 3):
+    if files is not None and (not isinstance(files, list) or len(files) not in (2, 3)):
         raise UserError(
-            f"benchmark_filename: got {files!r}, expected three parts such as [train, valid, test]"
+            f"benchmark_filename: got {files!r}, expected three parts such as [train, valid, test], or the "
+            "two "
+            "parts [train, test]"
         )
     resume = config["resume_file"]
     if resume is not None and not os.path.isfile(resume):
         raise UserError(f"resume_file: '{resume}' is not there; give the path of a checkpoint (.pth)")
+
+
+def _check_transform(config: Any, sequential: bool) -> None:
+    name = config["transform"]
+    if name is None:
+        return
+    if name not in _TRANSFORMS:
+        raise UserError(f"transform: got {name!r}, expected one of {', '.join(_TRANSFORMS)}, or null")
+    if not sequential:
+        raise UserError(f"transform: {name} changes item sequences, which {config['model']} has none of")
+    missing = [key for key in _TRANSFORMS[name] if config[key] is None]
+    if missing:
+        told = " ".join(f"--{key}={_TRANSFORMS[name][key]}" for key in missing)
+        raise UserError(f"transform: {name} needs {' and '.join(missing)}; say such as {told}")

@@ -14,23 +14,20 @@ from recbole.utils import ModelType
 import recbole_disent.recbole  # noqa: F401  (patches numpy for RecBole)
 from recbole_disent import registry
 from recbole_disent.config import dataset_table, key_rules, presets, recbole_keys, table_dataset
-from recbole_disent.config.checks import check_like_default, check_together
-from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns, merged_eval_args
+from recbole_disent.config.checks import (
+    check_dataset_name,
+    check_given,
+    check_like_default,
+    check_metrics,
+    check_together,
+)
+from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns
 from recbole_disent.config.literals import key_values, literal
+from recbole_disent.config.protocol import merged_eval_args
 from recbole_disent.errors import UserError, nearest, wrap_errors
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.parallel import process_group
 from recbole_disent.recbole import patches
-
-# RecBole keys that are refused, and why.
-_PICKLES = "it stores Python pickles; leave it out: data are prepared in seconds"
-_PLACES = "processes get their places from the launcher; say nproc"
-_REFUSED = {
-    **dict.fromkeys(
-        ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _PICKLES
-    ),
-    **dict.fromkeys(("local_rank", "offset"), _PLACES),
-}
 
 
 class Config(RecBoleConfig):
@@ -79,9 +76,11 @@ class Config(RecBoleConfig):
         merged: dict[str, Any] = {}
         for file in file_list or []:
             try:
-                found = key_rules.load_yaml(Path(file).read_text(encoding="utf-8"))
+                found = key_rules.load_yaml(Path(file).read_text(encoding="utf-8-sig"))
             except OSError as error:
                 raise UserError(f"config file '{file}': {error.strerror}") from error
+            except UnicodeError as error:
+                raise UserError(f"config file '{file}': it is no UTF-8 text; save it as UTF-8") from error
             except yaml.YAMLError as error:
                 raise UserError(f"config file '{file}': no YAML: {' '.join(str(error).split())}") from error
             if not isinstance(found, dict):
@@ -129,6 +128,7 @@ class Config(RecBoleConfig):
             if value is None:
                 raise UserError(f"{name}: not given; say --{name}=NAME")
         model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
+        check_dataset_name(str(dataset))
         # The name that the user gave, which can be an alias.
         self.given_dataset = str(dataset)
         name = dataset_table.resolve(self.given_dataset, given.get("data_path"))
@@ -151,6 +151,7 @@ class Config(RecBoleConfig):
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         self._check_external_keys()
+        check_given(self.external_config_dict, self.model_class)
         final = super()._get_final_config_dict()
         final["eval_args"] = merged_eval_args(
             self.internal_config_dict["eval_args"],
@@ -158,9 +159,10 @@ class Config(RecBoleConfig):
             final["eval_mode"],
         )
         fit_load_columns(final, self.external_config_dict)
+        check_metrics(final["metrics"], final["eval_args"]["mode"])
         fit_cut_offs(final, self.external_config_dict)
-        if final["use_gpu"]:
-            final["gpu_id"] = process_group.own_gpu(final["gpu_id"])
+        # RecBole 1.2.1 reads gpu_id only; the empty text stands for the CPU.
+        final["gpu_id"] = process_group.own_gpu(final["gpu_id"]) if final["use_gpu"] else ""
         given = self.external_config_dict
         bpr = "loss_type" in given and final["loss_type"] != "CE"
         if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:
@@ -172,7 +174,7 @@ class Config(RecBoleConfig):
         ours = key_rules.of_run(self.model)
         internal = self.internal_config_dict
         known = {*internal, *recbole_keys.of_framework(), *recbole_keys.of_class(self.model_class)}
-        known |= set(_REFUSED)
+        known |= set(key_rules.recbole_keys())
         if self.external_config_dict.get("transform", internal.get("transform")):
             known |= recbole_keys.of_transforms()
         for key, value in self.external_config_dict.items():
@@ -188,8 +190,10 @@ class Config(RecBoleConfig):
                     f"{source}: the key '{key}' is known neither to RecBole nor to {self.model}"
                     f"{nearest(key, known)}"
                 )
-            if key in _REFUSED and value:
-                raise UserError(f"{source}: '{key}' is not supported: {_REFUSED[key]}")
+            refused = key_rules.recbole_keys().get(key)
+            without_effect = value in (None, False) or value == internal.get(key)
+            if refused and refused["status"] == "refused" and not without_effect:
+                raise UserError(f"{source}: '{key}' is not supported: {refused['note']}")
             if key in ours:
                 try:
                     self.external_config_dict[key] = ours[key].check(value)

@@ -1,39 +1,16 @@
-"""Default values that depend on other keys: protocol, cut-offs, columns to load."""
+"""Default values that depend on other keys: cut-offs, columns to load."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from recbole_disent.errors import UserError
 
-_MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9][0-9]*")
 # Columns that a default ``load_col`` names, and the keys that give them other names.
 _COLUMNS = {
     "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "RATING_FIELD": "rating",
     "TIME_FIELD": "timestamp",
 }  # fmt: skip
-
-
-def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> dict[str, Any]:
-    """Fill a partial ``eval_args`` from the protocol, not from RecBole's random split."""
-    if given is not None and not isinstance(given, dict):
-        raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
-    merged = {**default, **(given or {})}
-    for key in merged:
-        if key not in ("split", "order", "group_by", "mode"):
-            raise UserError(f"eval_args: the key '{key}' is unknown; expected split, order, group_by, mode")
-    if mode is not None:
-        merged["mode"] = mode
-    modes = merged["mode"].values() if isinstance(merged["mode"], dict) else [merged["mode"]]
-    for value in modes:
-        if not isinstance(value, str) or not _MODE.fullmatch(value):
-            raise UserError(f"eval_args mode: got {value!r}, expected full, uniN, popN or labeled (N >= 1)")
-    split = merged["split"]
-    for kind in ("RS", "TS"):
-        if isinstance(split, dict) and kind in split and len(split[kind]) != 3:
-            raise UserError(f"eval_args split: got {split!r}, expected three ratios such as [0.8, 0.1, 0.1]")
-    return merged
 
 
 def fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:

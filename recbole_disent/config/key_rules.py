@@ -212,9 +212,14 @@ def of_run(model: str) -> dict[str, KeyRule]:
 
 
 @cache
+def recbole_keys() -> dict[str, dict[str, str]]:
+    """Return RecBole's documented keys: status and note (what each does here), test and scope."""
+    return load_yaml((folder("properties") / "recbole_keys.yaml").read_text(encoding="utf-8"))
+
+
 def recbole_scopes() -> dict[str, str]:
-    """Return RecBole's keys that do not decide a result, with their scope: ``place`` or ``speed``."""
-    return load_yaml((folder("properties") / "recbole_scopes.yaml").read_text(encoding="utf-8"))
+    """Return the scope of RecBole's documented keys: ``result``, ``place`` or ``speed``."""
+    return {key: row["scope"] for key, row in recbole_keys().items()}
 
 
 def decides_result(model: str, key: str) -> bool:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from recbole_disent.config.key_rules import KeyRule, folder, of_file
+from recbole_disent.config.key_rules import KeyRule, folder, of_file, recbole_keys
 
-_NOT_KEYS = {"recbole_scopes.yaml", "recbole_keys.yaml"}
+_NOT_KEYS = {"recbole_keys.yaml"}
+_STATUS = {"works": "works", "refused": "refused", "no_meaning": "no meaning"}
 
 
 def files() -> list[str]:
@@ -36,9 +37,19 @@ def markdown(rules: dict[str, KeyRule]) -> str:
     return "\n".join(lines)
 
 
+def recbole_markdown() -> str:
+    """Return a Markdown table of RecBole's documented keys: what each does here."""
+    lines = ["| key | here | scope | what it does | test |", "| --- | --- | --- | --- | --- |"]
+    for key, row in recbole_keys().items():
+        note = row["note"].replace("|", "\\|")
+        lines.append(f"| `{key}` | {_STATUS[row['status']]} | {row['scope']} | {note} | `{row['test']}` |")
+    return "\n".join(lines)
+
+
 def page() -> str:
-    """Return all tables, one section a file."""
-    return "\n".join(f"## {title(file)}\n\n{markdown(of_file(file))}\n" for file in files())
+    """Return all tables, one section a file, and the table of RecBole's keys."""
+    sections = [f"## {title(file)}\n\n{markdown(of_file(file))}\n" for file in files()]
+    return "\n".join([*sections, f"## Keys of RecBole\n\n{recbole_markdown()}\n"])
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def table_in_memory(
 
 def _prepare(source: Any, items: Any, keys: dict[str, Any], notes: list[str]) -> tuple[str, str]:
     rules = key_rules.overall()
-    options = {key: rules[key].check(keys[key]) for key in _OPTIONS if key in keys and key in rules}
+    options = {key: rules[key].check(keys[key]) for key in _OPTIONS if key in keys}
     path, name, summary = prepare(source, items, **options)
     notes.extend(f"data: {note}" for note in summary.get("notes", []))
     return path, name

@@ -9,6 +9,7 @@ import numpy as np
 from recbole.utils.enum_type import FeatureType
 
 from recbole_disent.data.atomic_files import check_header
+from recbole_disent.data.text_files import count_cells, open_text
 from recbole_disent.errors import UserError
 
 _KEY = "content_file"
@@ -119,7 +120,8 @@ def _itememb(path: str, separator: str, encoding: str | None) -> tuple[list[str]
         )
     ids: list[str] = []
     rows: list[list[float]] = []
-    with open(path, encoding=encoding, newline="\n") as file:
+    count_cells(path, separator, encoding)  # says which bytes are not of the encoding
+    with open_text(path, encoding) as file:
         for number, line in enumerate(file, start=1):
             if number == 1 or not line.strip():
                 continue

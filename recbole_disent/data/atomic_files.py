@@ -1,8 +1,15 @@
-"""Reading RecBole's atomic files: checks with one clear sentence, and little memory."""
+"""Reading RecBole's atomic files: checks with one clear sentence, and little memory.
+
+A file has a header of cells ``name:type`` and one interaction, user or item a line. Quotes are
+characters like others: atomic files know no quoting.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +17,10 @@ import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
 from recbole_disent.config import dataset_table
+from recbole_disent.data.text_files import codec, count_cells, open_text, require_text, undecodable
 from recbole_disent.errors import UserError, nearest
+
+Columns = list[tuple[str, FeatureType]]
 
 
 def require_dataset(name: str, folder: str, parts: list[str] | None, downloadable: bool) -> None:
@@ -46,32 +56,38 @@ def _how_to_obtain(name: str) -> str:
     return f"{how}; " if how else ""
 
 
-def check_header(path: str, separator: str, encoding: str | None) -> list[tuple[str, FeatureType]]:
+def check_header(path: str, separator: str, encoding: str | None) -> Columns:
     """Read the first line of an atomic file.
 
     Returns:
         (field, type) of each column.
 
     Raises:
-        UserError: the file is empty, or the line is no header ``name:type``.
+        UserError: the file is no text or empty, or the line is no header ``name:type``.
     """
-    with open(path, encoding=encoding) as file:
-        head = file.readline().rstrip("\r\n")
+    require_text(path, encoding)
+    try:
+        with open_text(path, encoding) as file:
+            head = file.readline().rstrip("\r\n")
+    except UnicodeError as error:
+        raise undecodable(path, encoding) from error
     if not head:
         raise UserError(
             f"{path}, line 1: the file is empty; expected a header such as "
             f"user_id:token{separator}item_id:token{separator}timestamp:float"
         )
     types = {t.value: t for t in FeatureType}
-    columns = []
+    columns: Columns = []
     for cell in head.split(separator):
-        field, _, kind = cell.rpartition(":")
-        if not field or ":" in field or kind not in types:
+        name, _, kind = cell.rpartition(":")
+        if not name or ":" in name or kind not in types:
             raise UserError(
                 f"{path}, line 1: got {cell!r}, expected a header 'name:type' with a type of "
                 f"{', '.join(types)} in each of the columns, which are separated by {separator!r}"
             )
-        columns.append((field, types[kind]))
+        if name in dict(columns):
+            raise UserError(f"{path}, line 1: the column '{name}' is there twice; rename one of them")
+        columns.append((name, types[kind]))
     return columns
 
 
@@ -86,56 +102,115 @@ def require_columns(path: str, source: str, wanted: set[str], found: set[str]) -
     Raises:
         UserError: one is not there.
     """
-    for field in sorted(wanted - found):
+    for name in sorted(wanted - found):
         raise UserError(
-            f"load_col: got '{field}' for {source}, but {path} has no such column{nearest(field, found)}; "
+            f"load_col: got '{name}' for {source}, but {path} has no such column{nearest(name, found)}; "
             f"it has {', '.join(sorted(found))}"
         )
 
 
-def read_events(
-    path: str,
-    columns: list[tuple[str, FeatureType]],
-    separator: str,
-    encoding: str | None,
-) -> pd.DataFrame:
-    """Read columns without sequences: 20 million rows fit in a few gigabytes.
+@dataclass
+class AtomicFile:
+    """The wanted columns of a file.
+
+    Attributes:
+        path: of the file.
+        frame: one row a line: tokens as strings (missing ones NaN), numbers as float64, sequences as arrays.
+        lines: int64 (rows,), number of the line of each row, from 2 on.
+        short: bool (rows,), whether the line has fewer cells than the header.
+        cells: int (rows,), cells of the line.
+        header: (field, type) of all columns of the file.
+    """
+
+    path: str
+    frame: pd.DataFrame
+    lines: np.ndarray
+    cells: np.ndarray
+    header: Columns
+    short: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.short = self.cells < len(self.header)
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Keep rows where *rows*, bool (rows,), is True."""
+        self.frame = self.frame[rows].reset_index(drop=True)
+        self.lines, self.cells, self.short = self.lines[rows], self.cells[rows], self.short[rows]
+
+    def told(self, rows: np.ndarray) -> str:
+        """Return the lines of the rows where *rows*, bool (rows,), is True, in words: the first ten."""
+        found = self.lines[rows]
+        return f"line {', '.join(map(str, found[:10]))}{', ...' if len(found) > 10 else ''}"
+
+
+def read_file(
+    path: str, header: Columns, wanted: Columns, separator: str, seq_separator: str, encoding: str | None
+) -> AtomicFile:
+    """Read columns of an atomic file: 20 million rows of tokens and numbers fit in a few gigabytes.
 
     Tokens are read as categories, so that each distinct one is a single Python string, and
     given as an object column of these shared strings, as RecBole goes on with.
 
+    Args:
+        path: of the file.
+        header: all its columns.
+        wanted: columns to be read, in the file's order.
+        separator: between cells.
+        seq_separator: between the entries of a sequence.
+        encoding: None means UTF-8.
+
     Raises:
-        UserError: a line cannot be read, a number is none, or there is no line.
+        UserError: a line has more cells than the header, or a number is none.
     """
-    with open(path, encoding=encoding) as file:
-        head, first = (file.readline().split(separator) for _ in range(2))
-    if len(first) > len(head):  # pandas would take the first cell for a row label
-        raise UserError(f"{path}, line 2: got {len(first)} cells, expected {len(head)}")
-    names = {f"{field}:{kind.value}": field for field, kind in columns}
-    kinds: dict[str, Any] = {
-        f"{field}:{kind.value}": "float64" if kind == FeatureType.FLOAT else "category"
-        for field, kind in columns
-    }
+    counts = count_cells(path, separator, encoding)[1:]
+    body = np.flatnonzero(counts)
+    cells, lines = counts[body], body + 2
+    for place in np.flatnonzero(cells > len(header))[:1]:
+        raise UserError(
+            f"{path}, line {lines[place]}: got {cells[place]} cells, expected {len(header)}; the cells are "
+            f"separated by {separator!r} (field_separator)"
+        )
+    names = [name for name, _ in header]
+    numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
+    kinds: dict[str, Any] = {name: "float64" if name in numbers else "category" for name, _ in wanted}
+    if not len(lines):
+        return AtomicFile(path, _empty(wanted), lines, cells, header)
     try:
         frame = pd.read_csv(
             path,
-            sep=separator,
-            usecols=list(names),
+            sep=separator if len(separator) == 1 else re.escape(separator),
+            header=None,
+            names=names,
+            skiprows=1,
+            index_col=False,
+            usecols=list(kinds),
             dtype=kinds,
-            encoding=encoding,
-            engine="c",
+            encoding=codec(encoding),
+            quoting=csv.QUOTE_NONE,
+            skip_blank_lines=False,
+            engine="c" if len(separator) == 1 else "python",
+            **({"float_precision": "round_trip"} if len(separator) == 1 else {}),
         )
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(_locate(path, columns, separator, encoding, error)) from error
-    if frame.empty:
-        raise UserError(f"{path}: no line after the header; expected one interaction a line")
+        raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error
+    if len(body) < len(counts):
+        frame = frame.iloc[body]
     data: dict[str, Any] = {}
-    for name in list(frame.columns):
+    for name, kind in wanted:
         column = frame.pop(name)
-        # As objects: pandas 3 would make text of its own of them.
-        text = kinds[name] == "category"
-        data[names[name]] = pd.Series(_shared_strings(column), dtype=object) if text else column.to_numpy()
-    return pd.DataFrame(data)
+        if kind == FeatureType.FLOAT:
+            data[name] = column.to_numpy()
+        elif kind == FeatureType.TOKEN:
+            data[name] = pd.Series(_shared_strings(column), dtype=object)  # not pandas 3's text
+        else:
+            number = kind == FeatureType.FLOAT_SEQ
+            data[name] = _sequences(path, name, column, lines, seq_separator, number)
+    return AtomicFile(path, pd.DataFrame(data), lines, cells, header)
+
+
+def _empty(wanted: Columns) -> pd.DataFrame:
+    kinds = {name: float if kind == FeatureType.FLOAT else object for name, kind in wanted}
+    return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()})
 
 
 def _shared_strings(column: pd.Series) -> np.ndarray:
@@ -144,28 +219,37 @@ def _shared_strings(column: pd.Series) -> np.ndarray:
     return values[column.cat.codes.to_numpy()]
 
 
+def _sequences(
+    path: str, name: str, column: pd.Series, lines: np.ndarray, separator: str, numbers: bool
+) -> np.ndarray:
+    """A category column as object arrays of tokens, or arrays of float64; missing cells are empty."""
+    categories = column.cat.categories
+    values = np.empty(len(categories) + 1, dtype=object)
+    values[-1] = np.array([], dtype=np.float64 if numbers else object)
+    codes = column.cat.codes.to_numpy()
+    for number, text in enumerate(categories):
+        entries = [entry for entry in str(text).split(separator) if entry]
+        try:
+            values[number] = np.array(entries, dtype=np.float64 if numbers else object)
+        except ValueError:
+            line = lines[np.flatnonzero(codes == number)[0]]
+            raise UserError(f"{path}, line {line}: {name}: got {text!r}, expected numbers") from None
+    return values[codes]
+
+
 def _locate(
-    path: str,
-    columns: list[tuple[str, FeatureType]],
-    separator: str,
-    encoding: str | None,
-    error: Exception,
+    path: str, header: Columns, numbers: set[str], separator: str, encoding: str | None, error: Exception
 ) -> str:
-    """Name the first line with a fault: wrong number of cells, or a number that is none."""
-    wanted = dict(columns)
-    head: list[str] = []
-    with open(path, encoding=encoding) as file:
+    """Name the first line with a number that is none."""
+    names = [name for name, _ in header]
+    with open_text(path, encoding) as file:
         for number, line in enumerate(file, start=1):
-            cells = line.rstrip("\r\n").split(separator)
             if number == 1:
-                head = [cell.rpartition(":")[0] for cell in cells]
                 continue
-            if len(cells) > len(head):
-                return f"{path}, line {number}: got {len(cells)} cells, expected {len(head)}"
-            for field, cell in zip(head, cells, strict=False):
-                if wanted.get(field) == FeatureType.FLOAT and cell:
+            for name, cell in zip(names, line.rstrip("\r\n").split(separator), strict=False):
+                if name in numbers and cell:
                     try:
                         float(cell)
                     except ValueError:
-                        return f"{path}, line {number}: {field}: got {cell!r}, expected a number"
+                        return f"{path}, line {number}: {name}: got {cell!r}, expected a number"
     return f"{path}: {' '.join(str(error).split())}"

@@ -6,38 +6,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from recbole_disent.data import splits
-from recbole_disent.data.atomic_files import check_header, read_events, require_columns
 from recbole_disent.data.click_noise import replace_clicks
-from recbole_disent.data.download import download
+from recbole_disent.data.filtering import FilteredDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.padded import describe_padded
 from recbole_disent.data.store import SequenceStore, time_order
+from recbole_disent.data.times import TimeTies, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
 
 patches.patch_datasets()
 
-_FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
-
-class PartDataset(Dataset):
-    """What both kinds of data sets share: loading, time order, vectorised splits.
+class PartDataset(FilteredDataset):
+    """What both kinds of data sets share: time order, vectorised splits.
 
     After :meth:`build` the parts know each other: ``part`` is train, valid or test,
     ``history`` holds users and items of all events of all parts (before any click_noise), and
     ``train_mask`` marks those of the training part.
     """
 
-    inter_feat: Any
     history: tuple[np.ndarray, np.ndarray]
     train_mask: np.ndarray
+    # What the times say about the order of the events; None without a time.
+    time_ties: TimeTies | None
+    # Time of each row and order of the events, while they are needed.
+    _times: Any
+    _order: Any
 
     part = "all"
     # Whether histories are cut to the longest of a batch.
@@ -55,72 +57,29 @@ class PartDataset(Dataset):
         """Item of each training click."""
         return self.history[1][self.train_mask]
 
-    def _load_feat(self, filepath: str, source: Any) -> Any:
-        separator, encoding = self.config["field_separator"], self.config["encoding"]
-        load, unload = self._get_load_and_unload_col(source)
-        if load == set():  # a file of which nothing is wanted need not be a sound one
-            return None
-        columns = check_header(filepath, separator, encoding)
-        wanted = [
-            (field, kind)
-            for field, kind in columns
-            if (load is None or field in load) and (not unload or field not in unload)
-        ]
-        found = {field for field, _ in columns}
-        if "load_col" in self.config.external_config_dict:
-            own = (load or set()) - {self.config[key] for key in _FIELDS}
-            # The suffix of an additional file is a plain string.
-            require_columns(filepath, getattr(source, "value", source), own, found)
-        plain = all(kind in (FeatureType.TOKEN, FeatureType.FLOAT) for _, kind in wanted)
-        if source != FeatureSource.INTERACTION or not plain or len(separator) != 1 or not wanted:
-            return super()._load_feat(filepath, source)
-        self._require_fields(filepath, found)
-        for field, kind in wanted:
-            self.field2source[field] = source
-            self.field2type[field] = kind
-            self.field2seqlen[field] = 1
-            if kind == FeatureType.FLOAT:
-                self.field2bucketnum[field] = 2
-        return read_events(filepath, wanted, separator, encoding)
-
-    def _require_fields(self, filepath: str, found: set[str]) -> None:
-        for key in _FIELDS:
-            field = self.config[key]
-            if field and field not in found and (key != "TIME_FIELD" or self._needs_time()):
-                raise UserError(
-                    f"{filepath}, line 1: no column '{field}' ({key}); it has {', '.join(sorted(found))}"
-                )
-
-    def _needs_time(self) -> bool:
-        return self.config["eval_args"]["order"] == "TO" and not self.config["benchmark_filename"]
-
-    def _filter_nan_user_or_item(self) -> None:
-        """As RecBole's, which takes labels for positions and fails on a second faulty line."""
-        fields = {"user": self.uid_field, "item": self.iid_field}
-        wanted = [("inter", field) for field in fields.values()] + list(fields.items())
-        for name, field in wanted:
-            feat = getattr(self, f"{name}_feat")
-            if feat is None or field is None:
-                continue
-            missing = feat.index[feat[field].isnull()]
-            if len(missing):
-                lines = ", ".join(str(n + 2) for n in missing[:10])
-                more = ", ..." if len(missing) > 10 else ""
-                self.logger.warning(f"{name} file: {field} is missing in line {lines}{more}: left out")
-                feat.drop(missing, inplace=True)
-
-    def _download(self) -> None:
-        """As RecBole's, which cannot finish in one process (it waits at a barrier)."""
-        url = self._get_download_url("url")
-        self.logger.info(f"Prepare to download dataset [{self.dataset_name}] from [{url}].")
-        download(url, self.dataset_name, self.dataset_path)
-
     def _change_feat_format(self) -> None:
-        self._exact_times = None
-        if self.config["exact_time"] and self.time_field in self.inter_feat:
-            values = self.inter_feat[self.time_field].to_numpy()
-            self._exact_times = np.asarray(values.tolist(), dtype=np.float64)
+        self._times = self._order = self.time_ties = None
+        if self.time_field in self.inter_feat:
+            times = _numbers(self.inter_feat[self.time_field])
+            users = self.inter_feat[self.uid_field].to_numpy()
+            items = self.inter_feat[self.iid_field].to_numpy()
+            self._order, self.time_ties = order_events(users, times, items)
+            if self.config["recbole_time"]:
+                times = times.astype(np.float32)
+                rounded = time_order(users, times)
+                if changed := int((rounded != self._order).sum()):
+                    self.note(
+                        f"recbole_time: {changed} events stand in another place than by their exact time, "
+                        "for "
+                        "RecBole rounds times to float32"
+                    )
+                self._order = rounded
+            self._times = times
         super()._change_feat_format()
+
+    def _row_times(self) -> np.ndarray:
+        """Time of each row, as exact as it decides the order: number (rows,)."""
+        raise NotImplementedError
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Any]:
         """RecBole's split, vectorised."""
@@ -134,6 +93,11 @@ class PartDataset(Dataset):
         cuts = lambda size: self._calcu_split_ids(size, shares)  # noqa: E731
         return self._take(splits.by_ratio(keys, len(self.inter_feat), cuts, len(ratios)))
 
+    def time_based_split(self, ratios: list[float], group_by: str) -> list[Any]:
+        """RecBole's split, vectorised and by the exact time."""
+        shares = [ratio / sum(ratios) for ratio in ratios]
+        return self._take(splits.by_time(self.inter_feat[group_by].numpy(), self._row_times(), shares))
+
     def _take(self, parts: list[np.ndarray]) -> list[Any]:
         self._drop_unused_col()
         return [self.copy(self.inter_feat[rows]) for rows in parts]
@@ -145,6 +109,10 @@ class PartDataset(Dataset):
             UserError: a part that is needed has no rows.
         """
         parts = super().build()
+        self._name_parts(parts)
+        return parts
+
+    def _name_parts(self, parts: list[Any]) -> None:
         for name, dataset in zip(("train", "valid", "test"), parts, strict=True):
             dataset.part = name
         if not len(parts[0].inter_feat):
@@ -152,7 +120,19 @@ class PartDataset(Dataset):
                 f"dataset '{self.dataset_name}': nothing to train on; a sequence needs at least "
                 "two interactions of one user after filtering, a held-out one needs three"
             )
-        return parts
+
+    def _forget_times(self, parts: list[Any]) -> None:
+        """Free what only the order and the split needed."""
+        for dataset in (self, *parts):
+            dataset._times = dataset._order = None
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """A column of numbers, or of pairs (number, weight): float64 (n,)."""
+    values = column.to_numpy()
+    if values.dtype == object:  # one of numerical_features
+        values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
+    return values
 
 
 def _flatten(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,6 +152,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
 
     # Per user the position behind the last training event: int64 (n_users,).
     train_end: Tensor
+    takes_histories = True
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()  # RecBole augments here, but not pre-split files
@@ -180,11 +161,20 @@ class SequenceDataset(PartDataset, SequentialDataset):
             self.data_augmentation()
 
     def _has_histories(self) -> bool:
-        return self.iid_field + self.config["LIST_SUFFIX"] in self.inter_feat
+        return self.benchmark_filename_list is not None and self.history_field in self.inter_feat
 
     def _benchmark_presets(self) -> None:
-        if self._has_histories():
-            super()._benchmark_presets()
+        """As RecBole's, which knows the histories only where the items are called item_id."""
+        if not self._has_histories():
+            return
+        suffix = self.config["LIST_SUFFIX"]
+        for name in list(self.inter_feat):
+            if name + suffix in self.inter_feat:
+                setattr(self, f"{name}_list_field", name + suffix)
+        self.item_id_list_field = self.history_field
+        length = self.item_list_length_field
+        self.set_field_property(length, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        self.inter_feat[length] = [len(history) for history in self.inter_feat[self.history_field]]
 
     def data_augmentation(self) -> None:
         """Sort the events once; every event but a user's first becomes a row."""
@@ -209,25 +199,27 @@ class SequenceDataset(PartDataset, SequentialDataset):
         )
 
     def _event_order(self, users: np.ndarray, events: Interaction) -> np.ndarray:
-        if self.time_field not in events:
-            times = np.zeros(len(users))  # pre-split files without a time: file order
-        elif self._exact_times is not None:
-            times = self._exact_times
-        else:
-            times = events[self.time_field].numpy()
-        times = times if times.ndim == 1 else times[..., 0]
         if self.benchmark_filename_list is None:
-            return time_order(users, times)
+            return self._order
+        times = self._times
+        if times is None:
+            self.note(
+                f"benchmark_filename: the files have no column '{self.time_field}' (TIME_FIELD) that is "
+                "loaded: "
+                "the interactions of a user are taken in the order of the lines"
+            )
+            times = np.zeros(len(users))
         # An event of a later file must never stand in the history of an earlier one's.
         part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
         return np.lexsort((times, part, users))
 
+    def _row_times(self) -> np.ndarray:
+        return self._times[self.file_position[self.inter_feat.rows.numpy()]]
+
     def sort(self, by: Any, ascending: Any = True) -> None:
-        """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
-        rows = self.inter_feat
-        if by == self.time_field and self._exact_times is not None and isinstance(rows, LazyInteraction):
-            times = self._exact_times[self.file_position[rows.rows.numpy()]]
-            rows._reindex(torch.from_numpy(np.argsort(times, kind="stable")))
+        """Sort the rows; by time as exactly as the events."""
+        if by == self.time_field and self._times is not None and isinstance(self.inter_feat, LazyInteraction):
+            self.inter_feat._reindex(torch.from_numpy(np.argsort(self._row_times(), kind="stable")))
         else:
             super().sort(by, ascending)
 
@@ -237,6 +229,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
             parts = self._build_from_files()
         else:
             parts = super().build()
+        self._forget_times(parts)
         if not isinstance(parts[0].inter_feat, LazyInteraction):
             return describe_padded(parts)
         train = parts[0].inter_feat.rows
@@ -258,8 +251,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         # In file order, as the user wrote them.
         order = np.argsort(source, kind="stable")
         parts = self._take([order[which[order] == p] for p in range(len(ends))])
-        for name, dataset in zip(("train", "valid", "test"), parts, strict=True):
-            dataset.part = name
+        self._name_parts(parts)
         return parts
 
     def joined_with(self, valid: SequenceDataset) -> SequenceDataset:
@@ -340,11 +332,15 @@ class InteractionDataset(PartDataset):
     # Begin and end of each user's events of the earlier parts, and these events' items.
     _earlier: tuple[Tensor, Tensor, Tensor] | None = None
 
+    def _row_times(self) -> np.ndarray:
+        return self._times
+
     def sort(self, by: Any, ascending: Any = True) -> None:
-        """Sort the rows; by time with full precision where ``exact_time`` asks for it."""
-        if by == self.time_field and self._exact_times is not None:
-            self.inter_feat._reindex(torch.from_numpy(np.argsort(self._exact_times, kind="stable")))
-            self._exact_times = None
+        """Sort the rows; by time as exactly as sequences are."""
+        if by == self.time_field and self._times is not None:
+            order = np.argsort(self._times, kind="stable")
+            self.inter_feat._reindex(torch.from_numpy(order))
+            self._times = self._times[order]
         else:
             super().sort(by, ascending)
 
@@ -356,6 +352,11 @@ class InteractionDataset(PartDataset):
             np.concatenate([part.inter_feat[field].numpy() for part in parts])
             for field in (self.uid_field, self.iid_field)
         )
+        if self.benchmark_filename_list is not None and self._times is not None:
+            # The order of the events within a file, as sequences have it.
+            order = np.lexsort((self._times, np.repeat(np.arange(3), sizes)))
+            history = tuple(side[order] for side in history)
+        self._forget_times(parts)
         seen = np.arange(sum(sizes)) < sizes[0]
         if self.config["click_noise"]:
             self._corrupt(parts[0].inter_feat)

@@ -14,6 +14,7 @@ from logging import getLogger
 from recbole.utils.enum_type import FeatureType
 
 from recbole_disent.data.atomic_files import check_header
+from recbole_disent.data.text_files import open_text, undecodable
 from recbole_disent.errors import UserError, nearest
 
 
@@ -71,14 +72,11 @@ def read_items(
         if fields and not all_of_them:
             fields = [field for field in fields if field in kinds] or fields
         wanted = _wanted(path, kinds, id_field, fields, key)
-        with open(path, encoding=encoding, newline="\n") as file:
+        with open_text(path, encoding) as file:
             cells = _cells(path, file, names, id_field, wanted, separator)
         return ItemTable(path, wanted, cells)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: a byte that is not {error.encoding} (position {error.start}); save the file as UTF-8, "
-            "or name its encoding with the key 'encoding'"
-        ) from error
+    except UnicodeError as error:
+        raise undecodable(path, encoding) from error
 
 
 def _wanted(

@@ -56,16 +56,18 @@ def _downloadable(config: Any) -> bool:
 
 
 def data_hash(parts: list[PartDataset]) -> str:
-    """Digest of events, held-out rows and item ids: equal for every kind of model."""
+    """Digest of each user's events in their order, held-out rows and ids: equal for every kind of model."""
     first = parts[0]
     n = first.item_num
     users, items = first.history
-    keys = [np.sort(users.astype(np.int64) * n + items)]
+    order = np.argsort(users, kind="stable")
+    keys = [users[order].astype(np.int64) * n + items[order]]
     for part in parts[1:]:
         feat = part.inter_feat
         held = feat[first.uid_field].numpy().astype(np.int64) * n + feat[first.iid_field].numpy()
         keys.append(np.sort(held))
-    return digest("\n".join(map(str, first.field2id_token[first.iid_field])), *keys)
+    ids = [token for field in (first.uid_field, first.iid_field) for token in first.field2id_token[field]]
+    return digest("\n".join(map(str, ids)), *keys)
 
 
 def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:

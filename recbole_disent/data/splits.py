@@ -82,3 +82,27 @@ def by_ratio(
     cuts = np.array([cuts_of(int(s)) for s in sizes], dtype=np.int64).reshape(len(sizes), n_parts - 1)
     part = (place[:, None] >= cuts[which]).sum(1)
     return [order[part == p] for p in range(n_parts)]
+
+
+def by_time(keys: np.ndarray, times: np.ndarray, ratios: list[float]) -> list[np.ndarray]:
+    """Split at one time for all groups, as RecBole does.
+
+    Rows after the quantile 1 - ratios[2] of all times are for the test; the others of a group are
+    divided between training and validation.
+
+    Args:
+        keys: int (n,), group of each row; rows are in time order.
+        times: number (n,).
+        ratios: three shares with the sum 1.
+
+    Returns:
+        rows of the training, validation and test part.
+    """
+    boundary = np.percentile(times, 100 * (1 - ratios[-1]))
+    order, _, _ = group_rows(keys)
+    late = times[order] > boundary
+    early, test = order[~late], order[late]
+    # Rows of a group stay together, so that the groups of the early rows are those of all rows.
+    _, place, size = group_rows(keys[early])
+    cut = (size * (ratios[0] / (1 - ratios[2]))).astype(np.int64)
+    return [early[place < cut], early[place >= cut], test]

@@ -12,7 +12,6 @@ import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import Register
-from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_disent.data import candidates as drawing
@@ -198,7 +197,7 @@ class RankingEvaluator:
 
     def _filters_history(self, dataset: Any) -> bool:
         wanted = self.config["filter_history"]
-        return self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL if wanted is None else wanted
+        return not self.config["repeatable"] if wanted is None else wanted
 
     def _describe_data(self, struct: DataStruct) -> None:
         train = self.train

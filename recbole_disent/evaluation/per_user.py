@@ -11,20 +11,25 @@ from recbole_disent.files import write_atomically
 from recbole_disent.loaders.evaluation import EvalLoader
 
 
+def one_each(loader: Any) -> bool:
+    """Whether each user has one ranked test item at most."""
+    if not isinstance(loader, EvalLoader):
+        return False
+    users = loader.dataset.inter_feat[loader.dataset.uid_field].numpy()
+    return len(np.unique(users)) == len(users)
+
+
 def check_one_each(loader: Any) -> None:
     """Check that each user has one test item at most, before any time is spent on training.
 
     Raises:
         UserError: users with several, or metrics that rank nothing.
     """
-    if isinstance(loader, EvalLoader):
-        users = loader.dataset.inter_feat[loader.dataset.uid_field].numpy()
-        if len(np.unique(users)) == len(users):
-            return
-    raise UserError(
-        "per_user_file: got a test part without one ranked item a user; leave the key out, or hold out "
-        "with eval_args split {'LS': 'valid_and_test'} and ranking metrics"
-    )
+    if not one_each(loader):
+        raise UserError(
+            "per_user_file: got a test part without one ranked item a user; leave the key out, or hold out "
+            "with eval_args split {'LS': 'valid_and_test'} and ranking metrics"
+        )
 
 
 def write_per_user(path: str, ranking: Any, loader: EvalLoader) -> None:

@@ -191,7 +191,8 @@ def _filters_history(config: dict[str, Any]) -> bool | None:
     if (mode["test"] if isinstance(mode, dict) else mode) != "full":
         return None
     wanted = config.get("filter_history")
-    return config["MODEL_TYPE"] != "SEQUENTIAL" if wanted is None else wanted
+    repeatable = config.get("repeatable", config["MODEL_TYPE"] == "SEQUENTIAL")
+    return not repeatable if wanted is None else wanted
 
 
 def _check_alike(folder: Path, setting: ResultGroup) -> None:

@@ -343,7 +343,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / ".lock").open("wb")
     except OSError as error:
         raise UserError(f"out: '{folder}': {error.strerror}") from error
     with lock:

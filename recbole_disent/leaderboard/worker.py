@@ -1,8 +1,8 @@
 """One run of a plan in a process of its own: ``python -m recbole_disent.leaderboard.worker FOLDER JSON``.
 
 The runner has written ``config.yaml`` into the folder, which is the working directory. This
-leaves ``result_file.json``, written last, and ``per_user.npz``; where it is killed before, it
-leaves a checkpoint that the next call goes on from.
+leaves ``result_file.json``, written last, and ``per_user.npz``, where each user has one test item.
+Where it is killed before, it leaves a checkpoint that the next call goes on from.
 """
 
 from __future__ import annotations
@@ -72,18 +72,18 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         "seed": spec["seed"],
         "checkpoint_dir": CHECKPOINTS,
         "result_dir": CHECKPOINTS,
-        "per_user_file": PER_USER if spec["trial"] is None else None,
         "resume_file": _checkpoint(),
         **({} if options["gpu"] is None else {"gpu_id": options["gpu"]}),
     }
     # Settings are chosen on the validation part: what must not be looked at is not made.
-    found = run(spec["model"], spec["dataset"], config_dict=given, test=spec["trial"] is None)
+    trial = spec["trial"] is not None
+    found = run(spec["model"], spec["dataset"], config_dict=given, test=not trial, ranks_file=PER_USER)
     # As they were given: the folders say something of this machine only.
     found["config"].update({key: spec["config"].get(key) for key in options["paths"]})
     found["command"] = options["command"]
     found["threads"] = options["threads"]
     found["code"] = code_digest()
-    kept = options["keep_checkpoints"] and spec["trial"] is None
+    kept = options["keep_checkpoints"] and not trial
     if not kept:
         found["checkpoint"] = None
     found["result_file"] = RESULT
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
     os.chdir(argv[0])
     options = json.loads(argv[1])
     _end_with(options["parent"])
-    with open(".lock", "w") as lock:
+    with open(".lock", "wb") as lock:
         # One that was just orphaned may still hold it, for a moment.
         fcntl.flock(lock, fcntl.LOCK_EX)
         from recbole_disent.errors import UserError

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
 from torch import Tensor
 
 
@@ -39,7 +41,8 @@ class EvalLoader:
     query per user with all the user's held-out items, as in RecBole. Queries come sorted by
     the length of their history, so that trimmed batches are short.
 
-    RecBole's trainer finds ``dataset``, ``_dataset`` and ``len()`` as on its own loaders.
+    RecBole's trainer finds ``dataset``, ``_dataset`` and ``len()`` as on its own loaders, and
+    ``recbole.utils.case_study`` finds ``is_sequential`` and ``uid2history_item``.
 
     Args:
         config: ``eval_batch_size`` and ``eval_memory_mb`` bound a chunk.
@@ -71,6 +74,27 @@ class EvalLoader:
         if full and not dataset.one_target_per_query:
             new[1:] = np.diff(keys[self._order]) != 0
         self._bounds = np.append(np.flatnonzero(new), len(keys))
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a row of the part, not its user alone, is what the model scores."""
+        return self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+
+    @cached_property
+    def uid2history_item(self) -> np.ndarray:
+        """User -> items that are left out of the user's ranking: object (n_users,) of int64 tensors."""
+        dataset = self.dataset
+        found = np.empty(dataset.user_num, dtype=object)
+        found[:] = [torch.zeros(0, dtype=torch.int64)] * dataset.user_num
+        users = dataset.inter_feat[dataset.uid_field].numpy()
+        users, first = np.unique(users, return_index=True)
+        place, items = dataset.earlier(first)
+        held = dataset.inter_feat[dataset.iid_field]
+        own = dataset.inter_feat[dataset.uid_field]
+        for number, user in enumerate(users):
+            met = torch.unique(items[place == number])
+            found[user] = met[~torch.isin(met, held[own == int(user)])]
+        return found
 
     @property
     def n_queries(self) -> int:

@@ -39,7 +39,7 @@ def prepare(
     min_user: int = 0,
     min_item: int = 0,
     dedupe: str | None = None,
-    missing_time: str = "refuse",
+    missing_time: str = "error",
     encoding: str = "utf-8",
     cache_folder: str | os.PathLike[str] = CACHE_FOLDER,
 ) -> tuple[str, str, dict[str, Any]]:

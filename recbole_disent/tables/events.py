@@ -46,7 +46,7 @@ def read_events(
     min_user: int = 0,
     min_item: int = 0,
     dedupe: str | None = None,
-    missing_time: str = "refuse",
+    missing_time: str = "error",
     encoding: str = "utf-8",
 ) -> Events:
     """Read a table of events.

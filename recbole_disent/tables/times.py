@@ -38,7 +38,7 @@ class Times:
 
 
 def parse_times(
-    values: pd.Series, column: str, where: Callable[[int], str], missing_time: str = "refuse"
+    values: pd.Series, column: str, where: Callable[[int], str], missing_time: str = "error"
 ) -> tuple[Times, np.ndarray]:
     """Read the times of a column.
 
@@ -64,7 +64,7 @@ def parse_times(
         >>> times.values.tolist(), times.unit
         ([86400, 172800], 's')
     """
-    if missing_time not in ("refuse", "drop"):
+    if missing_time not in ("error", "drop"):
         raise UserError(f"missing_time: got {missing_time!r}, expected refuse or drop")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
@@ -87,7 +87,7 @@ def parse_times(
     kept = ~missing & read.notna().to_numpy()
     if kind == "float":
         kept = kept & np.isfinite(read.astype("float64").to_numpy())
-    if missing_time == "refuse" and not kept.all():
+    if missing_time == "error" and not kept.all():
         row = int((~kept).argmax())
         if missing[row]:
             what = f"the time in column '{column}' is missing"

@@ -105,6 +105,12 @@ class SafeTrainer:
         if self._random_state is not None:
             self._set_random_state(self._random_state)
             self._random_state = None
+        if not valid_data:
+            self.logger.warning(
+                "there is no validation part: training runs through all its epochs without early stopping, "
+                "and "
+                "the last epoch is kept"
+            )
         finished = self.start_epoch >= self.epochs
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
         try:

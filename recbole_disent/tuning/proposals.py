@@ -101,8 +101,8 @@ def import_hyperopt() -> Any:
     """
     try:
         import hyperopt
-        import hyperopt.rand
-        import hyperopt.tpe
+        import hyperopt.rand  # noqa: F401
+        import hyperopt.tpe  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"tool 'hyperopt' needs the package {error.name}: pip install 'recbole_disent[tune]', "

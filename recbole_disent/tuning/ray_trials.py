@@ -155,7 +155,7 @@ def _ray() -> Any:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     try:
         import ray
-        import ray.tune
+        import ray.tune  # noqa: F401
     except ImportError as error:
         # ray.tune names what it lacks in the cause.
         missing = error.name or f"ray[tune] ({error.__cause__ or error})"

@@ -1,0 +1,88 @@
+"""Checks of ``eval_args``: how the data are ordered, split and ranked."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from recbole_disent.errors import UserError
+
+_MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9][0-9]*")
+_GRAMMAR = (
+    "expected {'LS': 'valid_and_test'} (or valid_only, test_only), {'RS': [0.8, 0.1, 0.1]} or "
+    "{'TS': [0.8, 0.1, 0.1]}"
+)
+_HELD_OUT = ("valid_and_test", "valid_only", "test_only")
+
+
+def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> dict[str, Any]:
+    """Fill a partial ``eval_args`` from the protocol, not from RecBole's random split.
+
+    Args:
+        default: the protocol.
+        given: the user's value; what it leaves out is filled.
+        mode: the key ``eval_mode``, which replaces the mode of both.
+
+    Raises:
+        UserError: the result is no protocol.
+    """
+    if given is not None and not isinstance(given, dict):
+        raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
+    merged = {**default, **(given or {})}
+    for key in merged:
+        if key not in ("split", "order", "group_by", "mode"):
+            raise UserError(f"eval_args: the key '{key}' is unknown; expected split, order, group_by, mode")
+    if mode is not None:
+        merged["mode"] = mode
+    check_mode(merged["mode"])
+    check_split(merged["split"])
+    if merged["order"] not in ("TO", "RO"):
+        raise UserError(
+            f"eval_args order: got {merged['order']!r}, expected TO (in time order) or RO (in random order)"
+        )
+    group = merged["group_by"]
+    if group is not None and str(group).lower() not in ("user", "none"):
+        raise UserError(f"eval_args group_by: got {group!r}, expected user or none")
+    if "TS" in merged["split"] and merged["order"] != "TO":
+        raise UserError("eval_args split: TS splits at a time, so that order has to be TO, got RO")
+    merged["group_by"] = "user" if str(group).lower() == "user" else None
+    return merged
+
+
+def check_mode(mode: Any) -> None:
+    """Check the mode of the evaluation, one for both parts or one for each.
+
+    Raises:
+        UserError: it is none.
+    """
+    modes = mode if isinstance(mode, dict) else {"valid": mode}
+    for part, value in modes.items():
+        if part not in ("valid", "test"):
+            raise UserError(f"eval_args mode: got the part {part!r}, expected valid and test")
+        if not isinstance(value, str) or not _MODE.fullmatch(value):
+            raise UserError(f"eval_args mode: got {value!r}, expected full, uniN, popN or labeled (N >= 1)")
+
+
+def check_split(split: Any) -> None:
+    """Check the split: one of leave-one-out, ratios, and ratios at a time.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(split, dict) or len(split) != 1 or not set(split) <= {"LS", "RS", "TS"}:
+        raise UserError(f"eval_args split: got {split!r}, {_GRAMMAR}")
+    kind, value = next(iter(split.items()))
+    if kind == "LS":
+        if value not in _HELD_OUT:
+            raise UserError(f"eval_args split: got LS {value!r}, expected one of {', '.join(_HELD_OUT)}")
+        return
+    numbers = isinstance(value, (list, tuple)) and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and v >= 0 for v in value
+    )
+    if not numbers or len(value) != 3 or value[0] <= 0:
+        raise UserError(
+            f"eval_args split: got {kind} {value!r}, expected three ratios such as [0.8, 0.1, 0.1]: the "
+            "shares "
+            "of training, which is above 0, validation and test"
+        )

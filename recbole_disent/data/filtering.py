@@ -1,0 +1,136 @@
+"""RecBole's ids and filters, with counts of what is left out and one id space for a column and its lists."""
+
+from __future__ import annotations
+
+import numpy as np
+from recbole.utils import EvaluatorType, FeatureType
+
+from recbole_disent.config.intervals import check_interval
+from recbole_disent.data.reading import AtomicDataset
+from recbole_disent.errors import UserError
+
+
+class FilteredDataset(AtomicDataset):
+    """A data set with ids and filters that say what they do."""
+
+    # -- ids ---------------------------------------------------------------------------
+
+    def _set_alias(self, alias_name: str, default_value: list[str]) -> None:
+        given = self.config[f"alias_of_{alias_name}"] or []
+        if not isinstance(given, list):
+            raise UserError(f"alias_of_{alias_name}: got {given!r}, expected a list of columns")
+        for name in given:
+            if name not in self._token_fields():
+                raise UserError(
+                    f"alias_of_{alias_name}: got '{name}', which is no loaded column of tokens; expected "
+                    "some of "
+                    f"{', '.join(self._token_fields())}"
+                )
+        super()._set_alias(alias_name, default_value)
+
+    def _token_fields(self) -> list[str]:
+        """Columns of tokens; RecBole's list leaves out those of additional files, which then have no ids."""
+        tokens = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+        return [name for name, kind in self.field2type.items() if kind in tokens]
+
+    def _init_alias(self) -> None:
+        """As RecBole's; a column and the column of its lists, such as item_id_list, share their ids."""
+        super()._init_alias()
+        suffix, tokens = self.config["LIST_SUFFIX"], self._token_fields()
+        aliased = {str(name) for names in self.alias.values() for name in names}
+        for name in tokens:
+            base = name.removesuffix(suffix)
+            if name in aliased or not name.endswith(suffix) or base not in tokens:
+                continue
+            group = next((key for key, names in self.alias.items() if base in names), base)
+            self.alias[group] = np.append(self.alias.get(group, np.array([base])), name)
+        aliased = {str(name) for names in self.alias.values() for name in names}
+        self._rest_fields = np.array([name for name in tokens if name not in aliased], dtype=object)
+
+    # -- filters -----------------------------------------------------------------------
+
+    def _data_filtering(self) -> None:
+        for rule, step in (
+            ("rm_dup_inter", self._remove_duplication),
+            ("val_interval", self._filter_by_field_value),
+            ("filter_inter_by_user_or_item", self._filter_inter_by_user_or_item),
+            ("user_inter_num_interval, item_inter_num_interval", self._filter_by_inter_num),
+        ):
+            events = len(self.inter_feat)
+            step()
+            dropped = events - len(self.inter_feat)
+            if not dropped:
+                continue
+            self.reading.drop(rule, dropped)
+            text = f"{rule}: {dropped} of {events} interactions left out"
+            if rule == "filter_inter_by_user_or_item":
+                text += (
+                    ": the .user or .item file has no line for them; complete it, or say "
+                    "filter_inter_by_user_or_item=False"
+                )
+            self.note(text)
+            if dropped == events:
+                raise UserError(
+                    f"{rule}: no interaction is left of {events}; loosen the filter"
+                    + (" or say filter_inter_by_user_or_item=False" if "filter_inter" in rule else "")
+                )
+        self._reset_index()
+
+    def _remove_duplication(self) -> None:
+        """As RecBole's; equal times stay in the order of the file (RecBole's sort is not stable)."""
+        if (
+            self.config["rm_dup_inter"]
+            and not self.config["recbole_time"]
+            and self.time_field in self.inter_feat
+        ):
+            self.inter_feat.sort_values(by=self.time_field, kind="stable", inplace=True)
+            self.inter_feat.drop_duplicates(
+                subset=[self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"], inplace=True
+            )
+        else:
+            super()._remove_duplication()
+
+    def _filter_by_field_value(self) -> None:
+        for name, wanted in (self.config["val_interval"] or {}).items():
+            if name not in self.field2type:
+                raise UserError(
+                    f"val_interval: got '{name}', which is no loaded column; name it in load_col (loaded: "
+                    f"{', '.join(self.field2type)})"
+                )
+            if self.field2type[name] == FeatureType.FLOAT:
+                check_interval(f"val_interval: {name}", wanted)
+            elif self.field2type[name] != FeatureType.TOKEN or not isinstance(wanted, list):
+                raise UserError(
+                    f"val_interval: {name}: got {wanted!r}, expected a list of tokens such as ['a', 'b'] for "
+                    "a "
+                    f"token column, or an interval for a float column; '{name}' is "
+                    f"{self.field2type[name].value}"
+                )
+        super()._filter_by_field_value()
+
+    def _set_label_by_threshold(self) -> None:
+        """As RecBole's; labels that are all the same are refused."""
+        threshold = self.config["threshold"]
+        if not threshold:
+            return
+        name, value = next(iter(threshold.items()))
+        if name not in self.inter_feat:
+            raise UserError(
+                f"threshold: got '{name}', which is no loaded column of the interactions; name it in "
+                "load_col "
+                f"(loaded: {', '.join(self.inter_feat)})"
+            )
+        values = self.inter_feat[name]
+        positive = float((values >= value).mean())
+        if positive in (0.0, 1.0):
+            raise UserError(
+                f"threshold: {{'{name}': {value}}} leaves no {'positive' if positive == 0 else 'negative'} "
+                f"interaction; '{name}' goes from {values.min():g} to {values.max():g}"
+            )
+        if self.config["eval_type"] == EvaluatorType.RANKING:
+            self.note(
+                "threshold: labels are for value metrics such as AUC; with ranking metrics every interaction "
+                "is a "
+                "positive one, whatever its label (val_interval leaves interactions out)"
+            )
+        super()._set_label_by_threshold()

@@ -1,0 +1,171 @@
+"""The data report: what the files hold, what became of it, and what is unusual about it.
+
+Every run logs it and writes its numbers into the result file; ``recbole-disent data`` prints it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recbole_disent.data.dataset import PartDataset
+from recbole_disent.data.times import readable, unit_of
+
+_QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
+# Shares above which a number is worth a warning.
+_MANY_COLD, _MANY_TIES, _MANY_DUPLICATES = 0.2, 0.5, 0.01
+
+
+def report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
+    """Read and split a data set, and describe it.
+
+    Args:
+        dataset: name of the data set.
+        model: name of the model that the data are read for: a sequential or a general one.
+        config_files: YAML files.
+        words: command-line words ``--key=value``.
+
+    Raises:
+        UserError: missing or faulty files or settings.
+    """
+    from recbole.utils import init_seed
+
+    from recbole_disent.config.config import Config
+    from recbole_disent.data.loading import create_dataset
+    from recbole_disent.errors import wrap_errors
+
+    config = Config(model, dataset, config_files, cmd_args=words)
+    init_seed(config["seed"], config["reproducibility"])  # a random split depends on it
+    with wrap_errors(f"dataset '{dataset}'"):
+        data = create_dataset(config)
+        return describe(data, data.build())
+
+
+def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
+    """Return the numbers of a data set as plain values.
+
+    Args:
+        dataset: the whole data set, after the split.
+        parts: training, validation and test part.
+
+    Returns:
+        ``files``: lines of each file. ``dropped``: interactions that each rule left out. ``missing``: cells
+        without a value. ``interactions``, ``users``, ``items``: what is left. ``time``: first, last (as they
+        stand in the file and as dates), unit, equal_times (events with the time of the user's event before),
+        float32_ties (events that float32 could not tell from the one before), exact (whether the order is by
+        the exact time); None without a time. ``duplicates``: events of a user, item and time that are
+        there already, None without a time. ``repeat_share``: share of events whose item the user has met
+        before. ``lengths``: quantiles of events per user. ``rows``: of each part. ``cold_targets``: held-out
+        items of each part without a training click. ``warnings``: sentences.
+    """
+    users, items = parts[0].history
+    n_items = dataset.item_num
+    keys = users.astype(np.int64) * n_items + items
+    repeats = len(keys) - len(np.unique(keys))
+    lengths = np.bincount(users, minlength=dataset.user_num)
+    lengths = lengths[lengths > 0]
+    clicked = np.bincount(items[parts[0].train_mask], minlength=n_items) > 0
+    held = {part.part: part.inter_feat[dataset.iid_field].numpy() for part in parts[1:]}
+    found: dict[str, Any] = {
+        "files": dict(dataset.reading.lines),
+        "dropped": dict(dataset.reading.dropped),
+        "missing": dict(dataset.reading.missing),
+        "interactions": len(keys),
+        "users": len(lengths),
+        "items": len(np.unique(items)),
+        "time": _time(dataset),
+        "duplicates": None if dataset.time_ties is None else dataset.time_ties.duplicates,
+        "repeat_share": round(repeats / max(len(keys), 1), 4),
+        "lengths": {name: float(np.quantile(lengths, q)) for name, q in _QUANTILES.items()},
+        "rows": {part.part: len(part.inter_feat) for part in parts},
+        "cold_targets": {name: int((~clicked[targets]).sum()) for name, targets in held.items()},
+    }
+    found["warnings"] = [*dataset.reading.notes, *_unusual(found, lengths)]
+    return found
+
+
+def _time(dataset: PartDataset) -> dict[str, Any] | None:
+    if dataset.reading.times is None or dataset.time_ties is None:
+        return None
+    first, last = dataset.reading.times
+    unit = unit_of(first, last)
+    return {
+        "field": dataset.time_field,
+        "first": first,
+        "last": last,
+        "unit": unit,
+        "from": readable(first, unit),
+        "to": readable(last, unit),
+        "equal_times": dataset.time_ties.equal,
+        "float32_ties": dataset.time_ties.lost,
+        "exact": not dataset.config["recbole_time"] and max(abs(first), abs(last)) <= 2**53,
+    }
+
+
+def _unusual(found: dict[str, Any], lengths: np.ndarray) -> list[str]:
+    """Sentences about numbers that a user should know of."""
+    told = []
+    n, time = max(found["interactions"], 1), found["time"]
+    if time is None:
+        told.append("no time was read: the order is the order of the lines")
+    else:
+        if time["equal_times"] > _MANY_TIES * n:
+            told.append(
+                f"{time['equal_times']} of {n} events have the time of the user's event before: their order "
+                "is "
+                "the order of the lines"
+            )
+        if max(abs(time["first"]), abs(time["last"])) > 2**53:
+            told.append("times are above 2^53, which float64 rounds: write them in a larger unit")
+    if (found["duplicates"] or 0) > _MANY_DUPLICATES * n:
+        told.append(
+            f"{found['duplicates']} events are there already with the same user, item and time: "
+            "rm_dup_inter=first "
+            "keeps one of a user and an item"
+        )
+    if single := int((lengths == 1).sum()):
+        told.append(f"{single} users have one event, from which no sequential model learns")
+    for part, cold in found["cold_targets"].items():
+        if cold > _MANY_COLD * max(found["rows"][part], 1):
+            told.append(f"{cold} of {found['rows'][part]} {part} targets have no training click")
+    for part in ("valid", "test"):
+        if not found["rows"][part]:
+            told.append(f"the {part} part is empty")
+    return told
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return a report for readers, one line a fact."""
+
+    def counts(values: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {value:g}" for name, value in values.items()) or "none"
+
+    lines = [
+        ("lines read", counts(found["files"])),
+        ("interactions left out", counts(found["dropped"])),
+        ("cells without a value", counts(found["missing"])),
+        ("interactions", f"{found['interactions']} of {found['users']} users with {found['items']} items"),
+    ]
+    if (time := found["time"]) is not None:
+        unit = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}.get(
+            time["unit"], "no Unix time"
+        )
+        order = "exact" if time["exact"] else "rounded"
+        lines += [
+            ("time", f"{time['field']} from {time['from']} to {time['to']} ({unit})"),
+            ("order", f"{order}; {time['equal_times']} events at the time of the one before, "
+                      f"{time['float32_ties']} more in float32"),
+        ]  # fmt: skip
+        lines.append(("duplicates", f"{found['duplicates']} events with the user, item and time of another"))
+    lines += [
+        (
+            "repeats",
+            f"{100 * found['repeat_share']:.1f} % of the events are of an item that the user has met",
+        ),
+        ("events per user", counts(found["lengths"])),
+        ("rows", counts(found["rows"])),
+        ("targets without a training click", counts(found["cold_targets"])),
+        *(("warning", text) for text in found["warnings"]),
+    ]
+    return "\n".join(["data report", *(f"  {name}: {text}" for name, text in lines)])

@@ -1,0 +1,478 @@
+"""RecBole's documented keys: each has a row in properties/recbole_keys.yaml, and a test that shows it."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import recbole
+import torch
+from recbole.config import Config as RecBoleConfig
+from recbole.data import create_dataset as recbole_dataset
+from recbole.data import data_preparation
+from recbole.model.general_recommender import BPR
+from recbole.utils import argument_list, get_trainer
+
+from recbole_disent.config import key_rules, key_tables
+from recbole_disent.config.intervals import check_interval
+from recbole_disent.data.loading import load_parts
+from recbole_disent.errors import UserError
+from recbole_disent.recbole.patches import recbole_class
+from recbole_disent.session import build_data, build_model, build_trainer, run
+from recbole_disent.training.trainer import SafeTrainer
+from tests.faults import HEAD, KEYS, LOAD, config, hash_of, load, sequences, small_rows, small_run, write
+
+ROWS = key_rules.recbole_keys()
+# On the pages of RecBole's documentation, and neither in its lists of keys nor in its files of defaults.
+_ON_PAGES = {"encoding", "neg_sampling", "training_neg_sample_num", "device", "single_spec", "local_rank",
+             "offset"}  # fmt: skip
+# Of this package: of RecBole's pages on several processes, and named by files.
+_OURS = {"nproc", "world_size", "ip", "port", "group_offset"}
+
+
+@pytest.fixture(autouse=True)
+def small():
+    write("small", "inter", small_rows())
+
+
+# -- the table -------------------------------------------------------------------------
+
+
+def documented():
+    folder = Path(recbole.__file__).parent / "properties"
+    files = [folder / "overall.yaml", folder / "dataset" / "sample.yaml"]
+    found = {key for file in files for key in key_rules.load_yaml(file.read_text(encoding="utf-8"))}
+    for name in ("general", "training", "evaluation", "dataset"):
+        found |= set(getattr(argument_list, f"{name}_arguments"))
+    return (found | _ON_PAGES) - _OURS
+
+
+def test_every_documented_key_has_a_row():
+    assert set(ROWS) == documented()
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_every_row_is_whole_and_its_test_exists(key):
+    row = ROWS[key]
+    assert set(row) == {"status", "scope", "test", "note"}
+    assert row["status"] in ("works", "refused", "no_meaning")
+    assert row["scope"] in key_rules.SCOPES
+    assert len(row["note"]) > 10
+    file, _, name = row["test"].partition("::")
+    text = (Path(__file__).parent / f"{file}.py").read_text(encoding="utf-8")
+    assert name in {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("key", [key for key in ROWS if ROWS[key]["test"].startswith("test_faults_keys::")])
+def test_the_test_of_a_row_names_its_key(key):
+    """A test that runs over a list of the table names it by its status."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    name = ROWS[key]["test"].partition("::")[2]
+    node = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)
+    assert key in ast.unparse(node) or f"'{ROWS[key]['status']}'" in ast.unparse(node)
+
+
+def test_the_table_has_every_key():
+    table = key_tables.recbole_markdown()
+    assert all(f"| `{key}` | " in table for key in ROWS)
+    assert table in key_tables.page()
+
+
+@pytest.mark.parametrize(
+    "key", [key for key, row in ROWS.items() if row["status"] == "refused" and key != "valid_metric_bigger"]
+)
+def test_refused_keys_are_named_with_the_way_out(key):
+    value = {"local_rank": 1, "offset": 1, "kg_reverse_r": True}.get(key, "other")
+    with pytest.raises(UserError, match=f"'{key}' is not supported: ") as caught:
+        config(**{key: value})
+    assert ROWS[key]["note"] in str(caught.value)
+
+
+def test_a_metric_says_by_itself_whether_more_is_better():
+    with pytest.raises(UserError, match="valid_metric_bigger: got False, but NDCG@3 says it by itself"):
+        config(valid_metric_bigger=False)
+    assert config(valid_metric_bigger=True)["valid_metric_bigger"] is True
+    errors = {"metrics": ["RMSE"], "valid_metric": "RMSE", "eval_mode": "labeled", "threshold": {"rating": 3}}
+    assert config("BPR", **errors)["valid_metric_bigger"] is False
+
+
+def test_keys_without_a_meaning_change_nothing():
+    plain = small_run("BPR")
+    for key, row in ROWS.items():
+        if row["status"] == "no_meaning":
+            found = small_run("BPR", **{key: "another"})
+            for what in ("test_result", "data_hash"):
+                assert found[what] == plain[what], key
+
+
+# -- environment -----------------------------------------------------------------------
+
+
+def test_environment_keys(tmp_path, caplog, capfd):
+    given = {**KEYS, "data_path": str(tmp_path), "checkpoint_dir": "here", "seed": 5}
+    first = run("BPR", "small", config_dict=given)
+    assert Path(first["checkpoint"]).parent.name == "here"
+    again, other = (small_run("BPR", seed=seed, epochs=3) for seed in (5, 6))
+    assert again["best_valid_result"] == small_run("BPR", seed=5, epochs=3)["best_valid_result"]
+    weights = [build_model(build_data(config("BPR", seed=s))).item_embedding.weight for s in (5, 5, 6)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert other["seed"] == 6
+    for reproducibility in (True, False):
+        small_run("BPR", reproducibility=reproducibility)
+        assert torch.backends.cudnn.deterministic is reproducibility
+    for use_gpu, gpu_id in ((False, "0"), (True, "")):
+        settings = config(use_gpu=use_gpu, gpu_id=gpu_id)
+        assert settings["gpu_id"] == ""
+        assert settings["device"] == torch.device("cpu")
+    assert config(use_gpu=True, gpu_id="0,1")["gpu_id"] == "0,1"
+    capfd.readouterr()
+    for show_progress in (False, True):
+        small_run("BPR", show_progress=show_progress)
+        assert ("Train" in capfd.readouterr().err) is show_progress
+    with pytest.raises(UserError, match=r"no folder .*elsewhere"):
+        load("BPR", data_path="elsewhere")
+    root = logging.getLogger()
+    levels = root.level, [h.level for h in root.handlers]
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    try:
+        small_run("BPR", state="ERROR")
+        assert root.level == logging.ERROR
+    finally:
+        root.setLevel(levels[0])
+
+
+def test_the_log_of_weights_and_biases(monkeypatch):
+    told = {}
+    fake = types.ModuleType("wandb")
+    fake.run = None
+
+    def init(project, config):
+        told.update(project=project)
+        fake.run = types.SimpleNamespace(summary=told)
+
+    fake.init = init
+    fake.log = lambda metrics, **options: told.update(metrics)
+    fake.define_metric = lambda *args, **options: None
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    small_run("BPR", log_wandb=True, wandb_project="mine")
+    assert told["project"] == "mine"
+    assert any(name.startswith("eval/") for name in told)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="wandb"):
+        small_run("BPR", log_wandb=True)
+
+
+# -- training --------------------------------------------------------------------------
+
+
+def test_training_keys_reach_the_trainer(caplog):
+    given = {"epochs": 3, "train_batch_size": 6, "learner": "sgd", "learning_rate": 0.25,
+             "weight_decay": 0.125, "clip_grad_norm": {"max_norm": 0.5}, "loss_decimal_place": 2,
+             "enable_scaler": True, "worker": 1, "shuffle": False}  # fmt: skip
+    data = build_data(config("BPR", **given))
+    trainer = build_trainer(data, build_model(data))
+    group = trainer.optimizer.param_groups[0]
+    assert type(trainer.optimizer) is torch.optim.SGD
+    assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
+    assert (trainer.epochs, trainer.clip_grad_norm, trainer.enable_scaler) == (
+        3, {"max_norm": 0.5}, torch.cuda.is_available())  # fmt: skip
+    loader = data.loaders[0]
+    assert (loader.step, loader.num_workers) == (6, 1)
+    loader.num_workers = 0
+    users = [[batch["user_id"].tolist() for batch in loader] for _ in range(2)]
+    assert users[0] == users[1] == [data.loaders[0]._dataset.inter_feat["user_id"][n : n + 6].tolist()
+                                    for n in range(0, 32, 6)]  # fmt: skip
+    mixed = build_data(config("BPR", shuffle=True))
+    rows = [torch.cat([batch["user_id"] for batch in mixed.loaders[0]]).tolist() for _ in range(2)]
+    assert rows[0] != rows[1]
+    for enable_amp in (True, False):
+        assert build_trainer(mixed, build_model(mixed)).enable_amp is False
+        settings = build_data(config("BPR", enable_amp=enable_amp))
+        assert build_trainer(settings, build_model(settings)).enable_amp is enable_amp
+    assert small_run("BPR", epochs=3, stopping_step=9)["epochs_run"] == 3
+    caplog.set_level(logging.INFO)
+    small_run("BPR", loss_decimal_place=2)
+    line = next(r.message for r in caplog.records if "train loss" in r.message)
+    assert len(line.split("train loss")[1].split(".")[1].rstrip("]\x1b[0m")) <= 2
+
+
+def test_validation_comes_every_eval_step_epochs_and_stops_the_training(monkeypatch):
+    seen = []
+    found = run("BPR", "small", config_dict={**KEYS, "epochs": 4, "eval_step": 2}, saved=False,
+                on_epoch=lambda epoch, score: seen.append(epoch))  # fmt: skip
+    assert seen == [1, 3]
+    assert found["epochs_run"] == 4
+    never = small_run("BPR", epochs=2, eval_step=0)
+    assert never["best_valid_result"] is None
+    # A score that gets worse and worse: the first validation and two more.
+    scores = iter(np.linspace(0.9, 0.1, 9))
+    monkeypatch.setattr(SafeTrainer, "_valid_epoch", lambda *args, **options: (next(scores), {"ndcg@3": 0.5}))
+    assert small_run("BPR", epochs=9, stopping_step=1)["epochs_run"] == 3
+
+
+def test_require_pow_reaches_the_models_that_read_it():
+    for require_pow in (True, False):
+        assert build_model(build_data(config("LightGCN", require_pow=require_pow))).require_pow is require_pow
+
+
+def test_a_transform_changes_batches_and_needs_its_keys():
+    data = build_data(config("SASRec", transform="inverse_itemseq", train_mode="pairs"))
+    batch = next(iter(data.loaders[0]))
+    length = int(batch["item_length"][0])
+    assert batch["Inverse_item_id_list"][0, -length:].tolist() == batch["item_id_list"][0, :length].tolist()
+    for name, missing in (
+        ("mask_itemseq", "mask_ratio"),
+        ("crop_itemseq", "eta"),
+        ("reorder_itemseq", "beta"),
+    ):
+        with pytest.raises(UserError, match=f"transform: {name} needs {missing}.*; say such as --{missing}="):
+            config("GRU4Rec", transform=name)
+    for name in ("user_defined", "mirror"):
+        with pytest.raises(UserError, match=f"transform: got '{name}', expected one of mask_itemseq"):
+            config("GRU4Rec", transform=name)
+    with pytest.raises(UserError, match="inverse_itemseq changes item sequences, which BPR has none of"):
+        config("BPR", transform="inverse_itemseq")
+    cropped = build_data(config("GRU4Rec", transform="crop_itemseq", eta=0.5))
+    batch = next(iter(cropped.loaders[0]))
+    assert torch.equal(batch["Crop_item_id_listitem_length"], batch["item_length"] // 2)
+
+
+# -- evaluation ------------------------------------------------------------------------
+
+
+def test_evaluation_keys_shape_the_result():
+    keys = {"metrics": ["Hit", "MAP"], "topk": [2, 4], "valid_metric": "MAP@4", "metric_decimal_place": 2}
+    found = small_run("BPR", eval_batch_size=3, **keys)
+    assert set(found["test_result"]) == {"hit@2", "hit@4", "map@2", "map@4"}
+    assert found["best_valid_score"] == found["best_valid_result"]["map@4"]
+    assert all(round(value, 2) == value for value in found["test_result"].values())
+    assert build_data(config("BPR", eval_batch_size=3)).loaders[2].step == 3
+    whole = small_run(
+        "BPR", metrics=["Hit", "MAP"], topk=[2, 4], valid_metric="MAP@4", metric_decimal_place=2
+    )
+    assert whole["test_result"] == found["test_result"]
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_repeatable_general_models_may_recommend_the_history(repeatable):
+    """The metrics of RecBole's own loaders and trainer, with the items of ItemKNN."""
+    rng = np.random.default_rng(3)
+    rows = [(f"u{n % 40}", f"i{rng.integers(30)}", 1, n) for n in range(800)]
+    write("wide", "inter", rows)
+    protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
+    metrics = {"metrics": ["Recall", "MRR"], "topk": [3, 10], "valid_metric": "MRR@10"}
+    settings = {**KEYS, **metrics, "repeatable": repeatable, "k": 10, "eval_args": protocol}
+    ours = run("ItemKNN", "wide", config_dict=settings, saved=False)["test_result"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["test"])
+        theirs = RecBoleConfig("ItemKNN", "wide", config_dict=dict(settings))
+    train, _, test = data_preparation(theirs, recbole_dataset(theirs))
+    model = recbole_class("ItemKNN")(theirs, train.dataset)
+    trainer = get_trainer(theirs["MODEL_TYPE"], "ItemKNN")(theirs, model)
+    expected = trainer.evaluate(test, load_best_model=False)
+    assert ours == dict(expected)
+    history = run("ItemKNN", "wide", config_dict={**settings, "filter_history": not repeatable}, saved=False)
+    assert history["test_result"] == ours
+    other = run("ItemKNN", "wide", config_dict={**settings, "repeatable": not repeatable}, saved=False)
+    assert other["test_result"] != ours
+
+
+def test_sequential_models_are_repeatable():
+    with pytest.raises(UserError, match="repeatable"):
+        config("SASRec", repeatable=False)
+
+
+# -- columns ---------------------------------------------------------------------------
+
+
+def test_separators():
+    wanted = hash_of(load_col=None)
+    for name, separator in (("comma", ","), ("bar", "|"), ("colons", "::"), ("dots", "..")):
+        head = HEAD.replace("\t", separator)
+        write(name, "inter", [separator.join(map(str, row)) for row in small_rows()], head)
+        assert hash_of("SASRec", name, load_col=None, field_separator=separator) == wanted
+    write("small", "item", [(f"i{n}", f"a;b{n}") for n in range(6)], "item_id:token\ttags:token_seq")
+    dataset = load(load_col=None, seq_separator=";")[0]
+    assert set(dataset.field2id_token["tags"]) == {"[PAD]", "a", *(f"b{n}" for n in range(6))}
+
+
+def test_renamed_columns_give_the_same_result():
+    names = {"USER_ID_FIELD": "who", "ITEM_ID_FIELD": "what", "RATING_FIELD": "stars", "TIME_FIELD": "when",
+             "ITEM_LIST_LENGTH_FIELD": "size", "LIST_SUFFIX": "_before", "NEG_PREFIX": "not_"}  # fmt: skip
+    write("named", "inter", small_rows(), "who:token\twhat:token\tstars:float\twhen:float")
+    load_col = {"inter": ["who", "what", "stars", "when"]}
+    for model in ("GRU4Rec", "BPR", "DisentS2S"):
+        found = [small_run(model), small_run(model, "named", **{**names, "load_col": load_col})]
+        assert found[0]["test_result"] == found[1]["test_result"], model
+        assert found[0]["data_hash"] == found[1]["data_hash"]
+    data = build_data(
+        config("SASRec", "named", loss_type="BPR", train_mode="pairs", load_col=load_col, **names)
+    )
+    columns = set(next(iter(data.loaders[0])).columns)
+    assert {"who", "what_before", "size", "not_what"} <= columns
+
+
+def test_columns_are_chosen():
+    chosen = load(load_col={"inter": ["user_id", "item_id"]})[0]
+    assert set(chosen.field2type) >= {"timestamp"}  # the split in time order needs it
+    assert "rating" not in chosen.field2type
+    left = load(load_col=None, unload_col={"inter": ["rating"]})[0]
+    assert "rating" not in left.field2type
+    unused = load(unused_col={"inter": ["rating"]})[1][0]
+    assert "rating" not in unused.inter_feat.columns
+    write("small", "vectors", [(f"k{n}", "0.5 1.5") for n in range(3)], "key:token\tvector:float_seq")
+    more = load(load_col={**LOAD, "vectors": ["key", "vector"]}, additional_feat_suffix=["vectors"])[0]
+    assert more.vectors_feat["vector"].shape == (3, 2)
+    for key, value, message in (
+        ("unload_col", {"inter": ["rating"]}, "unload_col: got columns of inter, of which load_col"),
+        ("load_col", {"inter": "user_id"}, "load_col: got .*, expected suffixes of files"),
+        ("load_col", {**LOAD, "item": ["class"]}, "expected 'item_id' among them"),
+    ):
+        write("small", "item", [("i0", "a")], "item_id:token\tclass:token")
+        with pytest.raises(UserError, match=message):
+            load(**{key: value})
+
+
+def test_sequence_features_are_cut():
+    write("small", "item", [(f"i{n}", "a b c d") for n in range(6)], "item_id:token\ttags:token_seq")
+    dataset = load(load_col=None, seq_len={"tags": 3})[0]
+    words = dataset.field2id_token["tags"][dataset.item_feat["tags"][1].numpy()]
+    assert words.tolist() == ["a", "b", "c"]
+
+
+def test_numbers_are_normalised_and_put_into_buckets():
+    write("small", "item", [(f"i{n}", 10 * n) for n in range(6)], "item_id:token\tprice:float")
+    order = sequences(load(load_col=None)[0])
+    for keys in ({"normalize_field": ["price"]}, {"normalize_all": True}):
+        dataset = load(load_col=None, **keys)[0]
+        ids = dataset.token2id("item_id", [f"i{n}" for n in range(6)])
+        assert dataset.item_feat["price"][ids].tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+        assert sequences(dataset) == order
+    numbers = load(load_col=None, numerical_features=["price"])[0]
+    assert numbers.item_feat["price"][numbers.token2id("item_id", "i3")].tolist() == [30, 1]
+    two = {"price": {"method": "ED", "bucket": 2}}
+    buckets = load(load_col=None, numerical_features=["price"], discretization=two)[0]
+    found = buckets.item_feat["price"][buckets.token2id("item_id", [f"i{n}" for n in range(6)])]
+    assert found[:, 1].tolist() == [1, 1, 1, 2, 2, 2]
+
+
+# -- labels ----------------------------------------------------------------------------
+
+
+def test_threshold_makes_labels():
+    keys = {"threshold": {"rating": 3}, "LABEL_FIELD": "liked"}
+    part = load("BPR", **keys)[1][0]
+    rating = load("BPR")[1][0].inter_feat["rating"]
+    assert part.inter_feat["liked"].tolist() == (rating >= 3).float().tolist()
+    assert "rating" not in part.inter_feat.columns
+    for value, what in ((6, "positive"), (1, "negative")):
+        with pytest.raises(
+            UserError, match=rf"{value}}} leaves no {what} interaction; 'rating' goes from 1 to 5"
+        ):
+            load("BPR", threshold={"rating": value})
+    for bad in (3, {"rating": "4"}, {"rating": 3, "timestamp": 3}, {}):
+        with pytest.raises(UserError, match=r"threshold: got .*, expected one column and its number such as"):
+            config("BPR", threshold=bad)
+    with pytest.raises(UserError, match="threshold: got 'stars', which is no loaded column"):
+        load("BPR", threshold={"stars": 3})
+
+
+def test_labels_do_not_rank_and_it_is_said(caplog):
+    with_labels = small_run("BPR", threshold={"rating": 3})
+    assert with_labels["rows"] == small_run("BPR")["rows"]
+    assert "threshold: labels are for value metrics such as AUC; with ranking metrics every" in caplog.text
+
+
+# -- filters ---------------------------------------------------------------------------
+
+
+def test_filters_leave_out_what_they_say_and_count_it(caplog):
+    rows = [*small_rows(), ("u0", "i0", 5, 70), ("u0", "i0", 4, 80), ("w", "i1", 3, 1), ("w", "rare", 3, 2)]
+    write("more", "inter", rows)
+    write("more", "user", [(f"u{n}", 20 + n) for n in range(8)], "user_id:token\tage:float")
+
+    def kept(**keys):
+        dataset = load("Pop", "more", **keys)[0]
+        return len(dataset.inter_feat), dataset.reading.dropped
+
+    assert kept() == (52, {})
+    assert kept(rm_dup_inter="first") == (50, {"rm_dup_inter": 2})
+    last = load("SASRec", "more", rm_dup_inter="last")[0]
+    assert sequences(last)["u0"] == ["i1", "i2", "i3", "i4", "i5", "i0"]
+    few = sum(not 2 <= row[2] < 5 for row in rows)
+    assert kept(val_interval={"rating": "[2,5)"}) == (52 - few, {"val_interval": few})
+    assert kept(val_interval={"rating": "[1,2];[5,5]"})[0] == sum(row[2] in (1, 2, 5) for row in rows)
+    two = {"val_interval": {"item_id": ["i0", "i1"]}, "topk": [1], "valid_metric": "NDCG@1"}
+    assert kept(**two)[0] == sum(row[1] in ("i0", "i1") for row in rows)
+    with_users = {"load_col": {**LOAD, "user": ["user_id", "age"]}}
+    assert kept(**with_users) == (50, {"filter_inter_by_user_or_item": 2})
+    assert kept(filter_inter_by_user_or_item=False, **with_users) == (52, {})
+    rule = "user_inter_num_interval, item_inter_num_interval"
+    assert kept(user_inter_num_interval="[3,inf)") == (50, {rule: 2})
+    assert kept(item_inter_num_interval="[2,inf)") == (51, {rule: 1})
+    assert kept(user_inter_num_interval=[6, 6])[0] == 42  # as the command line gives [6,6]
+    assert "interactions left out" in caplog.text
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        with pytest.raises(UserError, match="no interaction is left of 52; loosen the filter"):
+            kept(**{key: "[100,inf)"})
+
+
+@pytest.mark.parametrize(
+    "value", [10, "10", ">=4", "[4,3]", "(3,3)", "[3,4", "[a,b]", "", "[1,2];", "[nan,2]", [1]]
+)
+def test_intervals_that_do_not_parse_are_refused(value):
+    grammar = r"expected an interval such as \[3,inf\) or \(1,2.5\]"
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        with pytest.raises(UserError, match=f"{key}: got .*, {grammar}"):
+            config("BPR", **{key: value})
+    with pytest.raises(UserError, match=f"val_interval: rating: got .*, {grammar}"):
+        load("BPR", val_interval={"rating": value})
+
+
+@pytest.mark.parametrize(
+    "value", ["[3,inf)", "(-inf,2.5]", "[1,1]", "[1,2];(3,4]", " [ 1 , 2 ] ", "[1e3,.5e4)", [1, 7], (1, 7)]
+)
+def test_intervals_that_parse(value):
+    check_interval("key", value)
+
+
+def test_filters_by_values_need_a_loaded_column_and_values_of_its_type():
+    for value, message in (
+        ({"stars": "[3,4]"}, "val_interval: got 'stars', which is no loaded column; name it in load_col"),
+        ({"item_id": "[3,4]"}, "val_interval: item_id: got .*, expected a list of tokens"),
+        ("[3,4]", "val_interval: got .*, expected a dict such as"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load("BPR", val_interval=value)
+    with pytest.raises(UserError, match="rm_dup_inter: got 'middle', expected first, last or null"):
+        config("BPR", rm_dup_inter="middle")
+
+
+# -- vectors ---------------------------------------------------------------------------
+
+
+class WithVectors(BPR):
+    """A model of one's own that reads pre-trained vectors."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.vectors = dataset.get_preload_weight("key")
+
+
+def test_preload_weight_is_refused_where_no_model_reads_it():
+    write("small", "ent", [("k1", "0.5 1.5"), ("k2", "2.5 3.5")], "key:token\tvector:float_seq")
+    given = {"preload_weight": {"key": "vector"}, "additional_feat_suffix": ["ent"],
+             "load_col": {**LOAD, "ent": ["key", "vector"]}}  # fmt: skip
+    for model in ("SASRec", "BPR", "DisentS2S"):
+        with pytest.raises(UserError, match=f"preload_weight: {model} reads no such vectors; leave"):
+            config(model, **given)
+    settings = config(WithVectors, embedding_size=4, **given)
+    parts = load_parts(settings)[1]
+    assert WithVectors(settings, parts[0]).vectors.tolist() == [[0, 0], [0.5, 1.5], [2.5, 3.5]]
