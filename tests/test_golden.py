@@ -20,9 +20,10 @@ DISENTS2S = {
 SASREC = {**SMALL, "train_mode": "sequences", "train_batch_size": 1024, "epochs": 4}
 BPR = {"embedding_size": 32, "learning_rate": 0.01, "train_batch_size": 2048, "epochs": 4}
 
-# Model, keys, and for each metric the mean and the standard deviation over the seeds 1 to 5.
+# Model, keys, and for each metric the mean and the standard deviation over the seeds 1 to 5 (1 to 4 for
+# DisentS2S).
 BANDS = [
-    ("DisentS2S", DISENTS2S, {"recall@10": (0, 0), "ndcg@10": (0, 0)}),
+    ("DisentS2S", DISENTS2S, {"recall@10": (0.1116, 0.006), "ndcg@10": (0.0532, 0.003)}),
     ("SASRec", SASREC, {"recall@10": (0.1075, 0.0028), "ndcg@10": (0.0508, 0.0021)}),
     ("BPR", BPR, {"recall@10": (0.1007, 0.0069), "ndcg@10": (0.0500, 0.0048)}),
 ]

@@ -112,7 +112,10 @@ def over_items(
     own = losses.pooled(own_scores(phi, columns.vectors[columns.own]), pooling).sum()
     if weight is None:
         return weighted_logsumexp(phi, columns, None, best, limit)[0] - own, None
-    share = weight * pairs.owner.bincount(minlength=len(phi)).to(phi.dtype)
+    # As bincount does, which waits for a GPU to know the largest number.
+    owner = pairs.owner
+    counts = owner.new_zeros(len(phi)).index_add_(0, owner, owner.new_ones(len(owner)))
+    share = weight * counts.to(phi.dtype)
     total, values = weighted_logsumexp(phi, columns, 1 + share, best, limit)
     there = (share * values).sum()
     future = losses.pooled(own_scores(phi[pairs.owner], pairs.item_vectors), pooling).sum()
