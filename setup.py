@@ -54,6 +54,9 @@ setup(
         "content": ["sentence-transformers>=3"],
         # hyperopt 0.3.0 is tested. Ray Tune stores its trials by pyarrow, which ray does not ask for,
         # and whose later releases want numpy 2, which ray 2.6 does not run with.
+        # Bundles: weights in a format that is not executed, ids in Parquet (CSV without pyarrow).
+        "bundle": ["safetensors>=0.4"],
+        "serve": ["safetensors>=0.4", "fastapi>=0.110", "uvicorn>=0.29"],
         "tune": ["hyperopt>=0.2.7", "pyarrow>=14,<20; python_version < '3.12'"],
         "test": ["pytest>=7"],
         "plots": ["matplotlib>=3.7"],

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recbole_disent.serving.commands import add_commands
+
 _USAGE = """\
 recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--KEY=VALUE ...]
 
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--by", nargs="+", default=[], help="configuration keys that tell rows apart")
     report.add_argument("--out", type=Path, help="folder of the report; the one of the results by default")
     report.set_defaults(do=_report)
+
+    add_commands(commands)
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recbole_disent.data.store import SequenceStore
 from recbole_disent.errors import UserError
 from recbole_disent.serving import tables
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.encode import Encoder
+from recbole_disent.serving.filters import read_filters
 from recbole_disent.serving.lists import Filters, ListMaker, Lists, Queries
 from recbole_disent.serving.source import Source, from_checkpoint
 
@@ -76,6 +77,21 @@ class Recommender:
         self._maker = ListMaker(self.encoder, self.catalogue, memory_mb)
         self._logger = getLogger()
 
+    def save(self, folder: str | os.PathLike[str], histories: bool = True, overwrite: bool = False) -> Path:
+        """Write a bundle: a folder that stands alone and that :func:`load` takes.
+
+        Args:
+            folder: to be made.
+            histories: whether it holds ids and histories of users.
+            overwrite: whether a bundle of that name is replaced.
+
+        Raises:
+            UserError: see :func:`recbole_disent.serving.bundle.write`.
+        """
+        from recbole_disent.serving.bundle import write
+
+        return write(self.source, folder, histories, overwrite)
+
     @property
     def items(self) -> np.ndarray:
         """Ids of all items: object (n,)."""
@@ -132,7 +148,7 @@ class Recommender:
         """
         ids = self._user_ids(users)
         queries = self.queries_of_users(ids, unknown_users)
-        filters = self._filters(ids, "user", filter_history, items_allowed, items_excluded)
+        filters = read_filters(self.catalogue, ids, "user", filter_history, items_allowed, items_excluded)
         if filter_history and self.catalogue.histories is None:
             raise UserError(
                 "filter_history: this bundle holds no histories; say filter_history=False, or export again "
@@ -175,7 +191,7 @@ class Recommender:
                 f"sequences: {int(unknown.sum())} item ids in {int((unknown > 0).sum())} sequences are not "
                 "known to the model and left out"
             )
-        filters = self._filters(ids, "sequence", filter_history, items_allowed, items_excluded)
+        filters = read_filters(self.catalogue, ids, "sequence", filter_history, items_allowed, items_excluded)
         kind = tables.kind_of(sequences)
         return self._table("sequence", ids, queries, k, filters, diversity, diversify, kind)
 
@@ -317,45 +333,6 @@ class Recommender:
         if diversify not in WAYS:
             raise UserError(f"diversify: got {diversify!r}, expected one of {', '.join(WAYS)}")
         return self._maker.make(queries, k, filters, float(diversity), diversify)
-
-    def _filters(self, ids: Any, owner: str, history: bool, allowed: Any, excluded: Any) -> Filters:
-        filters = Filters(bool(history))
-        for key, values in (("items_allowed", allowed), ("items_excluded", excluded)):
-            if values is None:
-                continue
-            own = tables.pairs(values, owner, key)
-            if own is not None:
-                store = self._own_items(key, ids, *own)
-                setattr(filters, "allowed_of" if key == "items_allowed" else "excluded_of", store)
-                continue
-            numbers = self._known_items(key, tables.column(values, "item", key))
-            if key == "items_allowed" and not len(numbers):
-                raise UserError(
-                    "items_allowed: none of these items is known; expected ids of the model's items"
-                )
-            setattr(filters, "allowed" if key == "items_allowed" else "excluded",
-                    torch.from_numpy(np.unique(numbers)))  # fmt: skip
-        return filters
-
-    def _known_items(self, key: str, ids: list[Any]) -> np.ndarray:
-        numbers = self.catalogue.item_numbers(ids)
-        if len(unknown := np.flatnonzero(numbers == 0)):
-            self._logger.warning(
-                f"{key}: {len(unknown)} of {len(ids)} items, such as '{ids[unknown[0]]}', are not known"
-            )
-        return numbers[numbers > 0]
-
-    def _own_items(self, key: str, ids: Any, owners: list[Any], items: list[Any]) -> SequenceStore:
-        """Items of each query, as a store of them; rows of others than the queries are passed over."""
-        asked = pd.Index([str(i) for i in ids], dtype=object)
-        frame = pd.DataFrame(
-            {"owner": [str(o) for o in owners], "number": self.catalogue.item_numbers(items)}
-        )
-        if bool((frame["number"] == 0).any()):
-            self._known_items(key, items)  # says so
-        place = pd.DataFrame({"owner": asked, "row": np.arange(len(asked))})
-        found = place.merge(frame[frame["number"] > 0], on="owner").sort_values("row", kind="stable")
-        return store_of(found["row"].to_numpy(), found["number"].to_numpy(), len(asked))
 
     def _table(
         self,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_disent import result_file
 from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
+from recbole_disent.hashing import file_digest
 from recbole_disent.serving.catalogue import Catalogue, histories_of
 from recbole_disent.session import load_checkpoint
 from recbole_disent.training import checkpoint
@@ -56,8 +59,20 @@ def from_checkpoint(path: str | os.PathLike[str], config_dict: dict[str, Any] | 
         "data_hash": data.data_hash,
         "epoch": state.get("epoch"),
         "best_valid_result": state.get("best_valid_result"),
+        "digest": file_digest(path),
+        "test_result": _test_result(str(path), data.config),
     }
     return Source(model, data.config, train, catalogue, about)
+
+
+def _test_result(path: str, config: Any) -> dict[str, float] | None:
+    """Metrics of the test part from the result file of the run, where it is still there."""
+    file = result_file.path_for(path, config["result_dir"])
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("test_result") if found.get("model") == config["model"] else None
 
 
 def _texts(dataset: Any, items: Any) -> list[str] | None:

@@ -1,0 +1,87 @@
+"""Arguments of the commands export, recommend, inspect and serve. Nothing heavy is imported before they run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Add the four commands to the subparsers of the command line."""
+    export = _command(commands, "export", "write a bundle: a trained model that stands alone", _export)
+    export.add_argument("--out", required=True, type=Path, help="folder of the bundle")
+    export.add_argument("--no-histories", action="store_true", help="leave out the users and their histories")
+    export.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
+
+    recommend = _command(commands, "recommend", "write lists of items for users or sequences", _recommend)
+    who = recommend.add_mutually_exclusive_group(required=True)
+    who.add_argument("--users", help="'all', or a CSV or Parquet file with a column 'user'")
+    who.add_argument("--sequences", type=Path, help=".csv (columns sequence, item), .jsonl or .txt file")
+    recommend.add_argument("--k", type=int, default=10, help="items of a list")
+    recommend.add_argument("--out", required=True, type=Path, help=".csv, .jsonl or .parquet file")
+    recommend.add_argument("--keep-history", action="store_true", help="recommend what the user has met, too")
+    recommend.add_argument("--allow", type=Path, help="CSV file: these items only (column item, maybe user)")
+    recommend.add_argument(
+        "--exclude", type=Path, help="CSV file: never these items (column item, maybe user)"
+    )
+    recommend.add_argument("--unknown-users", default="error", choices=("error", "popularity"))
+    recommend.add_argument("--diversity", type=float, default=0.0, help="in [0, 1]")
+    recommend.add_argument("--diversify", default="intentions", choices=("intentions", "mmr"))
+    recommend.add_argument("--batch", type=int, default=4096, help="lists that are made and kept at a time")
+    recommend.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _command(commands: Any, name: str, about: str, do: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        allow_abbrev=False,
+        help=about,
+        epilog="Further --KEY=VALUE are configuration keys of a checkpoint that differ here, such as --data_path.",
+    )
+    parser.add_argument("source", type=Path, help="folder of a bundle, or .pth file of a run")
+    parser.add_argument("--device", default="cpu", help="where a bundle computes; cpu by default")
+    parser.set_defaults(do=do)
+    return parser
+
+
+def _load(known: argparse.Namespace, rest: list[str]) -> Any:
+    from recbole_disent.config.literals import key_values
+    from recbole_disent.errors import UserError
+    from recbole_disent.recommender import load
+
+    if rest and known.source.is_dir():
+        raise UserError(f"command line: got '{rest[0]}', which {known.command} does not know")
+    return load(known.source, known.device, key_values(rest) or None)
+
+
+def _export(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+
+    if known.source.is_dir():
+        raise UserError(f"export: '{known.source}' is a folder, expected the .pth file of a run")
+    out = _load(known, rest).save(known.out, not known.no_histories, known.overwrite)
+    print(f"bundle: {out}")
+    return 0
+
+
+def _recommend(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.serving import stream
+
+    request = stream.Request(
+        users=known.users,
+        sequences=known.sequences,
+        k=known.k,
+        filter_history=not known.keep_history,
+        allow=known.allow,
+        exclude=known.exclude,
+        unknown_users=known.unknown_users,
+        diversity=known.diversity,
+        diversify=known.diversify,
+        batch=known.batch,
+    )
+    request.check(known.out)
+    found = stream.write_lists(_load(known, rest), request, known.out, not known.quiet)
+    print(found, file=sys.stderr)
+    return 0
