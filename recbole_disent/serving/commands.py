@@ -1,4 +1,4 @@
-"""Arguments of the commands export, recommend, inspect and serve. Nothing heavy is imported before they run."""
+"""Arguments of export, recommend, inspect and serve. Nothing heavy is imported before they run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _command(commands: Any, name: str, about: str, do: Any) -> argparse.Argument
         name,
         allow_abbrev=False,
         help=about,
-        epilog="Further --KEY=VALUE are configuration keys of a checkpoint that differ here, such as --data_path.",
+        epilog="Further --KEY=VALUE are keys of a checkpoint that differ here, such as --data_path.",
     )
     parser.add_argument("source", type=Path, help="folder of a bundle, or .pth file of a run")
     parser.add_argument("--device", default="cpu", help="where a bundle computes; cpu by default")

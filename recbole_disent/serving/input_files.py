@@ -49,7 +49,7 @@ def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
     * ``.jsonl``: a line is a list of items, or an object with ``sequence`` and ``items``;
     * ``.txt``: a line holds the items of a sequence, separated by blanks.
 
-    Sequences without an id have the number of their line, from 0.
+    Sequences without an id have the number of their line, from 0. No two may have the same id.
 
     Raises:
         UserError: another ending, or a line that is none of these.
@@ -57,9 +57,14 @@ def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
     if path.suffix == ".csv":
         yield from _csv_sequences(path)
     elif path.suffix == ".jsonl":
+        met: set[str] = set()
         with open(path, encoding="utf-8") as file:
             for number, text in enumerate(file):
-                yield _json_sequence(path, number, text)
+                name, found = _json_sequence(path, number, text)
+                if name in met:
+                    raise UserError(f"{path}, line {number + 1}: the sequence '{name}' is there already")
+                met.add(name)
+                yield name, found
     elif path.suffix == ".txt":
         with open(path, encoding="utf-8") as file:
             for number, text in enumerate(file):
@@ -69,7 +74,8 @@ def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _csv_sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
-    name, items = None, []
+    name: str | None = None
+    items: list[str] = []
     ended: set[str] = set()
     for line, row in _csv_rows(path, ("sequence", "item")):
         if row["sequence"] != name:
