@@ -47,6 +47,7 @@ setup(
     package_data={
         **{name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
         "recbole_disent.leaderboard": ["page.html"],
+        "recbole_disent.serving": ["*.html"],
     },
     install_requires=REQUIRES,
     extras_require={

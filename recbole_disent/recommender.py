@@ -29,7 +29,7 @@ def load(
     path: str | os.PathLike[str],
     device: str = "cpu",
     config_dict: dict[str, Any] | None = None,
-    memory_mb: int = 64,
+    memory_mb: int = 128,
 ) -> Recommender:
     """Load what recommends: a bundle, which stands alone, or a checkpoint, which needs its data set.
 
@@ -71,7 +71,7 @@ class Recommender:
         about: facts such as ``model``, ``dataset`` and ``data_hash``.
     """
 
-    def __init__(self, source: Source, memory_mb: int = 64) -> None:
+    def __init__(self, source: Source, memory_mb: int = 128) -> None:
         self.source, self.catalogue, self.about = source, source.catalogue, source.about
         self.encoder = Encoder(source.model, source.config, source.dataset)
         self._maker = ListMaker(self.encoder, self.catalogue, memory_mb)
@@ -149,11 +149,7 @@ class Recommender:
         ids = self._user_ids(users)
         queries = self.queries_of_users(ids, unknown_users)
         filters = read_filters(self.catalogue, ids, "user", filter_history, items_allowed, items_excluded)
-        if filter_history and self.catalogue.histories is None:
-            raise UserError(
-                "filter_history: this bundle holds no histories; say filter_history=False, or export again "
-                "without --no-histories"
-            )
+        self.require_histories(filter_history)
         return self._table("user", ids, queries, k, filters, diversity, diversify, tables.kind_of(users))
 
     def recommend_sequences(
@@ -281,6 +277,18 @@ class Recommender:
         return self.encoder.table
 
     # -- queries -----------------------------------------------------------------------
+
+    def require_histories(self, wanted: bool) -> None:
+        """Check that histories of users are here where they are wanted.
+
+        Raises:
+            UserError: they are not.
+        """
+        if wanted and self.catalogue.histories is None:
+            raise UserError(
+                "filter_history: this bundle holds no histories; say filter_history=False, or export again "
+                "without --no-histories"
+            )
 
     def _user_ids(self, users: Any) -> Any:
         everybody = isinstance(users, str) and users == "all"

@@ -32,6 +32,14 @@ def add_commands(commands: Any) -> None:
     recommend.add_argument("--batch", type=int, default=4096, help="lists that are made and kept at a time")
     recommend.add_argument("--quiet", action="store_true", help="show no progress")
 
+    serve = _command(commands, "serve", "answer requests for lists by HTTP from a bundle", _serve)
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; this machine only by default"
+    )
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--timeout", type=float, default=10.0, help="seconds that a request may take")
+    serve.add_argument("--max-waiting", type=int, default=1024, help="requests that may wait; others get 503")
+
 
 def _command(commands: Any, name: str, about: str, do: Any) -> argparse.ArgumentParser:
     parser = commands.add_parser(
@@ -84,4 +92,27 @@ def _recommend(known: argparse.Namespace, rest: list[str]) -> int:
     request.check(known.out)
     found = stream.write_lists(_load(known, rest), request, known.out, not known.quiet)
     print(found, file=sys.stderr)
+    return 0
+
+
+def _serve(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+
+    if rest:
+        raise UserError(f"command line: got '{rest[0]}', which serve does not know")
+    if not known.source.is_dir():
+        raise UserError(
+            f"serve: '{known.source}' is no folder, expected a bundle; export one from a checkpoint"
+        )
+    if not (known.timeout > 0 and known.max_waiting > 0):
+        raise UserError("serve: --timeout and --max-waiting must be above 0")
+    try:
+        from recbole_disent.serving.http import Limits, serve
+    except ImportError as error:
+        raise UserError(
+            f"serve needs the package '{error.name}': pip install 'recbole_disent[serve]'"
+        ) from error
+    print(f"http://{known.host}:{known.port}", flush=True)
+    limits = Limits(seconds=known.timeout, waiting=known.max_waiting)
+    serve(known.source, known.host, known.port, limits, known.device)
     return 0

@@ -88,7 +88,7 @@ class ListMaker:
         memory_mb: bound of the scores that are in memory at once, MiB.
     """
 
-    def __init__(self, encoder: Encoder, catalogue: Catalogue, memory_mb: int = 64) -> None:
+    def __init__(self, encoder: Encoder, catalogue: Catalogue, memory_mb: int = 128) -> None:
         self.encoder, self.catalogue, self.memory_mb = encoder, catalogue, memory_mb
 
     def make(
