@@ -32,6 +32,16 @@ def add_commands(commands: Any) -> None:
     recommend.add_argument("--batch", type=int, default=4096, help="lists that are made and kept at a time")
     recommend.add_argument("--quiet", action="store_true", help="show no progress")
 
+    inspect = _command(
+        commands, "inspect", "show what intentions are, and why a person gets a list", _inspect
+    )
+    inspect.add_argument("--user", action="append", default=[], help="id; may be given several times")
+    inspect.add_argument("--sequence", action="append", default=[], help="item ids, separated by blanks")
+    inspect.add_argument("--k", type=int, default=10, help="items of a list")
+    inspect.add_argument(
+        "--out", required=True, type=Path, help=".html file; the numbers go into a .json beside it"
+    )
+
     serve = _command(commands, "serve", "answer requests for lists by HTTP from a bundle", _serve)
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; this machine only by default"
@@ -92,6 +102,26 @@ def _recommend(known: argparse.Namespace, rest: list[str]) -> int:
     request.check(known.out)
     found = stream.write_lists(_load(known, rest), request, known.out, not known.quiet)
     print(found, file=sys.stderr)
+    return 0
+
+
+def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
+    import json
+
+    from recbole_disent.errors import UserError
+    from recbole_disent.files import write_text
+    from recbole_disent.serving import inspect, inspect_page
+
+    if known.out.suffix != ".html":
+        raise UserError(f"--out: got '{known.out}', expected a file that ends with .html")
+    sequences = [words.split() for words in known.sequence]
+    found = inspect.describe(_load(known, rest), known.user, sequences, known.k)
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(known.out.with_suffix(".json"), text + "\n")
+    write_text(known.out, inspect_page.page(found))
+    if found["intentions"]:
+        print(found["intentions"]["verdict"]["text"])
+    print(f"page: {known.out}")
     return 0
 
 

@@ -100,14 +100,18 @@ class Encoder:
         """
         if not hasattr(self.model, "intention_weights"):
             return torch.full((len(batch), n_vectors), 1 / n_vectors, device=self.device)
-        clusters, weights = self._call(self.model.intention_weights, batch)
+        clusters, weights = self.explain(batch)
         return torch.einsum("blk,bl->bk", clusters, weights)
+
+    def explain(self, batch: Interaction) -> tuple[Tensor, Tensor]:
+        """p(k|i), float (B, L, K), and p(i), float (B, L), of a model with ``intention_weights``."""
+        return self._call(self.model.intention_weights, batch)
 
     def scores(self, batch: Interaction) -> Tensor:
         """Scores of all items, padding included, by the model itself: float (B, n_items)."""
         return self._call(self._scorer.all_items, batch)
 
-    def _call(self, function: Any, batch: Interaction) -> Tensor:
+    def _call(self, function: Any, batch: Interaction) -> Any:
         try:
             with torch.no_grad():
                 return function(batch)

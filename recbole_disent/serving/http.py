@@ -238,7 +238,11 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
     async def metrics() -> str:
         """Return counters in the text format of Prometheus."""
         batcher = _batcher(server)
-        gauges: dict[str, float] = {"waiting": batcher.waiting, "batches": batcher.batches, "batched_requests": batcher.asks}
+        gauges: dict[str, float] = {
+            "waiting": batcher.waiting,
+            "batches": batcher.batches,
+            "batched_requests": batcher.asks,
+        }
         return server.metrics.text(gauges)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
