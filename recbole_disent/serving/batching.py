@@ -75,9 +75,15 @@ def answer(recommender: Any, asks: list[Ask]) -> list[Answer | UserError]:
     """
     found: dict[int, Answer | UserError] = {}
     good: list[int] = []
+    users = recommender.catalogue.user_numbers([ask.user for ask in asks])
     for number, ask in enumerate(asks):
         try:
-            _check(recommender, ask)
+            if not users[number] and ask.user is not None and ask.unknown_users == "error":
+                recommender.queries_of_users([ask.user], "error")  # says so
+            if ask.allowed is not None and not recommender.catalogue.item_numbers(ask.allowed).any():
+                raise UserError(
+                    "items_allowed: none of these items is known; expected ids of the model's items"
+                )
             good.append(number)
         except UserError as error:
             found[number] = error
@@ -87,13 +93,6 @@ def answer(recommender: Any, asks: list[Ask]) -> list[Answer | UserError]:
         except UserError as error:
             found.update(dict.fromkeys(good, error))
     return [found[number] for number in range(len(asks))]
-
-
-def _check(recommender: Any, ask: Ask) -> None:
-    if ask.user is not None and ask.unknown_users == "error":
-        recommender.queries_of_users([ask.user], "error")
-    if ask.allowed is not None and not recommender.catalogue.item_numbers(ask.allowed).any():
-        raise UserError("items_allowed: none of these items is known; expected ids of the model's items")
 
 
 def _together(recommender: Any, asks: list[Ask]) -> list[Answer]:
@@ -164,6 +163,8 @@ class Batcher:
             UserError: what is asked for cannot be done.
         """
         if len(self._waiting) >= self.most_waiting:
+            self._forget_finished()
+        if len(self._waiting) >= self.most_waiting:
             raise Busy
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ask, future))
@@ -178,8 +179,7 @@ class Batcher:
         """Compute batches until cancelled."""
         while True:
             await self._wake.wait()
-            # Who has given up (a time-out) needs no list.
-            self._waiting = [pair for pair in self._waiting if not pair[1].done()]
+            self._forget_finished()
             batch, self._waiting = self._waiting[: self.largest], self._waiting[self.largest :]
             if not self._waiting:
                 self._wake.clear()
@@ -188,6 +188,10 @@ class Batcher:
                 groups[pair[0].group].append(pair)
             for pairs in groups.values():
                 await self._compute(pairs)
+
+    def _forget_finished(self) -> None:
+        """Drop the asks of those who have given up, after a time-out or with a closed connection."""
+        self._waiting = [pair for pair in self._waiting if not pair[1].done()]
 
     async def _compute(self, pairs: list[tuple[Ask, asyncio.Future[Answer]]]) -> None:
         self.batches += 1

@@ -18,6 +18,8 @@ from recbole_disent.serving.select import NEVER, top_items
 
 # Rows that are encoded and scored at once at the most: more makes nothing faster.
 _ROWS = 256
+# Query vectors that are multiplied with the table at once, of a model with several.
+_PRODUCTS = 64
 
 
 @dataclass
@@ -90,6 +92,7 @@ class ListMaker:
 
     def __init__(self, encoder: Encoder, catalogue: Catalogue, memory_mb: int = 128) -> None:
         self.encoder, self.catalogue, self.memory_mb = encoder, catalogue, memory_mb
+        self._all = Columns(encoder, len(catalogue.items), Filters())
 
     def make(
         self,
@@ -110,7 +113,10 @@ class ListMaker:
         Raises:
             UserError: a model that lacks what is asked for.
         """
-        work = _Work(self.encoder, self.catalogue, filters, k, amount, way)
+        columns = self._all
+        if filters.allowed is not None or filters.excluded is not None:
+            columns = Columns(self.encoder, len(self.catalogue.items), filters)
+        work = _Work(self.encoder, self.catalogue, columns, filters, k, amount, way)
         k = work.k
         found = Lists(
             np.zeros((len(queries), k), np.int64),
@@ -118,10 +124,10 @@ class ListMaker:
             np.full((len(queries), k), -1, np.int64),
         )
         for numbers in self._chunks(queries, work):
-            columns, scores, intentions = work.lists(queries.part(numbers), numbers)
+            places, scores, intentions = work.lists(queries.part(numbers), numbers)
             if bool(scores.isnan().any()):  # a NaN is the largest, so that it is in a list
                 raise UserError("the model gave scores that are not numbers (NaN): its training diverged")
-            items = work.item_of[columns].masked_fill_(scores == NEVER, 0)
+            items = work.item_of[places].masked_fill_(scores == NEVER, 0)
             place = numbers.numpy()
             found.items[place] = items.cpu().numpy()
             found.scores[place] = scores.cpu().numpy()
@@ -141,40 +147,65 @@ class ListMaker:
             yield from part.split(step) if len(part) else ()
 
 
-class _Work:
-    """The items that one call is about, and its buffers."""
+class Columns:
+    """The items that are scored, and those among them that stand in no list.
 
-    def __init__(
-        self, encoder: Encoder, catalogue: Catalogue, filters: Filters, k: int, amount: float, way: str
-    ) -> None:
-        self.encoder, self.filters, self.amount, self.way = encoder, filters, amount, way
-        n_items, device = len(catalogue.items), encoder.device
-        table = encoder.padded
-        if filters.allowed is None:
-            self.n_columns = n_items - 1
-            width = n_items if table is None else len(table)
-            self.item_of = torch.arange(width, device=device)
-            self.column_of = None
+    Args:
+        encoder: gives the item table.
+        n_items: items of the model, padding included.
+        filters: their global part counts here.
+
+    Attributes:
+        number: how many items may stand in a list at the most.
+        table: float (C, D), their vectors and rows of zeros behind them; None for a model without vectors.
+        item_of: int64 (C,), item of each column.
+        column_of: int64 (n_items,), column of each item, -1 for none; None where they are the same.
+        never: int64, columns that stand in no list.
+    """
+
+    def __init__(self, encoder: Encoder, n_items: int, filters: Filters) -> None:
+        table, allowed = encoder.padded, filters.allowed
+        self.column_of: Tensor | None = None
+        if allowed is None:
+            self.number = n_items - 1
+            self.item_of = torch.arange(n_items if table is None else len(table), device=encoder.device)
         else:
-            self.n_columns = len(filters.allowed)
-            table = None if table is None else pad_rows(table[filters.allowed])
-            self.item_of = filters.allowed.to(device)
-            if table is not None:
-                self.item_of = torch.nn.functional.pad(self.item_of, (0, len(table) - len(self.item_of)))
+            self.number = len(allowed)
+            table = None if table is None else pad_rows(table[allowed])
+            more = 0 if table is None else len(table) - len(allowed)
+            self.item_of = torch.nn.functional.pad(allowed.to(encoder.device), (0, more))
             self.column_of = torch.full((n_items,), -1)
-            self.column_of[filters.allowed] = torch.arange(self.n_columns)
+            self.column_of[allowed] = torch.arange(self.number)
         self.table = table
-        self.k = min(k, self.n_columns)
-        self.counts = torch.from_numpy(catalogue.counts).to(device)
-        self.torch_dtype = torch.get_default_dtype() if table is None else table.dtype
-        self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
         never = (self.item_of == 0) | (self.item_of >= n_items)
         if filters.excluded is not None:
-            never |= torch.isin(self.item_of, filters.excluded.to(device))
+            never |= torch.isin(self.item_of, filters.excluded.to(encoder.device))
         self.never = never.nonzero()[:, 0]
-        self.copies = 2 if table is not None else 3
+
+
+class _Work:
+    """One call and its buffers."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        catalogue: Catalogue,
+        columns: Columns,
+        filters: Filters,
+        k: int,
+        amount: float,
+        way: str,
+    ) -> None:
+        self.encoder, self.filters, self.amount, self.way = encoder, filters, amount, way
+        self.columns = columns
+        self.table, self.item_of = columns.table, columns.item_of
+        self.k = min(k, columns.number)
+        self.counts = torch.from_numpy(catalogue.counts).to(encoder.device)
+        self.torch_dtype = torch.get_default_dtype() if self.table is None else self.table.dtype
+        self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
+        self.copies = 2 if self.table is not None else 3
         self._buffers: dict[str, Tensor] = {}
-        if amount and table is None:
+        if amount and self.table is None:
             raise UserError(
                 f"diversity: {encoder.name} has no item vectors to tell likeness by; leave it at 0"
             )
@@ -223,10 +254,20 @@ class _Work:
     def _score(self, vectors: Tensor, queries: Queries, numbers: Tensor) -> Tensor:
         """Best of the inner products of K vectors with each column: float (B, C)."""
         assert self.table is not None
-        scores = torch.mm(vectors[:, 0], self.table.T, out=self._buffer("scores", len(vectors)))
-        for i in range(1, vectors.shape[1]):
-            other = torch.mm(vectors[:, i], self.table.T, out=self._buffer("other", len(vectors)))
-            torch.maximum(scores, other, out=scores)
+        rows, n_vectors, _ = vectors.shape
+        scores = self._buffer("scores", rows)
+        if n_vectors == 1:
+            torch.mm(vectors[:, 0], self.table.T, out=scores)
+            return self._masked(scores, queries, numbers)
+        if rows == 1:
+            torch.amax(self.table @ vectors[0].T, 1, out=scores[0])
+            return self._masked(scores, queries, numbers)
+        # All vectors of a few rows at once: the table is read once for them, not once for each vector.
+        step = max(1, _PRODUCTS // n_vectors)
+        for begin in range(0, rows, step):
+            part = vectors[begin : begin + step].flatten(0, 1)
+            products = torch.mm(part, self.table.T, out=self._buffer("products", len(part)))
+            torch.amax(products.view(-1, n_vectors, products.shape[1]), 1, out=scores[begin : begin + step])
         return self._masked(scores, queries, numbers)
 
     def _buffer(self, name: str, rows: int) -> Tensor:
@@ -251,11 +292,11 @@ class _Work:
         if filters.excluded_of is not None:
             row, column = self._columns(*filters.excluded_of.events_of(numbers))
             scores[row, column] = NEVER
-        return scores.index_fill_(1, self.never, NEVER)
+        return scores.index_fill_(1, self.columns.never, NEVER)
 
     def _columns(self, row: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs (row, item) as (row, column), of those items that there is a column of."""
-        if self.column_of is not None:
-            item = self.column_of[item]
+        if self.columns.column_of is not None:
+            item = self.columns.column_of[item]
             row, item = row[item >= 0], item[item >= 0]
         return row.to(self.encoder.device), item.to(self.encoder.device)
