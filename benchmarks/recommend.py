@@ -41,7 +41,7 @@ def main() -> None:
         tokens[train.iid_field].astype(object),
         train.training_counts(),
         tokens[train.uid_field].astype(object),
-        histories_of(train),
+        histories_of([loader.dataset for loader in data.loaders]),
     )
     rec = Recommender(Source(net, data.config, train, catalogue, {}))
     rec.recommend(rec.users[:256], k=args.k)  # first use of each kernel

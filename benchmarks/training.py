@@ -6,7 +6,7 @@
 on whole sequences, or with ``--train_mode pairs`` for the effect of trimmed, bucketed batches alone;
 BERT4Rec and Caser (with themselves as ``--model``) with ``chunked_softmax``.
 RecBole trains its sequential models with torch's anomaly detection, which one of them turns on for
-all (recbole_disent/compat.py); ``--anomaly 0`` turns it off. Ends with
+all (recbole_disent/recbole/patches.py); ``--anomaly 0`` turns it off. Ends with
 ``pairs_per_second=<ours / RecBole>``.
 """
 

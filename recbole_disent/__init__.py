@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from recbole_disent.requirement import require_recbole
+
 if TYPE_CHECKING:
     from recbole_disent.errors import UserError as UserError
     from recbole_disent.leaderboard.compare import compare_plan as compare
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from recbole_disent.tuning.tune import tune as tune
 
 __version__ = "0.2.0"
+
+require_recbole()
 
 _PUBLIC = {
     "UserError": "recbole_disent.errors:UserError",

@@ -13,7 +13,7 @@ from recbole_disent.serving.commands import add_commands
 _USAGE = """\
 recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--KEY=VALUE ...]
 
-Any configuration key of RecBole, of this package or of the model is a KEY; README lists them.
+Any configuration key of RecBole, of this package or of the model is a KEY; docs/configuration.md lists them.
 """
 
 _TUNE_USAGE = """\
@@ -21,7 +21,7 @@ recbole-disent tune --model=NAME --dataset=NAME [--params_file=FILE] [--tool=ran
        [--algo=exhaustive|random|bayes] [--max_evals=N] [--output=FOLDER] [--config_files="a.yaml b.yaml"]
        [--KEY=VALUE ...]
 
-README, "Tuning", has the other options; the same command goes on with a search that was stopped.
+docs/tune.md explains the options; the same command continues a search that was stopped.
 """
 
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare",
         allow_abbrev=False,
         help="run a plan of models, data sets and seeds, and report it",
-        epilog="Further --KEY=VALUE are configuration keys of every run. README lists the keys of a plan.",
+        epilog="Further --KEY=VALUE are configuration keys of every run. docs/compare.md explains a plan.",
     )
     compare.add_argument("plan", nargs="?", help="YAML file; what is given here replaces what it says")
     compare.add_argument("--models", help="names, separated by commas")
@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--by", nargs="+", default=[], help="configuration keys that tell rows apart")
     report.add_argument("--out", type=Path, help="folder of the report; the one of the results by default")
     report.set_defaults(do=_report)
+
+    compact = commands.add_parser("compact", allow_abbrev=False, help="keep a plan's results in two files")
+    compact.add_argument("folder", type=Path, help="of a plan")
+    compact.add_argument("--delete", action="store_true", help="delete the run folders then")
+    compact.add_argument("--without-ranks", action="store_true", help="keep no ranks of users")
+    compact.set_defaults(do=_compact)
 
     add_commands(commands)
     return parser
@@ -97,7 +103,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", help="label that the others are tested against")
     parser.add_argument("--title", help="of the report")
     parser.add_argument("--retry", action="store_true", help="try broken runs again")
-    parser.add_argument("--redo", action="store_true", help="make results anew that other code has made")
+    parser.add_argument("--redo", action="store_true", help="make results again that other code has made")
     parser.add_argument("--dry-run", action="store_true", help="only list the runs")
 
 
@@ -181,6 +187,30 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _compact(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+    from recbole_disent.leaderboard.compact import compact
+
+    if rest:
+        raise UserError(f"command line: got '{rest[0]}', which compact does not know")
+    compact(known.folder, known.delete, not known.without_ranks, _say)
+    return 0
+
+
+def _check_models(known: argparse.Namespace, rest: list[str]) -> None:
+    """Refuse a misspelt model before torch is imported, which takes seconds.
+
+    A model that a file of the user's may define is left to the configuration.
+    """
+    if getattr(known, "config_files", None) or any(word.startswith("--model_file") for word in rest):
+        return
+    from recbole_disent.registry import require_model
+
+    for name in [getattr(known, "model", None), *_split(getattr(known, "models", None) or "")]:
+        if name is not None:
+            require_model(name)
+
+
 def _say(text: str) -> None:
     """Print, as long as anybody reads; ``| head`` ends no work."""
     try:
@@ -194,12 +224,13 @@ def _command() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, or 2 for an error that is the user's to mend."""
+    """Run a command; return the exit code: 0, or 2 for an error that the user can correct."""
     known, rest = _parser().parse_known_args(argv)
     # RecBole, torch and pandas take seconds to import: --help must not wait for them.
     from recbole_disent.errors import UserError
 
     try:
+        _check_models(known, rest)
         return known.do(known, rest)
     except UserError as error:
         print(f"recbole-disent: error: {error}", file=sys.stderr)

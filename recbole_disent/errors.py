@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend."""
+"""The exception for errors that the user can correct."""
 
 from __future__ import annotations
 

@@ -36,12 +36,16 @@ def register(spec: ModelSpec) -> None:
     Raises:
         UserError: the package or RecBole has a model of that name.
     """
-    if spec.name in SPECS or spec.name in recbole_models():
+    _require_free(spec.name)
+    _registered[spec.name] = spec
+
+
+def _require_free(name: str) -> None:
+    if name in SPECS or name in recbole_models():
         raise UserError(
-            f"model '{spec.name}': the name is taken by a model of this package or of RecBole; "
+            f"model '{name}': the name is taken by a model of this package or of RecBole; "
             "give the class and its row another name"
         )
-    _registered[spec.name] = spec
 
 
 @cache
@@ -49,12 +53,19 @@ def _from_entry_points() -> dict[str, ModelSpec]:
     """Rows of models that installed packages offer; an entry point names a :class:`ModelSpec`."""
     found: dict[str, ModelSpec] = {}
     for point in entry_points(group=ENTRY_POINTS):
-        spec = point.load()
+        try:
+            spec = point.load()
+        except Exception as error:
+            raise UserError(
+                f"entry point '{point.name}' of {ENTRY_POINTS}: '{point.value}' cannot be imported "
+                f"({type(error).__name__}: {error}); update or uninstall the package that offers it"
+            ) from error
         if not isinstance(spec, ModelSpec):
             raise UserError(
                 f"entry point '{point.name}' of {ENTRY_POINTS}: got a {type(spec).__name__}, expected a "
                 "recbole_disent.specs.ModelSpec"
             )
+        _require_free(spec.name)
         found[spec.name] = spec
     return found
 
@@ -148,11 +159,23 @@ def get_model(name: str) -> type[Any]:
     """Return the class of a model of this package or of RecBole, as its author wrote it.
 
     Raises:
-        UserError: no such model, or one whose library is not installed.
+        UserError: no such model, one whose library is not installed, or a row whose class is not
+            there or has another name.
     """
     spec = require_model(name)
     if spec.cls:
-        return resolve(spec.cls)
+        try:
+            found = resolve(spec.cls)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"model '{name}': its row names the class '{spec.cls}', which cannot be imported: {error}"
+            ) from error
+        if found.__name__ != name:  # RecBole's configuration knows a model by the name of its class
+            raise UserError(
+                f"model '{name}': its row names the class {found.__name__}, expected a class of the "
+                "row's name; rename one of them"
+            )
+        return found
     from recbole_disent.recbole.patches import recbole_class
 
     return recbole_class(name)

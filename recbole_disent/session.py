@@ -3,93 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from logging import getLogger
-from time import perf_counter
 from typing import Any
 
-import torch
 from recbole.utils import init_logger, init_seed
 
-from recbole_disent import registry, result_file
+from recbole_disent import result_file
+from recbole_disent.build import RunData, arithmetic, build_data, build_model, build_trainer
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
-from recbole_disent.content.build import build_content
-from recbole_disent.data.loading import data_hash, load_parts
+from recbole_disent.config.table_dataset import table_in_memory
 from recbole_disent.errors import UserError, wrap_errors
-from recbole_disent.evaluation.evaluator import RankingEvaluator
+from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.per_user import check_one_each, write_per_user
-from recbole_disent.loaders.build import make_loaders
 from recbole_disent.parallel import launcher, process_group, silence
+from recbole_disent.refit import check_refit, refit
 from recbole_disent.training import checkpoint
-from recbole_disent.training.trainer import make_trainer, validate_checkpoint
-
-_DTYPES = {"single": torch.float32, "double": torch.float64}
-
-
-@dataclass
-class RunData:
-    """What a run works with.
-
-    Attributes:
-        config: the configuration.
-        dataset: the whole data set (after the split).
-        loaders: training, validation and test loader.
-        data_hash: digest of data and split.
-        seconds: time that loading and splitting took.
-    """
-
-    config: Config
-    dataset: Any
-    loaders: tuple[Any, Any, Any]
-    data_hash: str
-    seconds: float
-
-
-def build_data(config: Config) -> RunData:
-    """Load and split the data set of a configuration.
-
-    Raises:
-        UserError: missing or faulty files or settings.
-    """
-    start = perf_counter()
-    with wrap_errors(f"dataset '{config['dataset']}'"):
-        dataset, parts = load_parts(config)
-        config.choose_preset(parts[0])
-        loaders = make_loaders(config, parts)
-    return RunData(config, dataset, loaders, data_hash(parts), perf_counter() - start)
-
-
-def build_model(data: RunData) -> Any:
-    """Make a model with freshly drawn weights, on the configured device.
-
-    Raises:
-        UserError: settings or item content that do not suit the model.
-    """
-    config, train = data.config, data.loaders[0]._dataset
-    with wrap_errors(f"model '{config['model']}'"), _arithmetic(config):
-        given = {}
-        if registry.spec_of(config["model"]).content != "never":
-            given["content"] = build_content(config, train) if registry.uses_content(config) else None
-        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-        model = config.model_class(config, train, **given)
-    if config["precision"] == "double":  # RecBole's models draw some weights from numpy
-        model = model.double()
-    return process_group.broadcast_model(model.to(config["device"]))
-
-
-def build_trainer(data: RunData, model: Any) -> Any:
-    """Make the trainer of a model and continue from ``resume_file`` where one is given."""
-    with wrap_errors("training settings"):
-        trainer = make_trainer(data.config, model)
-    trainer.data_hash = data.data_hash
-    trainer.ranking = RankingEvaluator(data.config, data.loaders[0]._dataset)
-    if data.config["resume_file"]:
-        trainer.resume_checkpoint(data.config["resume_file"])
-    return trainer
+from recbole_disent.training.trainer import validate_checkpoint
 
 
 def run(
@@ -101,16 +32,24 @@ def run(
     cmd_args: list[str] | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     test: bool = True,
+    data: Any = None,
+    items: Any = None,
 ) -> dict[str, Any]:
     """Train a model, keep its best epoch, test it and write the result file.
 
     Args:
-        model, dataset, config_file_list, config_dict, cmd_args: see :class:`Config`.
+        model: name of a model, or a model class.
+        dataset: name of a data set, which is a folder below the key ``data_path``, or an alias of one.
+        config_file_list: YAML files with configuration keys; a later file replaces keys of earlier ones.
+        config_dict: configuration keys, which replace those of the files.
         saved: whether checkpoint and result file are written. Without a checkpoint the last
             epoch is tested, as in RecBole.
+        cmd_args: words ``--key=value`` of a command line, which replace all other keys.
         on_epoch: called after each validation with the epoch, from 0, and its score.
         test: whether the test part is looked at; False leaves ``test_result`` None and writes no
             ``per_user_file``.
+        data: events in place of a data set: a path, or a pandas, Polars or Arrow table.
+        items: catalogue of the items of *data*, of the same kinds.
 
     Returns:
         The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
@@ -122,7 +61,12 @@ def run(
         >>> report = run("BPR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
         >>> report["test_result"]["ndcg@10"]  # doctest: +SKIP
     """
+    notes: list[str] = []
+    if data is not None:
+        name, config_dict = table_in_memory(data, items, config_dict or {}, notes)
+        dataset = name if dataset is None else dataset
     config = Config(model, dataset, config_file_list, config_dict, cmd_args)
+    config.notes[:0] = notes
     if launcher.wanted(config):
         if on_epoch is not None:
             raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
@@ -130,30 +74,8 @@ def run(
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
                 "test": test}  # fmt: skip
         return launcher.launch(config, call)
-    with process_group.joined(config["device"], config["process_timeout"]), _arithmetic(config):
+    with process_group.joined(config["device"], config["process_timeout"]), arithmetic(config):
         return _run(config, saved, on_epoch, test)
-
-
-@contextmanager
-def _arithmetic(config: Config) -> Iterator[None]:
-    """Let tensors that a model makes as it goes be of the type of its weights.
-
-    Raises:
-        UserError: double precision, and a model that says by itself that a number is single.
-    """
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(_DTYPES[config["precision"]])
-    try:
-        yield
-    except RuntimeError as error:
-        if config["precision"] == "single" or not re.search("dtype|scalar type|Float|Double", str(error)):
-            raise
-        raise UserError(
-            f"precision: {config['model']} makes numbers in single precision by itself and cannot be "
-            f"computed in double ({str(error).splitlines()[0]}); leave precision at single"
-        ) from error
-    finally:
-        torch.set_default_dtype(usual)
 
 
 def _run(
@@ -171,11 +93,15 @@ def _run(
         silence.silence(config)
     logger = getLogger()
     logger.info(config)
+    for note in config.notes:
+        logger.info(note)
     data = build_data(config)
     logger.info(data.dataset)
     per_user = config["per_user_file"] if test else None
     if per_user:
         check_one_each(data.loaders[2])
+    if config["refit"]:
+        check_refit(data, saved)
     net = build_model(data)
     logger.info(net)
     trainer = build_trainer(data, net)
@@ -183,7 +109,9 @@ def _run(
     score, best = trainer.fit(
         train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
     )
-    tested = None
+    tested, again = None, None
+    if config["refit"]:
+        net, trainer, again = refit(data, trainer)
     if test:
         tested = trainer.evaluate(held_out, load_best_model=saved, show_progress=config["show_progress"])
     if per_user and first:
@@ -192,6 +120,8 @@ def _run(
     if test:
         logger.info(f"test result: {tested}")
     report = result_file.describe(data, trainer, net, score, best, tested)
+    report["refit"] = again
+    report["intentions"] = _intentions(trainer, net, valid or held_out if test else valid)
     if saved:
         report["checkpoint"] = trainer.saved_model_file
         report["result_file"] = result_file.path_for(trainer.saved_model_file, config["result_dir"])
@@ -199,6 +129,15 @@ def _run(
             result_file.write(report["result_file"], report)
         logger.info(f"result file: {report['result_file']}")
     return report
+
+
+def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
+    """Figures on the intentions of a trained model, which the log warns of where they have collapsed."""
+    with trainer.averaged():
+        figures = intentions.of_model(net, loader)
+    if figures and (warning := intentions.warning_of(figures)):
+        getLogger().warning(warning)
+    return figures
 
 
 def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, RunData]:
@@ -229,6 +168,9 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)
     validate_checkpoint(state, path, config["model"], data.data_hash)
-    model = build_model(data)
+    model = build_model(data, data.train_with_validation() if state.get("refit") else None)
     checkpoint.load_into(model, state, config["device"])
     return model.eval(), data
+
+
+__all__ = ["RunData", "build_data", "build_model", "build_trainer", "load_checkpoint", "run"]

@@ -72,20 +72,33 @@ def _rivals(u: int, users: list[int]) -> list[int]:
     return [q for q in range(len(users)) if q == u or users[q] != users[u]]
 
 
-def seq2item(phi: list[list[Tensor]], h: list[Tensor], scores: str, users: list[int]) -> list[Tensor]:
-    root = math.sqrt(len(h[0]))
+def seq2item(
+    phi: list[list[Tensor]],
+    h: list[Tensor],
+    scores: str,
+    users: list[int],
+    rivals: list[Tensor] | None = None,
+) -> list[Tensor]:
+    """Against the next items of the batch, or against *rivals*, the own next item among them."""
     losses = []
     for u, vectors in enumerate(phi):
-        best = max((h[u] @ v / root for v in vectors), key=float)
-        total = sum(_exponentials(h[q], vectors, scores) for q in _rivals(u, users))
-        losses.append(-torch.log(torch.exp(best) / total))
+        best = _above(h[u], vectors, scores)
+        others = [h[q] for q in _rivals(u, users)] if rivals is None else rivals
+        total = sum(_exponentials(item, vectors, scores) for item in others)
+        losses.append(-torch.log(best / total))
     return losses
 
 
 def _exponentials(item: Tensor, vectors: list[Tensor], scores: str) -> Tensor:
-    """Of an item's K scores: their sum, or the best."""
+    """Below the fraction, of an item's K scores: their sum, or the best."""
     found = [torch.exp(item @ v / math.sqrt(len(item))) for v in vectors]
-    return sum(found) if scores == "all" else max(found, key=float)
+    return max(found, key=float) if scores == "max" else sum(found)
+
+
+def _above(item: Tensor, vectors: list[Tensor], scores: str) -> Tensor:
+    """Above the fraction, of an item's K scores: their sum, or the best."""
+    found = [torch.exp(item @ v / math.sqrt(len(item))) for v in vectors]
+    return sum(found) if scores == "logsumexp" else max(found, key=float)
 
 
 def seq2seq(past: list[list[Tensor]], future: list[list[Tensor]], users: list[int]) -> list[list[Tensor]]:
@@ -110,14 +123,23 @@ def trusted(losses: list[list[Tensor]], numerator: int, denominator: int) -> Ten
     return sum(v for row in losses for v in row if float(v) <= flat[keep - 1])
 
 
-def future_items(phi, h, futures: list[list[Tensor]], scores: str, users: list[int]) -> Tensor:
+def future_items(
+    phi,
+    h,
+    futures: list[list[Tensor]],
+    scores: str,
+    users: list[int],
+    rivals: list[Tensor] | None = None,
+) -> Tensor:
     """Variants (2), (3): each item of each future in place of the pair's next item."""
-    root = math.sqrt(len(h[0]))
+    if rivals is not None:
+        owners = [(f, vectors) for vectors, items in zip(phi, futures, strict=True) for f in items]
+        found = [seq2item([vectors], [f], scores, [0], rivals)[0] for f, vectors in owners]
+        return sum(found, torch.zeros((), dtype=h[0].dtype))
     total = torch.zeros((), dtype=h[0].dtype)
     for u, vectors in enumerate(phi):
         for f in futures[u]:
             others = sum(_exponentials(h[q], vectors, scores) for q in _rivals(u, users) if q != u)
             own = _exponentials(f, vectors, scores)
-            best = max((torch.exp(f @ v / root) for v in vectors), key=float)
-            total = total - torch.log(best / (others + own))
+            total = total - torch.log(_above(f, vectors, scores) / (others + own))
     return total

@@ -189,7 +189,7 @@ def test_content_does_not_change_with_interactions(make_config, hostile):
 
 def test_the_cache_is_used_repaired_and_apart_for_other_settings(make_config):
     first, _ = content_of(make_config)
-    file = Path(first.place)
+    file = Path(first.cache_path)
     with np.load(file, allow_pickle=False) as stored:
         changed = stored["matrix"] * 2
     np.savez(file, matrix=changed)
@@ -215,7 +215,7 @@ def test_a_checkpoint_has_the_hash_and_not_the_matrix(make_config):
     state = checkpoint.load(path)["state_dict"]
     assert "content.matrix" not in state
     model, data = load_checkpoint(path)
-    assert bytes(state["content._extra_state"][:8].tolist()).hex() == model.content.hash
+    assert bytes(state["content._extra_state"][:8].tolist()).hex() == model.content.content_hash
     assert data.config["model"] == "TSSR"
 
 
@@ -232,7 +232,7 @@ def test_other_vectors_of_the_same_content_are_an_error(make_config):
     for change, fits in ((1e-6, True), (0.1, False)):
         noise = torch.randn(content.matrix.shape, generator=torch.Generator().manual_seed(0)) * change
         noise[0] = 0
-        np.savez(content.place, matrix=(content.matrix + noise).numpy())
+        np.savez(content.cache_path, matrix=(content.matrix + noise).numpy())
         if fits:
             load_checkpoint(path)
         else:

@@ -8,6 +8,7 @@ import torch
 
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.errors import UserError
+from recbole_disent.evaluation.intentions import mean_cosine
 from recbole_disent.models.disents2s import losses
 from recbole_disent.models.disents2s.disentanglement import FUTURE, PAST
 from recbole_disent.models.disents2s.model import DisentS2S
@@ -24,10 +25,13 @@ EVERY_SECOND = {"phase": [1, 0, 0, 0], "every": 2}
 
 
 def build(make_config, **keys):
-    config = make_config(
-        hidden_size=6, inner_size=5, n_intentions=3, hidden_dropout_prob=0.0, initializer_range=0.4,
-        softmax_learns="lift", seq2seq_warmup=0, **keys,
-    )  # fmt: skip
+    lift = keys.get("negatives", "batch") == "batch"
+    usual = {
+        "hidden_size": 6, "inner_size": 5, "n_intentions": 3, "hidden_dropout_prob": 0.0,
+        "initializer_range": 0.4, "softmax_learns": "lift" if lift else "auto", "seq2seq_warmup": 0,
+        "negatives": "batch", "intention_cosine": 1.0,
+    }  # fmt: skip
+    config = make_config(**{**usual, **keys})
     train = SequenceDataset(config).build()[0]
     torch.manual_seed(1)
     return DisentS2S(config, train).double()
@@ -80,15 +84,17 @@ def slow_loss(model, sequences, numerator, denominator, margins=NONE, phase=None
             h.append(net.item_embedding.weight[s[t]])
             futures.append([net.item_embedding.weight[i] for i in s[t:]])
     pairs = len(h)
-    scores = "best" if model.best_scores else "all"
-    item = sum(reference.seq2item(past, h, scores, users)) / pairs
+    scores = model.pooling
+    # Against the next items of the batch, or against all items.
+    rivals = None if model.negatives == "batch" else list(net.item_embedding.weight[1:])
+    item = sum(reference.seq2item(past, h, scores, users, rivals)) / pairs
     if model.variant == "none":
         return item
     if model.variant == "latent":
         rest = reference.trusted(reference.seq2seq(past, future, users), numerator, denominator)
     else:
         cut = None if model.variant == "all_items" else model.next_items
-        rest = reference.future_items(past, h, [f[:cut] for f in futures], scores, users)
+        rest = reference.future_items(past, h, [f[:cut] for f in futures], scores, users, rivals)
     return item + model.seq2seq_weight * rest / pairs
 
 
@@ -98,13 +104,13 @@ def gradients(model, loss):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("scores", ["all", "best"])
+@pytest.mark.parametrize("scores", ["paper", "max", "logsumexp"])
 @pytest.mark.parametrize(
     ("variant", "share"),
     [("latent", (1, 2)), ("latent", (1, 1)), ("latent", (1, 10)), ("none", (1, 1)),
      ("all_items", (1, 1)), ("next_items", (1, 1))],
 )  # fmt: skip
-@pytest.mark.parametrize("same_user", ["mask", "keep"])
+@pytest.mark.parametrize("same_user", [True, False])
 @pytest.mark.parametrize(
     ("margins", "part"),
     [(NONE, ALL), (MARGINS, ALL), (NONE, EVERY_SECOND)],
@@ -129,6 +135,90 @@ def test_both_modes_equal_the_reference_with_gradients(
         assert found.item() == pytest.approx(expected.item(), abs=1e-9)
         for name, gradient in gradients(model, found).items():
             torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("scores", ["paper", "max", "logsumexp"])
+@pytest.mark.parametrize("variant", ["latent", "none", "all_items", "next_items"])
+@pytest.mark.parametrize(
+    ("margins", "part"), [(NONE, ALL), (MARGINS, EVERY_SECOND)], ids=["whole", "margins, every second"]
+)
+@pytest.mark.parametrize("negatives", ["all", "sampled"])
+def test_over_all_items_both_modes_equal_the_reference(
+    make_config, variant, scores, margins, part, negatives
+):
+    """A sample that is all items is no other than all items."""
+    if negatives == "sampled" and variant in ("all_items", "next_items"):
+        return
+    model = build(
+        make_config, negatives=negatives, sampled_negatives=10**6, seq2seq_variant=variant,
+        intention_pooling=scores, seq2seq_weight=0.7, next_items=2,
+    )  # fmt: skip
+    expected = slow_loss(model, SEQUENCES, 1, 2, margins, **part)
+    expected_gradients = gradients(model, expected)
+    for batch in (one_by_one(SEQUENCES, margins, **part), windows(SEQUENCES, margins=margins, **part)):
+        found = model.calculate_loss(batch)
+        assert sum(found).item() == pytest.approx(expected.item(), abs=1e-9)
+        if len(found) == 2:
+            alone = slow_loss(build(make_config, negatives="all", seq2seq_variant="none",
+                                    intention_pooling=scores), SEQUENCES, 1, 2, margins, **part)  # fmt: skip
+            assert found[0].item() == pytest.approx(alone.item(), abs=1e-9)
+        for name, gradient in gradients(model, sum(found)).items():
+            torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-8, rtol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, "all"),
+        ({"eval_mode": "uni5"}, "all"),
+        ({"eval_mode": "pop5"}, "batch"),
+        ({"sampled_negatives": 29}, "sampled"),
+        ({"sampled_negatives": 30}, "all"),  # there are 30 items
+        ({"sampled_negatives": 29, "seq2seq_variant": "next_items"}, "batch"),
+        ({"eval_mode": "pop5", "negatives": "sampled"}, "sampled"),
+        ({"negatives": "batch"}, "batch"),
+    ],
+)
+def test_negatives_follow_the_evaluation(make_config, keys, expected):
+    config = make_config(**{"topk": [1], **keys})
+    data = SequenceDataset(config).build()[0]
+    assert data.item_num == 31
+    assert DisentS2S(config, data).negatives == expected
+
+
+def test_negatives_that_do_not_fit_other_keys_are_refused(make_config):
+    with pytest.raises(UserError, match=r"softmax_learns: got lift with negatives=auto, expected"):
+        make_config(softmax_learns="lift")
+    assert make_config(softmax_learns="lift", negatives="batch")
+    with pytest.raises(UserError, match=r"negatives: got sampled with seq2seq_variant=all_items, expected"):
+        make_config(negatives="sampled", seq2seq_variant="all_items")
+
+
+@pytest.mark.parametrize("negatives", ["all", "batch"])
+def test_intentions_that_are_too_alike_cost_their_excess(make_config, negatives):
+    batch = windows(SEQUENCES)
+    free, bound = (build(make_config, negatives=negatives, intention_cosine=limit) for limit in (1.0, -0.2))
+    past = bound.pairs_of_windows(batch, None).past
+    expected = 0
+    for vectors in past:
+        excess = [
+            max(0.0, float(torch.cosine_similarity(vectors[j], vectors[k], 0)) + 0.2) ** 2
+            for j in range(3)
+            for k in range(j)
+        ]
+        expected += sum(excess) / len(excess) / len(past)
+    found, without = bound.calculate_loss(batch)[0], free.calculate_loss(batch)[0]
+    assert (found - without).item() == pytest.approx(expected)
+    assert expected > 0
+    assert build(make_config, n_intentions=1, negatives=negatives).calculate_loss(batch)[0].isfinite()
+
+
+def test_intention_vectors_differ_from_the_start(make_config):
+    """Of one item, too, whose K sums are multiples of one state."""
+    model = build(make_config, hidden_size=64)
+    item_seq, length = torch.tensor([[3, 0, 0, 0, 0, 0, 0]]), torch.tensor([1])
+    for side in (PAST, FUTURE):
+        assert mean_cosine(model.intentions(item_seq, length, side).detach()) < 0.9
 
 
 def test_lambda_zero_trains_no_seq2seq(make_config):
@@ -156,7 +246,7 @@ def test_threshold_carries_no_gradient():
 
 def test_a_batch_of_one_user_has_negatives_all_the_same(make_config):
     losses_of = []
-    for wanted in ("mask", "keep"):
+    for wanted in (True, False):
         model = build(make_config, mask_same_user=wanted)
         losses_of.append([part.item() for part in model.calculate_loss(windows([SEQUENCES[0]]))])
     assert losses_of[0] == losses_of[1]
@@ -261,9 +351,10 @@ def test_item_decay_is_for_the_item_embeddings_alone(make_config):
         make_config(item_weight_decay=0.5)
 
 
+@pytest.mark.parametrize("negatives", ["batch", "all"])
 @pytest.mark.parametrize("variant", ["latent", "all_items"])
-def test_half_precision_gives_almost_the_same_loss(make_config, variant):
-    model = build(make_config, seq2seq_variant=variant, seq2seq_lambda=1.0).float()
+def test_half_precision_gives_almost_the_same_loss(make_config, variant, negatives):
+    model = build(make_config, seq2seq_variant=variant, seq2seq_lambda=1.0, negatives=negatives).float()
     for batch in (windows(SEQUENCES), one_by_one(SEQUENCES)):
         whole = sum(model.calculate_loss(batch))
         with torch.autocast("cpu", torch.bfloat16):

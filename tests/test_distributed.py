@@ -62,28 +62,28 @@ def test_shares_are_a_partition(monkeypatch):
 
 
 def test_losses_of_some_rows_are_those_rows_of_the_losses():
-    """Rows of a process against all columns: groups, shares and own samples by `place`."""
+    """Rows of a process against all columns: groups, shares and own samples by `row_index`."""
     torch.manual_seed(0)
     pairs, intentions, width = 9, 3, 4
     phi, future = torch.randn(2, pairs, intentions, width, dtype=torch.float64)
     targets, items = torch.randn(2, pairs, width, dtype=torch.float64)
     groups, share = torch.randint(3, (pairs,)), torch.rand(pairs, dtype=torch.float64)
-    place = torch.tensor([7, 2, 3])
+    rows = torch.tensor([7, 2, 3])
     for g in (None, groups):
         whole = losses.seq2item(phi, targets, g, share)
-        part = losses.seq2item(phi[place], targets, g, share, place=place)
-        torch.testing.assert_close(part, whole[place])
-        whole, part = losses.seq2seq(phi, future, g), losses.seq2seq(phi[place], future, g, place=place)
-        torch.testing.assert_close(part, whole[place])
+        part = losses.seq2item(phi[rows], targets, g, share, row_index=rows)
+        torch.testing.assert_close(part, whole[rows])
+        whole, part = losses.seq2seq(phi, future, g), losses.seq2seq(phi[rows], future, g, row_index=rows)
+        torch.testing.assert_close(part, whole[rows])
         torch.testing.assert_close(
-            losses.trusted_mask(part, 0.4, whole), losses.trusted_mask(whole, 0.4)[place], rtol=0, atol=0
+            losses.trusted_mask(part, 0.4, whole), losses.trusted_mask(whole, 0.4)[rows], rtol=0, atol=0
         )
         owner = torch.arange(pairs)
         whole = losses.future_items(phi, targets, items, owner, g, (share, share))
         part = losses.future_items(
-            phi[place], targets, items[place], torch.arange(3), g, (share, share[place]), place=place
+            phi[rows], targets, items[rows], torch.arange(3), g, (share, share[rows]), row_index=rows
         )
-        torch.testing.assert_close(part, whole[place])
+        torch.testing.assert_close(part, whole[rows])
 
 
 # -- loss and gradients of a model -----------------------------------------------------
@@ -92,6 +92,7 @@ CASES = {
     "windows": (
         "DisentS2S",
         {
+            "negatives": "batch",
             "seq2seq_weight": 0.7,
             "train_batch_size": 64,
             "seq2seq_samples": 10**6,
@@ -100,26 +101,57 @@ CASES = {
     ),
     "sampled and masked": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "train_batch_size": 64, "seq2seq_samples": 20, "mask_same_user": True},
+        {
+            "negatives": "batch",
+            "seq2seq_weight": 0.7,
+            "train_batch_size": 64,
+            "seq2seq_samples": 20,
+            "mask_same_user": True,
+        },
     ),
-    "visits": ("DisentS2S", {"train_batch_size": 40, "seq2seq_samples": 20, "passes_per_window": 3}),
-    "tiny batches": ("DisentS2S", {"seq2seq_weight": 0.7, "train_batch_size": 2, "seq2seq_samples": 3}),
+    "visits": (
+        "DisentS2S",
+        {"negatives": "batch", "train_batch_size": 40, "seq2seq_samples": 20, "passes_per_window": 3},
+    ),
+    "tiny batches": (
+        "DisentS2S",
+        {"negatives": "batch", "seq2seq_weight": 0.7, "train_batch_size": 2, "seq2seq_samples": 3},
+    ),
     "pairs": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "train_mode": "pairs", "train_batch_size": 17, "seq2seq_warmup": 5},
+        {
+            "negatives": "batch",
+            "seq2seq_weight": 0.7,
+            "train_mode": "pairs",
+            "train_batch_size": 17,
+            "seq2seq_warmup": 5,
+        },
     ),
     "all items": (
         "DisentS2S",
-        {"seq2seq_weight": 0.7, "seq2seq_variant": "all_items", "train_batch_size": 40},
+        {"negatives": "batch", "seq2seq_weight": 0.7, "seq2seq_variant": "all_items", "train_batch_size": 40},
     ),
     "next items": (
         "DisentS2S",
         {
+            "negatives": "batch",
             "seq2seq_weight": 0.7,
             "seq2seq_variant": "next_items",
             "train_mode": "pairs",
             "train_batch_size": 40,
         },
+    ),
+    "softmax over all items": (
+        "DisentS2S",
+        {"negatives": "all", "seq2seq_weight": 0.7, "seq2seq_variant": "all_items", "train_batch_size": 40},
+    ),
+    "softmax over a sample": (
+        "DisentS2S",
+        {"negatives": "sampled", "sampled_negatives": 7, "seq2seq_weight": 0.7, "train_batch_size": 40},
+    ),
+    "softmax over a sample, tiny batches": (
+        "DisentS2S",
+        {"negatives": "sampled", "sampled_negatives": 7, "train_mode": "pairs", "train_batch_size": 2},
     ),
     "TSSR": (
         "TSSR",

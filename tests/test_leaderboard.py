@@ -24,8 +24,6 @@ from recbole_disent.leaderboard.collect import collect
 from recbole_disent.leaderboard.plan import make_plan
 from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def compare(plan: dict, *words: str) -> int:
     Path("plan.yaml").write_text(yaml.safe_dump(plan))
@@ -133,6 +131,30 @@ def test_a_report_is_made_again_from_the_files_alone(finished, tmp_path):
         assert (tmp_path / "new" / name).read_bytes() == old[name]
 
 
+def test_a_compacted_plan_gives_the_same_report(finished, tmp_path, capsys):
+    shutil.copytree(finished / "out", tmp_path / "out")
+    old = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if is_of_report(file)}
+    assert {".md", ".csv", ".tex", ".html"} <= {file.suffix for file in old}
+    before = len(list((tmp_path / "out").rglob("*")))
+    assert cli.main(["compact", str(tmp_path / "out"), "--delete"]) == 0
+    for file in old:
+        file.unlink()
+    names = {file.name for file in (tmp_path / "out").iterdir() if file.is_file()}
+    assert names == {"runs.csv", "ranks.npz", ".lock"}
+    assert len(list((tmp_path / "out").rglob("*"))) < before / 10
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if is_of_report(file)} == old
+    # New runs would hide what is kept.
+    capsys.readouterr()
+    assert cli.main(["compare", str(finished / "plan.yaml"), f"--out={tmp_path / 'out'}",
+                     f"--data_path={finished / 'data'}"]) == 2  # fmt: skip
+    assert "has the compacted results of a plan (runs.csv)" in capsys.readouterr().err
+
+
+def is_of_report(file: Path) -> bool:
+    return file.name.startswith("report.") or file.suffix == ".svg"
+
+
 def test_latex_and_page_have_every_table(finished):
     tex, page = (finished / "out/report.tex").read_text(), (finished / "out/report.html").read_text()
     tables = re.findall(r"^## (.*)$", (finished / "out/report.md").read_text(), re.MULTILINE)
@@ -190,33 +212,50 @@ def test_a_damaged_file_of_ranks_is_one_sentence(finished, tmp_path):
 # -- folders of plain result files -----------------------------------------------------
 
 
-def test_result_files_without_a_plan(tmp_path, capsys):
-    source = ROOT / "results/ml-100k"
-    assert cli.main(["report", str(source), "--metrics", "recall@10", "ndcg@10", "--out", str(tmp_path)]) == 0
+@pytest.fixture
+def plain(finished, tmp_path):
+    """Folder with the result files of two models, two seeds each, and nothing else."""
+    plan = json.loads((finished / "out/plan.json").read_text())
+    (tmp_path / "plain").mkdir()
+    for row in plan["runs"]:
+        if row["sweep"] == 0.0:
+            file = finished / "out/runs" / row["id"] / "result.json"
+            shutil.copy(file, tmp_path / f"plain/{row['label']}-{row['seed']}.json")
+    return tmp_path / "plain"
+
+
+def test_result_files_without_a_plan(plain, tmp_path, capsys):
+    assert cli.main(["report", str(plain), "--metrics", "recall@5", "ndcg@5", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text()
-    assert "| model | recall@10 | ndcg@10 | seeds |" in text
-    assert "| GRU4Rec | 0.1329 ± 0.0016 | 0.0626 ± 0.0011 | 1, 2, 3 |" in text
+    assert "| model | recall@5 | ndcg@5 | seeds |" in text
+    stored = [json.loads((plain / f"BPR-{seed}.json").read_text())["test_result"] for seed in (1, 2)]
+    means = [np.mean([found[metric] for found in stored]) for metric in ("recall@5", "ndcg@5")]
+    (row,) = re.findall(r"^\| BPR \| (\S+) ± \S+ \| (\S+) ± \S+ \| 1, 2 \|", text, re.MULTILINE)
+    assert row == tuple(f"{mean:.4f}" for mean in means)
     assert "Ranks of single users are not stored" in text
     assert "comparisons" not in text
-    shutil.copy(source / "GRU4Rec-1.json", tmp_path / "a.json")
-    other = json.loads((source / "GRU4Rec-1.json").read_text())
-    other["config"]["num_layers"] = 2
-    (tmp_path / "b.json").write_text(json.dumps(other))
-    assert cli.main(["report", str(tmp_path)]) == 2
-    assert "a second result of GRU4Rec, seed 1; name the configuration keys" in capsys.readouterr().err
-    assert cli.main(["report", str(tmp_path), "--by", "num_layers"]) == 0
-    assert "| GRU4Rec num_layers=2 |" in (tmp_path / "report.md").read_text()
+    other = json.loads((plain / "BPR-1.json").read_text())
+    other["config"]["embedding_size"] = 3
+    (plain / "b.json").write_text(json.dumps(other))
+    assert cli.main(["report", str(plain)]) == 2
+    assert "a second result of BPR, seed 1; name the configuration keys" in capsys.readouterr().err
+    assert cli.main(["report", str(plain), "--by", "embedding_size"]) == 0
+    assert "| BPR embedding_size=3 |" in (plain / "report.md").read_text()
+
+
+def test_a_metric_that_results_lack_is_one_sentence(plain, capsys):
+    assert cli.main(["report", str(plain), "--metrics", "ndgc@5"]) == 2
+    message = "got 'ndgc@5', which not every result of hostile, uni8 has; did you mean 'ndcg@5'?"
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["report", "nowhere"], "'nowhere' is no folder"),
-        (["report", "."], r"no result file \(\*.json\) and no plan.json in '.'"),
-        (
-            ["report", str(ROOT / "results/ml-100k"), "--metrics", "ndgc@10"],
-            r"got 'ndgc@10', which not every result of ml-100k, full has; did you mean 'ndcg@10'\?",
-        ),
+        (["report", "."], r"no result file \(\*.json\), no plan.json and no runs.csv in '.'"),
+        (["compact", "."], r"compact: '.' has no plan.json; give the folder"),
+        (["compact", ".", "--nonsense=1"], "got '--nonsense=1', which compact does not know"),
         (["report", ".", "--nonsense=1"], "got '--nonsense=1', which report does not know"),
         (["compare", "--models=Pop", "--seeds=1,x"], "--seeds: got '1,x', expected numbers such as 1,2,3"),
         (["compare", "--models=Pop", "nonsense=2", "more"], r"plan 'nonsense=2': No such file"),

@@ -79,7 +79,7 @@ def test_a_run_of_a_plan_without_a_test_result_is_told(tmp_path):
     plan_folder(tmp_path, [result(), result(seed=2, test_result=None)])
     (row,) = collect(tmp_path).settings[0].rows
     assert row.seeds == [1]
-    assert row.errors == {2: "its result has no test result; --redo makes it anew"}
+    assert row.errors == {2: "its result has no test result; --redo makes it again"}
 
 
 def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):

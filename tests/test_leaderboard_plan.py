@@ -13,7 +13,7 @@ import yaml
 
 from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.compare import execute
+from recbole_disent.leaderboard.compare import _choose, execute
 from recbole_disent.leaderboard.paper import experiment, names
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.runner import Runner
@@ -103,7 +103,7 @@ def test_another_version_or_default_is_another_run(given, monkeypatch):
     assert not set(ids(given, models=["DisentS2S"])) & set(base)
     monkeypatch.undo()
     identity.resolved.cache_clear()
-    changed = {**key_rules.defaults(key_rules.of_model("DisentS2S")), "hidden_size": 8}
+    changed = {**key_rules.defaults(key_rules.of_run("DisentS2S")), "hidden_size": 8}
     monkeypatch.setattr(key_rules, "defaults", lambda s: changed if "n_intentions" in s else
                         {k: v.default for k, v in s.items()})  # fmt: skip
     assert not set(ids(given, models=["DisentS2S"])) & set(base)

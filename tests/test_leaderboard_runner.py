@@ -79,7 +79,7 @@ def test_done_runs_are_skipped(make_runner):
     again, runs, lines = make_runner()
     again.execute(runs)
     assert calls(again, runs) == [1] * 4
-    assert lines == ["4 results were made by other code than this: --redo makes them anew"]
+    assert lines == ["4 results were made by other code than this: --redo makes them again"]
 
 
 def test_time_left_counts_epochs(make_runner):
@@ -100,7 +100,7 @@ def test_results_of_other_code_are_made_anew_on_demand(make_runner):
     (folder / "result.json").write_text(json.dumps({**result, "code": module.code_digest()}))
     again, runs, lines = make_runner()
     again.execute(runs[:2], redo=True)
-    assert lines[0] == "1 results were made by other code than this: they are made anew"
+    assert lines[0] == "1 results were made by other code than this: they are made again"
     assert read_json(again.folder(runs[0]) / "result.json")["code"] == module.code_digest()
     assert (folder / "calls").read_text() == "x"
     assert "code" not in read_json(again.folder(runs[1]) / "result.json")

@@ -10,8 +10,8 @@ import torch
 
 from recbole_disent.config.config import Config
 from recbole_disent.session import build_data, build_model, run
+from recbole_disent.testing import ModelContract
 from tests.conftest import feature_keys, write_inter
-from tests.contract import ModelContract
 from tests.model_lists import CAUSAL
 
 
@@ -24,9 +24,29 @@ class TestDisentS2SPairs(ModelContract):
     keys: ClassVar = {"train_mode": "pairs", "train_batch_size": 32}
 
 
-class TestDisentS2SAllItems(ModelContract):
+class TestDisentS2SVariant(ModelContract):
     model = "DisentS2S"
     keys: ClassVar = {"seq2seq_variant": "all_items"}
+
+
+class TestDisentS2SVariantInBatch(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"seq2seq_variant": "next_items", "negatives": "batch"}
+
+
+class TestDisentS2SAllItems(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"negatives": "all", "intention_pooling": "paper"}
+
+
+class TestDisentS2SSampledNegatives(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"negatives": "sampled", "sampled_negatives": 5}
+
+
+class TestDisentS2SInBatch(ModelContract):
+    model = "DisentS2S"
+    keys: ClassVar = {"negatives": "batch"}
 
 
 class TestDisentS2SContent(ModelContract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import venv
@@ -9,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from recbole_disent.requirement import RECBOLE_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +37,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("recbole_disent-*.whl"))
 
 
+def metadata_of(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        return archive.read(name).decode()
+
+
 @pytest.mark.packaging
 def test_wheel_holds_the_properties_and_nothing_beside_the_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
@@ -42,9 +52,11 @@ def test_wheel_holds_the_properties_and_nothing_beside_the_package(wheel):
     assert "recbole_disent/leaderboard/page.html" in names
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"recbole_disent"}
-    metadata = next(name for name in names if name.endswith("/METADATA"))
-    text = zipfile.ZipFile(wheel).read(metadata).decode()
-    assert "Requires-Dist: recbole==1.2.1" in text
+    text = metadata_of(wheel)
+    # With its own dependencies pip finds none for Python 3.12 and newer.
+    assert "Requires-Dist: recbole" not in text
+    assert "Requires-Dist: torch>=2.4\n" in text
+    assert "Requires-Python: >=3.10\n" in text
 
 
 @pytest.mark.packaging
@@ -70,4 +82,34 @@ def test_install_works_from_another_directory(wheel, tmp_path, how):
     folder, intentions, length = run(python, "-c", PROBE, cwd=elsewhere).splitlines()[-1].split()
     assert Path(folder) == (site / "recbole_disent" if how == "wheel" else ROOT) / "properties"
     assert (intentions, length) == ("4", "200")
-    assert "--model" in run(home / "bin" / "recbole-disent", "run", "--help", cwd=elsewhere)
+    command = home / "bin" / "recbole-disent"
+    assert "--model" in run(command, "run", "--help", cwd=elsewhere)
+    for entry in others.glob("recbole*"):
+        entry.unlink()
+    assert "--model" in run(command, "run", "--help", cwd=elsewhere)
+    words = [command, "run", "--model=Pop", "--dataset=ml-100k"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=elsewhere)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "recbole-disent: error: recbole_disent needs RecBole 1.2.1, but it is not installed: "
+        "pip install --no-deps recbole==1.2.1\n"
+    )
+
+
+def test_uv_installs_the_recbole_that_the_package_asks_for():
+    """Read as text: the reader of TOML came with Python 3.11."""
+    text = (ROOT / "pyproject.toml").read_text()
+    assert f'recbole = ["recbole=={RECBOLE_VERSION}"]' in text
+    assert f'name = "recbole"\nversion = "{RECBOLE_VERSION}"\nrequires-dist = []' in text
+
+
+@pytest.mark.packaging
+def test_the_tested_set_is_within_the_declared_ranges(wheel):
+    lines = (ROOT / ".ci" / "tested.txt").read_text().splitlines()
+    tested = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
+    assert tested["recbole"] == RECBOLE_VERSION
+    needed = re.findall(r"^Requires-Dist: (.*)$", metadata_of(wheel), re.MULTILINE)
+    assert len(needed) > 10
+    for requirement in map(Requirement, needed):
+        if 'extra == "content"' not in str(requirement.marker):
+            assert requirement.specifier.contains(tested[requirement.name.lower()]), requirement

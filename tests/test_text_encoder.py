@@ -15,8 +15,8 @@ from recbole_disent.content import encoder as text_encoder
 from recbole_disent.content.build import build_content
 from recbole_disent.errors import UserError
 from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint
+from recbole_disent.testing import ModelContract
 from recbole_disent.training import checkpoint
-from tests.contract import ModelContract
 
 # Before the hub's client is imported: no test asks anything of the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

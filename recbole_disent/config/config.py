@@ -13,7 +13,7 @@ from recbole.utils import ModelType
 
 import recbole_disent.recbole  # noqa: F401  (patches numpy for RecBole)
 from recbole_disent import registry
-from recbole_disent.config import key_rules, presets, recbole_keys
+from recbole_disent.config import dataset_table, key_rules, presets, recbole_keys, table_dataset
 from recbole_disent.config.checks import check_like_default, check_together
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns, merged_eval_args
 from recbole_disent.config.literals import key_values, literal
@@ -41,7 +41,7 @@ class Config(RecBoleConfig):
 
     Args:
         model: name of a model, or a model class.
-        dataset: name of a data set: the folder below ``data_path``.
+        dataset: name of a data set, the folder below ``data_path``, or an alias of one.
         config_file_list: YAML files.
         config_dict: keys and values.
         cmd_args: command-line words ``--key=value``. Unlike RecBole's, this class never
@@ -62,6 +62,8 @@ class Config(RecBoleConfig):
         register_metrics()
         self._cmd_args = list(cmd_args or [])
         self._sources: dict[str, str] = {}
+        # Sentences for the log of a run, which does not exist yet when a configuration is made.
+        self.notes: list[str] = []
         with wrap_errors("configuration"):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         check_together(self)
@@ -119,14 +121,18 @@ class Config(RecBoleConfig):
         given = self.external_config_dict
         model = model if model is not None else given.get("model")
         dataset = dataset if dataset is not None else given.get("dataset")
-        for name, value in (("model", model), ("dataset", dataset)):
-            if value is None:
-                raise UserError(f"{name}: not given; say --{name}=NAME")
+        dataset = table_dataset.take_table(dataset, given, self.notes)
         if file := given.get("model_file"):
             spec = registry.load_model_file(str(file))
             model = spec.name if model is None else model
+        for name, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                raise UserError(f"{name}: not given; say --{name}=NAME")
         model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
-        return model_class.__name__, model_class, str(dataset)
+        # The name that the user gave, which can be an alias.
+        self.given_dataset = str(dataset)
+        name = dataset_table.resolve(self.given_dataset, given.get("data_path"))
+        return model_class.__name__, model_class, name
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)

@@ -13,6 +13,7 @@ the key and further words.
 * ``speed``: the key says how fast a run is or how much memory it takes.
 * ``own``: every run of a plan or of a search needs a value of its own.
 * ``path``: the value names a file or folder, so that it is relative to the working directory.
+* ``name``: the value of a ``path`` key may also be the name of something published.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
 _NOTE = re.compile(r"#\s*\((.*?[\])]?)\)\s+(.*)$")
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
 SCOPES = ("result", "place", "speed")
-_FLAGS = ("own", "path")
+_FLAGS = ("own", "path", "name")
 
 
 def folder(name: str) -> Path:
@@ -187,7 +188,7 @@ def of_file(name: str) -> dict[str, KeyRule]:
 
 def overall() -> dict[str, KeyRule]:
     """Return the rules of the keys that every model has."""
-    return of_file("overall.yaml")
+    return {**of_file("overall.yaml"), **of_file("table.yaml")}
 
 
 def of_plan() -> dict[str, KeyRule]:
@@ -221,6 +222,16 @@ def decides_result(model: str, key: str) -> bool:
     rules = of_run(model)
     scope = rules[key].scope if key in rules else recbole_scopes().get(key, "result")
     return scope == "result"
+
+
+def absolute_paths(model: str, given: dict[str, Any]) -> dict[str, str]:
+    """Return those keys of *given* that name a file or folder, with absolute paths."""
+    rules, found = of_run(model), {}
+    for key in flagged(model, "path"):
+        path = given.get(key)
+        if path and ("name" not in rules[key].flags or Path(path).is_dir()):
+            found[key] = str(Path(path).absolute())
+    return found
 
 
 def flagged(model: str, flag: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from recbole.utils.enum_type import FeatureType
 from sklearn.preprocessing import normalize
 
+from recbole_disent.config import dataset_table
 from recbole_disent.content import encoder as text_encoder
 from recbole_disent.content.checks import listed
 from recbole_disent.content.text import text_vectors, token_vectors
@@ -127,7 +128,8 @@ def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> Ite
     # Names that come with the package are those of one version of a data set, of several.
     own = key in config.external_config_dict
     separator, encoding = config["field_separator"], config["encoding"]
-    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own)
+    other_id = dataset_table.entry(config["dataset"]).get("item_file_id")
+    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own, other_id)
     missing = [field for field in fields or [] if field not in table.kinds]
     if missing:
         dataset.logger.warning(

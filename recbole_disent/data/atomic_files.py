@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
+from recbole_disent.config import dataset_table
 from recbole_disent.errors import UserError, nearest
 
 
@@ -31,12 +32,18 @@ def require_dataset(name: str, folder: str, parts: list[str] | None, downloadabl
             return
         raise UserError(
             f"dataset '{name}': no folder {place}, and RecBole knows no download for it; "
-            f"put {' and '.join(files)} there, or say --data_path=FOLDER for the folder that "
-            f"contains '{name}'"
+            f"{_how_to_obtain(name)}put {' and '.join(files)} there, or say --data_path=FOLDER for the "
+            f"folder that contains '{name}'"
         )
     for file in files:
         if not os.path.isfile(os.path.join(folder, file)):
             raise UserError(f"dataset '{name}': the file {file} is missing in {place}")
+
+
+def _how_to_obtain(name: str) -> str:
+    """Return what to do to get a data set that cannot be downloaded, as a part of a sentence."""
+    how = dataset_table.entry(name).get("obtain")
+    return f"{how}; " if how else ""
 
 
 def check_header(path: str, separator: str, encoding: str | None) -> list[tuple[str, FeatureType]]:
@@ -125,7 +132,9 @@ def read_events(
     data: dict[str, Any] = {}
     for name in list(frame.columns):
         column = frame.pop(name)
-        data[names[name]] = _shared_strings(column) if kinds[name] == "category" else column.to_numpy()
+        # As objects: pandas 3 would make text of its own of them.
+        text = kinds[name] == "category"
+        data[names[name]] = pd.Series(_shared_strings(column), dtype=object) if text else column.to_numpy()
     return pd.DataFrame(data)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
-from recbole.data.interaction import Interaction
+from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import coo_matrix
 from torch import Tensor
@@ -17,8 +17,12 @@ from recbole_disent.data.atomic_files import check_header, read_events, require_
 from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.download import download
 from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.data.padded import describe_padded
 from recbole_disent.data.store import SequenceStore, flatten_ranges, time_order
 from recbole_disent.errors import UserError
+from recbole_disent.recbole import patches
+
+patches.patch_datasets()
 
 _FIELDS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 
@@ -226,7 +230,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         else:
             parts = super().build()
         if not isinstance(parts[0].inter_feat, LazyInteraction):
-            return self._describe_padded(parts)
+            return describe_padded(parts)
         train = parts[0].inter_feat.rows
         stops = self.store.offsets[:-1] + self._keeps_first_events()
         stops = stops.scatter_reduce(0, self.store.users[train].long(), train + 1, "amax")
@@ -250,6 +254,21 @@ class SequenceDataset(PartDataset, SequentialDataset):
             dataset.part = name
         return parts
 
+    def joined_with(self, valid: SequenceDataset) -> SequenceDataset:
+        """Return this training part and a validation part as one training part.
+
+        Raises:
+            UserError: the files carry their histories, which cannot be joined.
+        """
+        rows, others = self.inter_feat, valid.inter_feat
+        if not isinstance(rows, LazyInteraction):
+            raise UserError("refit: not possible for benchmark files that carry their histories")
+        both = self.copy(rows.with_rows(torch.cat([rows.rows, others.rows])))
+        ends = self.train_end.scatter_reduce(0, self.store.users[others.rows].long(), others.rows + 1, "amax")
+        both.train_end = ends
+        both.train_mask = np.arange(len(self.store)) < ends[self.store.users.long()].numpy()
+        return both
+
     def _keeps_first_events(self) -> int:
         """1 where a user's first event is in training by the split itself, without a row.
 
@@ -263,22 +282,6 @@ class SequenceDataset(PartDataset, SequentialDataset):
         if isinstance(self.inter_feat, LazyInteraction):
             return self.store.items.numpy()[self.train_mask]
         return super().training_items()
-
-    def _describe_padded(self, parts: list[Any]) -> list[Any]:
-        """History of pre-augmented files: each row's padded list and its target."""
-        if self.config["click_noise"]:
-            raise UserError("click_noise: not possible for benchmark files that carry their histories")
-        users, items, seen = [], [], []
-        for number, dataset in enumerate(parts):
-            feat = dataset.inter_feat
-            row, item = dataset.earlier(np.arange(len(feat)))
-            users += [feat[self.uid_field][row], feat[self.uid_field]]
-            items += [item, feat[self.iid_field]]
-            seen.append(np.full(len(row) + len(feat), number == 0))
-        history = torch.cat(users).numpy(), torch.cat(items).numpy()
-        for dataset in parts:
-            dataset.history, dataset.train_mask = history, np.concatenate(seen)
-        return parts
 
     def _corrupt(self, seen: np.ndarray) -> None:
         items = self.store.items.numpy().copy()
@@ -352,6 +355,12 @@ class InteractionDataset(PartDataset):
             dataset.history, dataset.train_mask = history, seen
             dataset._earlier_parts = parts[:number]
         return parts
+
+    def joined_with(self, valid: InteractionDataset) -> InteractionDataset:
+        """Return this training part and a validation part as one training part."""
+        both = self.copy(cat_interactions([self.inter_feat, valid.inter_feat]))
+        both.train_mask = np.arange(len(self.train_mask)) < len(both.inter_feat)
+        return both
 
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Events of the user in earlier parts: (place in *index*, item), both int64 (E,)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from logging import getLogger
 
 from recbole.utils.enum_type import FeatureType
 
@@ -39,6 +40,7 @@ def read_items(
     encoding: str | None,
     key: str,
     all_of_them: bool = True,
+    other_id: str | None = None,
 ) -> ItemTable:
     """Read columns of an ``.item`` file; cells are taken as they stand, quotes included.
 
@@ -49,6 +51,7 @@ def read_items(
         separator, encoding: of the file.
         key: configuration key that named the columns, for errors.
         all_of_them: whether each of *fields* has to be there; False: one is enough.
+        other_id: column of the item id where there is no *id_field*.
 
     Raises:
         UserError: no file, a column that is not there, a line with too many cells, an id given
@@ -62,6 +65,9 @@ def read_items(
     try:
         header = check_header(path, separator, encoding)
         kinds, names = dict(header), [field for field, _ in header]
+        if id_field not in kinds and other_id in kinds:
+            getLogger().info(f"{path}: the item ids are those of the column '{other_id}'")
+            id_field = str(other_id)
         if fields and not all_of_them:
             fields = [field for field in fields if field in kinds] or fields
         wanted = _wanted(path, kinds, id_field, fields, key)

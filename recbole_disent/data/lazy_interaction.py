@@ -68,12 +68,13 @@ class LazyInteraction(Interaction):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str):
             return self._column(index, self.rows, self.max_length)
-        return self._with(self.rows[_row_index(index)])
+        return self.with_rows(self.rows[_row_index(index)])
 
     def __setitem__(self, key: str, value: Any) -> None:
         raise TypeError(f"column '{key}': rows of a SequenceStore are read-only")
 
-    def _with(self, rows: Tensor) -> LazyInteraction:
+    def with_rows(self, rows: Tensor) -> LazyInteraction:
+        """Return the same columns for other positions of the store, int64 (n,)."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new._columns = list(self._columns)

@@ -10,6 +10,7 @@ from recbole.utils import EvaluatorType, ModelType
 from recbole_disent.config.key_rules import load_yaml
 from recbole_disent.data.atomic_files import require_dataset
 from recbole_disent.data.dataset import InteractionDataset, PartDataset, SequenceDataset
+from recbole_disent.data.statistics_check import check_statistics
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.hashing import digest
 from recbole_disent.parallel.shared_memory import build_once_per_node
@@ -79,6 +80,7 @@ def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
 
     def make() -> tuple[PartDataset, list[PartDataset]]:
         dataset = create_dataset(config)
+        check_statistics(config, dataset)
         check_cut_offs(config, dataset)
         _check_selected(config, dataset)
         return dataset, dataset.build()

@@ -51,7 +51,7 @@ def assign(values: np.ndarray, groups: int = _GROUPS) -> tuple[np.ndarray, list[
         int64 (n,), group of each; (least, largest) number of each group.
     """
     positive = values[values > 0]
-    inner = (
+    inner: np.ndarray | list[float] = (
         np.unique(np.quantile(positive, np.arange(1, groups) / groups, method="higher"))
         if len(positive)
         else []

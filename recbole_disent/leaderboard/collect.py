@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.runner import read_json, state_of
-from recbole_disent.leaderboard.worker import PER_USER, RESULT
+from recbole_disent.leaderboard import archive
+from recbole_disent.leaderboard.runner import read_json
+from recbole_disent.leaderboard.stored import PLAN_FILE, PlanResults, read_folders, read_users
 
 
 @dataclass
@@ -88,17 +89,19 @@ class Collection:
 
 
 def collect(folder: Path, by: list[str] | None = None) -> Collection:
-    """Read the result files of a plan's folder, or all result files of any folder.
+    """Read the results of a plan's folder, or all result files of any folder.
 
     Args:
-        folder: with ``plan.json``, or with result files ``*.json``.
+        folder: with ``plan.json`` and run folders, with ``runs.csv``, or with result files ``*.json``.
         by: configuration keys that name a row together with the model, for a folder without plan.
 
     Raises:
         UserError: nothing to report, or results that cannot be compared.
     """
-    if (folder / "plan.json").is_file():
-        found = _of_plan(folder, read_json(folder / "plan.json"))
+    if (folder / PLAN_FILE).is_file():
+        found = _of_plan(read_folders(folder))
+    elif (folder / archive.RUNS_FILE).is_file():
+        found = _of_plan(archive.read(folder))
     elif folder.is_dir():
         found = _of_files(folder, by or [])
     else:
@@ -108,28 +111,27 @@ def collect(folder: Path, by: list[str] | None = None) -> Collection:
     return found
 
 
-def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
+def _of_plan(stored: PlanResults) -> Collection:
+    plan = stored.plan
     settings: dict[Any, ResultGroup] = {}
     rows: dict[Any, Row] = {}
     searches = {(s["label"], s["dataset"], s["protocol"]): s for s in plan["searches"]}
-    for entry in plan["runs"]:
+    for entry in stored.runs:
         key = entry["dataset"], entry["protocol"]
         setting = settings.setdefault(key, ResultGroup(*key, plan["sweep"], []))
         row_key = (*key, entry["label"], json.dumps(entry["sweep"]))
         if row_key not in rows:
             rows[row_key] = Row(entry["label"], entry["sweep"], search=searches.get((entry["label"], *key)))
             setting.rows.append(rows[row_key])
-        row, place = rows[row_key], folder / "runs" / entry["id"]
-        if (place / RESULT).is_file():
-            result = read_json(place / RESULT)
-            if result["test_result"] is None:
-                row.errors[entry["seed"]] = "its result has no test result; --redo makes it anew"
-                continue
-            row.results.append(result)
-            if (place / PER_USER).is_file():
-                row.users.append(_read_users(place / PER_USER))
+        row, result = rows[row_key], stored.results.get(entry["id"])
+        if result is None:
+            row.errors[entry["seed"]] = stored.errors[entry["id"]]
+        elif result["test_result"] is None:
+            row.errors[entry["seed"]] = "its result has no test result; --redo makes it again"
         else:
-            row.errors[entry["seed"]] = state_of(place).get("error", "not run yet")
+            row.results.append(result)
+            if entry["id"] in stored.users:
+                row.users.append(stored.users[entry["id"]])
     for (label, dataset, protocol), search in searches.items():
         if search["chosen"] is None:
             setting = settings.setdefault(
@@ -138,8 +140,7 @@ def _of_plan(folder: Path, plan: dict[str, Any]) -> Collection:
             why = f"all {search['trials']} trials of its search are broken"
             errors = dict.fromkeys(plan["options"]["seeds"], why)
             setting.rows.append(Row(label, search=search, errors=errors))
-    trials = [read_json(file) for entry in plan["trials"]
-              if (file := folder / "runs" / entry["id"] / RESULT).is_file()]  # fmt: skip
+    trials = [stored.results[entry["id"]] for entry in stored.trials if entry["id"] in stored.results]
     return Collection(list(settings.values()), plan["options"], plan["command"], trials)
 
 
@@ -171,23 +172,17 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
         row.results.append(result)
         users = file.with_suffix(".npz")
         if users.is_file():
-            row.users.append(_read_users(users))
+            row.users.append(read_users(users))
     if not settings:
-        raise UserError(f"report: no result file (*.json) and no plan.json in '{folder}'")
+        raise UserError(
+            f"report: no result file (*.json), no {PLAN_FILE} and no {archive.RUNS_FILE} in '{folder}'"
+        )
     for row in rows.values():
         order = np.argsort(row.seeds, kind="stable")
         row.results = [row.results[i] for i in order]
         if len(row.users) == len(order):
             row.users = [row.users[i] for i in order]
     return Collection(list(settings.values()), {}, None)
-
-
-def _read_users(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ("user", "rank", "history", "popularity")}
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"report: {path} is no file of ranks ({error}); delete it and run again") from error
 
 
 def _filters_history(config: dict[str, Any]) -> bool | None:
@@ -217,8 +212,14 @@ def _check_alike(folder: Path, setting: ResultGroup) -> None:
         if len(content) > 1:
             raise UserError(
                 f"report: {folder}, {setting.name}: the runs of {row.label} differ in content_hash: the item "
-                "content was changed in between; --redo makes them anew"
+                "content was changed in between; --redo makes them again"
             )
+    refits = {bool(r.get("refit")) for r in results}
+    if len(refits) > 1:
+        raise UserError(
+            f"report: {folder}, {setting.name}: some runs were refitted with the validation part and others "
+            "were not; give refit to all models of a plan or to none"
+        )
     filters = {str(_filters_history(r["config"])) for r in results}
     if len(filters) > 1:
         raise UserError(

@@ -9,18 +9,18 @@ from typing import Any
 from recbole_disent.config import search_space
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import report
+from recbole_disent.leaderboard.archive import RUNS_FILE
 from recbole_disent.leaderboard.plan import Plan, Run, make_plan, read_plan
 from recbole_disent.leaderboard.runner import Runner, Stopped, locked, read_json, state_of, write_json
+from recbole_disent.leaderboard.stored import PLAN_FILE
 from recbole_disent.leaderboard.worker import RESULT
-
-PLAN_FILE = "plan.json"
 
 
 def compare_plan(plan: dict[str, Any] | str, **keys: Any) -> int:
-    """Do what is left of a plan and write its report: :func:`recbole_disent.compare`.
+    """Do the runs of a plan that are not done yet, and write the report: :func:`recbole_disent.compare`.
 
     Args:
-        plan: keys of a plan (docs, "Compare models"), or the path of a YAML file with them.
+        plan: keys of a plan (docs/compare.md), or the path of a YAML file with them.
         keys: keys that replace those of the plan.
 
     Returns:
@@ -50,7 +50,7 @@ def execute(
         given: keys of ``properties/leaderboard.yaml``.
         command: the command line, for the result files.
         retry: whether broken runs are tried again.
-        redo: whether results that other code has made are made anew.
+        redo: whether results that other code has made are made again.
         dry_run: whether the runs are only listed.
         say: prints a line.
 
@@ -69,6 +69,11 @@ def execute(
             what = f"{run.id}  {state_of(runner.folder(run))['state']:8}"
             say(f"{'to be searched first' if searched else what:26}  {run.name}")
         return 0
+    if (runner.out / RUNS_FILE).is_file() and not (runner.out / PLAN_FILE).is_file():
+        raise UserError(
+            f"out: '{runner.out}' has the compacted results of a plan ({RUNS_FILE}), which the report of new "
+            f"runs would hide; give another --out, or delete {RUNS_FILE}"
+        )
     with locked(runner.out):
         try:
             later = list({run.id: run for run in runs}.values())

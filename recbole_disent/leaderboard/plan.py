@@ -16,6 +16,7 @@ import yaml
 
 from recbole_disent import registry
 from recbole_disent.config import key_rules, search_space
+from recbole_disent.config.dataset_table import resolve
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.statistics import require_metrics
@@ -141,6 +142,7 @@ class Plan:
                 base[key] = values[0]
             if self.options["search_epochs"] is not None:
                 base["epochs"] = self.options["search_epochs"]
+            base["refit"] = False  # a trial is not tested
             cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):
@@ -247,10 +249,13 @@ def make_plan(given: dict[str, Any]) -> Plan:
     if options["reference"] not in (None, *labels):
         raise UserError(f"plan: reference: got '{options['reference']}', expected one of {', '.join(labels)}")
     datasets = _named("datasets", options["datasets"], lambda name: {})
+    # Results carry the names that aliases stand for.
+    known = [{resolve(n, d.get("data_path", options["data_path"])): d} for n, d in datasets.items()]
+    datasets = _named("datasets", known, None)
     return Plan(options, entries, datasets, _named("protocols", options["protocols"], protocol))
 
 
-_EXAMPLES = {"models": "[DisentS2S, SASRec]", "datasets": "[ml-100k]", "seeds": "[1, 2]",
+_EXAMPLES = {"models": "[FIRST_MODEL, SECOND_MODEL]", "datasets": "[ml-100k]", "seeds": "[1, 2]",
              "protocols": "[full]"}  # fmt: skip
 
 
@@ -301,7 +306,7 @@ _OUT = "a plan has out, the folder of all that its runs write"
 # Configuration keys that each run gets from the plan, whatever a configuration says.
 _TAKEN = {
     "seed": "a plan has seeds, such as seeds: [1, 2]",
-    "model": "a plan has models, such as models: [DisentS2S, SASRec]",
+    "model": "a plan has models, such as models: [FIRST_MODEL, SECOND_MODEL]",
     "dataset": "a plan has datasets, such as datasets: [ml-100k]",
     "resume_file": "the same command goes on with what was stopped",
     **dict.fromkeys(("checkpoint_dir", "result_dir", "per_user_file", "candidate_dir"), _OUT),

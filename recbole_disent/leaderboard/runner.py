@@ -121,7 +121,7 @@ class Runner:
             runs: what is wanted; runs of one id are done once.
             later: runs of the plan that will follow, for the estimate of time.
             retry: whether broken ones are tried again.
-            redo: whether results of other code are made anew.
+            redo: whether results of other code are made again.
 
         Raises:
             Stopped: SIGINT or SIGTERM; all children have ended.
@@ -139,7 +139,7 @@ class Runner:
             if state in ("new", "stopped") or (state == "broken" and retry):
                 todo.append(run)
         if other_code:
-            what = "they are made anew" if redo else "--redo makes them anew"
+            what = "they are made again" if redo else "--redo makes them again"
             self.say(f"{other_code} results were made by other code than this: {what}")
         for run in todo:
             self._find_data(run)
@@ -176,7 +176,10 @@ class Runner:
         write_text(folder / CONFIG, yaml.safe_dump(spec, sort_keys=True))
         slot = min(set(range(self.parallel)) - {child.slot for child in self._children})
         options = {
-            "paths": {"data_path": self._data[run.cell.dataset], **_absolute(run.model, run.given)},
+            "paths": {
+                "data_path": self._data[run.cell.dataset],
+                **key_rules.absolute_paths(run.model, run.given),
+            },
             "candidate_dir": os.path.join("..", "..", "candidates"),
             "threads": self.plan.options["threads"],
             "gpu": self.gpus[slot % len(self.gpus)] if self.gpus else None,
@@ -291,13 +294,6 @@ class Runner:
 def _alike(run: Run) -> tuple[Any, ...]:
     """Whose times tell that of a run, the best first: of the same cell, model, data set, or any."""
     return run.cell, (run.model, run.cell.dataset), run.cell.dataset, None
-
-
-def _absolute(model: str, given: dict[str, Any]) -> dict[str, str]:
-    """Return the keys that name a file or folder from where this command works: runs work elsewhere."""
-    found = {key: given[key] for key in key_rules.flagged(model, "path") if given.get(key)}
-    # An encoder may be the name of a published one instead of a folder.
-    return {key: os.path.abspath(path) for key, path in found.items() if os.path.exists(path)}
 
 
 def _send(child: _Child, number: int) -> None:

@@ -94,7 +94,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    """Do the run of a folder; return 0, or 2 for an error that is the user's to mend."""
+    """Do the run of a folder; return 0, or 2 for an error that the user can correct."""
     os.chdir(argv[0])
     options = json.loads(argv[1])
     _end_with(options["parent"])

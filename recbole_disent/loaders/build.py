@@ -32,14 +32,7 @@ def make_loaders(config: Any, parts: list[PartDataset]) -> tuple[Any, Any, Any]:
     for part in parts:
         part.trim = trim and (config["trim_batches"] or config["bucket_batches"])
     train, valid, test = parts
-    sampler = _train_sampler(config, train)
-    train_loader = registry.train_loader(config)
-    if train_loader is None:
-        theirs = recbole_data.get_dataloader(config, "train")
-        train_loader = build_train_loader
-        if theirs is not TrainDataLoader:  # the auto-encoders' loader of users
-            train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
-    loaders = [sharded(train_loader(config, train, sampler))]
+    loaders = [make_train_loader(config, train)]
     transform = construct_transform(config)
     for part in (valid, test):
         mode = config["eval_args"]["mode"][part.part]
@@ -49,6 +42,18 @@ def make_loaders(config: Any, parts: list[PartDataset]) -> tuple[Any, Any, Any]:
         else:
             loaders.append(EvalLoader(config, part, transform, full=mode == "full"))
     return tuple(loaders)
+
+
+def make_train_loader(config: Any, train: PartDataset) -> Any:
+    """Make the training loader of a configuration's model for a training part."""
+    sampler = _train_sampler(config, train)
+    train_loader = registry.train_loader(config)
+    if train_loader is None:
+        theirs = recbole_data.get_dataloader(config, "train")
+        train_loader = build_train_loader
+        if theirs is not TrainDataLoader:  # the auto-encoders' loader of users
+            train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
+    return sharded(train_loader(config, train, sampler))
 
 
 def _train_sampler(config: Any, train: PartDataset) -> Any:

@@ -60,7 +60,7 @@ class WindowLoader(TrainDataLoader):
     """Whole training sequences: each target of the training part once an epoch.
 
     A sequence of n pairs is one window if n <= :attr:`stride`, which is L by default. The pairs of
-    a longer one are cut into runs of :attr:`stride`, at an offset drawn anew in each epoch. Each run
+    a longer one are cut into runs of :attr:`stride`, at an offset that is drawn again in each epoch. Each run
     is a window, with items before and after it for pasts and futures: all there are if n <= L,
     else up to L - :attr:`stride` on either side, so that a whole run's longest past and future have
     L items where there are so many. Positions of a window start at 0.

@@ -1,7 +1,7 @@
 """All knowledge of what is wrong with which version of what.
 
-``tests/test_compat.py`` pins every upstream behaviour named here, so that an upgrade of
-RecBole, numpy or ray shows up as a failing test and not as a wrong result.
+``tests/test_patches.py`` pins every upstream behaviour named here, so that an upgrade of
+RecBole, numpy or pandas shows up as a failing test and not as a wrong result.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse import dok_matrix
 
 from recbole_disent.errors import UserError
-
-RECBOLE_VERSION = "1.2.1"
 
 # RecBole 1.2.1 reads these names all over its code; Config.compatibility_settings sets
 # the first group from the second, which numpy 2 removed (AttributeError on every run).
@@ -48,9 +47,72 @@ def apply() -> None:
     # scipy 1.13 dropped what RecBole's graph models fill their matrices with.
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, data: self._dict.update(data)
-    # RecBole's column-wise fillna(inplace=True) (pandas 3 is excluded for it) and its
-    # torch.cuda.amp.GradScaler: nothing a user could do about them, printed on every run.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+    # Nothing a user could do about them, printed on every run: RecBole's column-wise
+    # fillna(inplace=True), its torch.cuda.amp.GradScaler, and tensors on columns that pandas 3
+    # calls read-only, which nobody writes to.
+    for category in (FutureWarning, pd.errors.ChainedAssignmentError):
+        warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable", module=r"recbole\.")
+    # Backslashes in docstrings, which Python 3.12 and newer warn of where a file is compiled.
+    warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*[/\\]recbole[/\\]")
+
+
+class _PandasOfDatasets:
+    """pandas for RecBole's data sets: text columns as Python strings, on any release.
+
+    pandas 3 reads text as a type of its own and fills no column in place, so that a missing cell of
+    a sequence column would stay NaN, which RecBole cannot split.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(pd, name)
+
+    @staticmethod
+    def read_csv(*args: Any, dtype: dict[str, Any], **options: Any) -> pd.DataFrame:
+        frame = pd.read_csv(*args, dtype=dtype, **options)
+        for name, kind in dtype.items():
+            if kind is str:
+                frame[name] = frame[name].astype(object)
+                if name.endswith("_seq"):
+                    frame[name] = frame[name].fillna("")
+        return frame
+
+
+def _lengths(values: Any) -> Any:
+    """``len`` for RecBole's ``column.agg(len)``: pandas 3 gives it the column, not each cell."""
+    return values.map(len) if isinstance(values, pd.Series) else len(values)
+
+
+def _fill_nan(self: Any) -> None:
+    """Fill missing tokens with 0, numbers with the column's mean, sequences with an empty one.
+
+    RecBole's ``fillna(inplace=True)`` on a column does nothing in pandas 3, without an error.
+    """
+    from recbole.utils import FeatureType
+
+    for name in self.feat_name_list:
+        feat = getattr(self, name)
+        for field in feat:
+            kind, column = self.field2type[field], feat[field]
+            if kind == FeatureType.TOKEN:
+                feat[field] = column.fillna(0)
+            elif kind == FeatureType.FLOAT:
+                feat[field] = column.fillna(column.mean())
+            else:
+                empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                feat[field] = column.map(lambda cell, empty=empty: empty if isinstance(cell, float) else cell)
+
+
+def patch_datasets() -> None:
+    """Make RecBole's data sets the same with pandas 2 and 3. Idempotent.
+
+    Knowledge graphs are left out: no model of this package or that it runs reads them.
+    """
+    from recbole.data.dataset import dataset, sequential_dataset
+
+    dataset.pd = _PandasOfDatasets()
+    dataset.len = sequential_dataset.len = _lengths
+    dataset.Dataset._fill_nan = _fill_nan
 
 
 @contextmanager

@@ -94,12 +94,34 @@ def store_of(users: np.ndarray, items: np.ndarray, n_users: int) -> SequenceStor
     return SequenceStore(np.asarray(users, dtype=np.int64), fields, ITEM, n_users)
 
 
-def histories_of(dataset: Any) -> SequenceStore:
+def histories_of(parts: list[Any]) -> SequenceStore:
     """All events of a split data set: user by user in time order, the held-out events included.
 
     Args:
-        dataset: the training part, whose ``history`` holds the events of all parts.
+        parts: training, validation and test part. Where rows carry a cut history each, as in RecBole's
+            augmented files, the history of a user is the last row and its target.
     """
+    dataset = parts[0]
+    lists = getattr(dataset, "item_id_list_field", None)
+    if lists in dataset.inter_feat and not hasattr(dataset, "store"):
+        return _last_rows(parts)
     users, items = dataset.history
     order = np.argsort(users, kind="stable")
     return store_of(users[order], items[order], dataset.user_num)
+
+
+def _last_rows(parts: list[Any]) -> SequenceStore:
+    dataset = parts[0]
+    feats = [part.inter_feat for part in parts]
+    users = np.concatenate([feat[dataset.uid_field].numpy() for feat in feats])
+    lengths = np.concatenate([feat[dataset.item_list_length_field].numpy() for feat in feats])
+    number = np.repeat(np.arange(len(parts)), [len(feat) for feat in feats])
+    order = np.lexsort((lengths, number, users))  # stable: of equal lengths the later row
+    last = order[np.append(np.diff(users[order]) != 0, True)]
+    rows = torch.cat([feat[dataset.item_id_list_field] for feat in feats])[last]
+    rows = torch.nn.functional.pad(rows, (0, 1))
+    length = torch.from_numpy(lengths[last])
+    rows[torch.arange(len(rows)), length] = torch.cat([feat[dataset.iid_field] for feat in feats])[last]
+    real = torch.arange(rows.shape[1]) <= length[:, None]
+    owner = np.repeat(users[last], lengths[last] + 1)
+    return store_of(owner, rows[real].numpy(), dataset.user_num)

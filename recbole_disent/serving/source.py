@@ -51,7 +51,7 @@ def from_checkpoint(path: str | os.PathLike[str], config_dict: dict[str, Any] | 
     state = checkpoint.load(str(path))
     items = train.field2id_token[train.iid_field].astype(str).astype(object)
     users = train.field2id_token[train.uid_field].astype(str).astype(object)
-    histories = histories_of(train) if hasattr(train, "earlier") else None
+    histories = histories_of([loader.dataset for loader in data.loaders])
     catalogue = Catalogue(items, train.training_counts(), users, histories, _texts(train, items))
     about = {
         "model": data.config["model"],

@@ -24,9 +24,15 @@ from recbole_disent.registry import spec_of, train_loader
 from recbole_disent.training import checkpoint
 from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.checkpoint import config_to_dict
+from recbole_disent.training.steps import CountedLoader
 
 # Keys that a resumed run may change without a warning, beside those that decide no result.
 _LENGTH_OF_TRAINING = {"epochs", "stopping_step"}
+
+
+class _AllSteps(Exception):
+    """The steps that were asked for are taken; ends RecBole's loop over the epochs."""
+
 
 # Runs of this process, for their names.
 _RUNS = count(1)
@@ -67,6 +73,8 @@ class SafeTrainer:
         self.epochs_run = 0
         self.best_epoch: int | None = None
         self.resumed_from: int | None = None
+        self.steps, self.best_steps = 0, 0
+        self._steps_left: int | None = None
         self._train_data: Any = None
         self._random_state: dict[str, Any] | None = None
 
@@ -99,9 +107,14 @@ class SafeTrainer:
             self._random_state = None
         finished = self.start_epoch >= self.epochs
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
-        return super().fit(train_data, valid_data, verbose, saved and not finished, **options)  # type: ignore[misc]
+        try:
+            return super().fit(train_data, valid_data, verbose, saved and not finished, **options)  # type: ignore[misc]
+        except _AllSteps:
+            return self.best_valid_score, self.best_valid_result
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **options: Any) -> Any:
+        if self._steps_left == 0:
+            raise _AllSteps
         start = perf_counter()
         if process_group.active():
             seed = process_group.seed_of_epoch(self.config["seed"], epoch_idx)
@@ -110,10 +123,18 @@ class SafeTrainer:
             options["loss_func"] = process_group.loss_of_all(
                 self.model, self.model.calculate_loss, self._rows_of
             )
-        result = super()._train_epoch(train_data, epoch_idx, *args, **options)  # type: ignore[misc]
+        counted = CountedLoader(train_data, self._steps_left)
+        result = super()._train_epoch(counted, epoch_idx, *args, **options)  # type: ignore[misc]
+        self.steps += counted.steps
+        if self._steps_left is not None:
+            self._steps_left -= counted.steps
         self.seconds["train"] += perf_counter() - start
         self.epochs_run += 1
         return result
+
+    def take_steps(self, steps: int) -> None:
+        """Train for so many batches, whatever the number of epochs."""
+        self._steps_left, self.epochs = steps, max(self.epochs, steps)
 
     def _rows_of(self, batch: Any) -> float:
         """What a share of a batch weighs in a model's mean over it."""
@@ -151,7 +172,7 @@ class SafeTrainer:
                 self.average.restart()  # what is loaded is to be evaluated
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
-        with self._averaged():
+        with self.averaged():
             if isinstance(eval_data, EvalLoader) and self.ranking is not None:
                 self.model.eval()
                 result = self.ranking.evaluate(self.model, eval_data)
@@ -161,19 +182,21 @@ class SafeTrainer:
         self.seconds["evaluation"] += perf_counter() - start
         return result
 
-    def _averaged(self) -> AbstractContextManager[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """The model has the averages of its weights within, if there are any."""
         return nullcontext() if self.average is None else self.average.in_model()
 
     # -- checkpoints -------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        with self._averaged():
+        with self.averaged():
             self._save_model(epoch, verbose, **kwargs)
 
     def _save_model(self, epoch: int, verbose: bool, **kwargs: Any) -> None:
+        if self._steps_left:
+            return  # the last step decides
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        self.best_epoch = epoch
+        self.best_epoch, self.best_steps = epoch, self.steps
         if process_group.rank() > 0:
             process_group.barrier()
             return
@@ -197,6 +220,8 @@ class SafeTrainer:
                 },
                 "seconds": self.seconds,
                 "epochs_run": self.epochs_run,
+                "steps": self.steps,
+                "refit": self._steps_left is not None,
                 "averaged": None if self.average is None else self.average.state(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": self._get_random_state(),
@@ -226,6 +251,11 @@ class SafeTrainer:
         """
         state = self._load(str(resume_file))
         validate_checkpoint(state, str(resume_file), self.config["model"], self.data_hash)
+        if state.get("refit"):
+            raise UserError(
+                f"resume_file: '{resume_file}' is the checkpoint of a refit, which is trained to its end "
+                "at once; give the checkpoint of the first training, without .refit in its name"
+            )
         ours, theirs = config_to_dict(self.config), state["config"]
         model = self.config["model"]
         theirs = {**key_rules.defaults(key_rules.of_run(model)), **theirs}  # it may be older than a key
@@ -237,6 +267,7 @@ class SafeTrainer:
         self.saved_model_file = str(resume_file)
         self.start_epoch = state["epoch"] + 1
         self.best_epoch = state["epoch"]
+        self.steps = self.best_steps = state.get("steps", 0)
         self.cur_step = state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]

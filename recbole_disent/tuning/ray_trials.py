@@ -4,15 +4,11 @@ The values of all trials are drawn beforehand (seeded, independent of results), 
 that was stopped knows which are done; those that were running start again, from their checkpoint
 where the trial's machine sees the folder of the search. Halts of ASHA compare the trials of one
 command only.
-
-What differs between releases of Ray is in :func:`_ray` and :func:`_reporter`.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
@@ -93,18 +89,19 @@ def _run(study: Study, trials: list[dict[str, Any]], options: dict[str, Any], ba
 
 def _trial(config: dict[str, Any]) -> None:
     """Run in a worker of Ray: report the score of each epoch, then the outcome."""
-    report = _reporter()
+    from ray import tune
+
     worst = float("-inf") if config["bigger"] else float("inf")
     best, last = worst, 0
 
     def on_epoch(epoch: int, score: float) -> None:
         nonlocal best, last
         best, last = (max if config["bigger"] else min)(best, float(score)), epoch + 1
-        report({"best_score": best, "epochs": last})
+        tune.report({"best_score": best, "epochs": last})
 
     found = outcome(config["trial"]["config"], on_epoch)
     score = worst if found["score"] is None else found["score"]
-    report({"best_score": score, "epochs": last, "outcome": found})
+    tune.report({"best_score": score, "epochs": last, "outcome": found})
 
 
 def _recorder(study: Study, bigger: bool) -> Any:
@@ -135,10 +132,9 @@ def _from_anywhere(config: dict[str, Any], base: Any) -> dict[str, Any]:
     found = dict(config)
     if "data_path" in config or os.path.isdir(base["data_path"]):
         found["data_path"] = os.path.dirname(os.path.abspath(base["data_path"]))
-    for key in ("checkpoint_dir", *key_rules.flagged(base["model"], "path")):
-        if found.get(key) and (key != "content_encoder" or os.path.isdir(found[key])):
-            found[key] = os.path.abspath(found[key])
-    return found
+    if found.get("checkpoint_dir"):
+        found["checkpoint_dir"] = os.path.abspath(found["checkpoint_dir"])
+    return {**found, **key_rules.absolute_paths(base["model"], found)}
 
 
 def _start_options(address: str | None) -> dict[str, Any]:
@@ -158,27 +154,13 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     try:
-        import pyarrow  # noqa: F401  (Ray's storage; ray itself does not ask for it)
         import ray
         import ray.tune
     except ImportError as error:
+        # ray.tune names what it lacks in the cause.
+        missing = error.name or f"ray[tune] ({error.__cause__ or error})"
         raise UserError(
-            f"tool 'ray' needs the package {error.name or 'pyarrow'}: pip install 'recbole_disent[tune]' on "
-            "Python 3.10 or 3.11 (README, 'Without ray'), or search with --tool=random or hyperopt"
+            f"tool 'ray' needs the package {missing}: pip install 'recbole_disent[tune]', "
+            "or search with --tool=random or hyperopt"
         ) from error
     return ray
-
-
-def _reporter() -> Callable[[dict[str, Any]], Any]:
-    """Return the function that takes a trial's metrics: it has moved twice since Ray 2.6."""
-    from ray import tune
-
-    if "metrics" in inspect.signature(tune.report).parameters:
-        return tune.report
-    from ray import train
-
-    if hasattr(train, "report"):
-        return train.report
-    from ray.air import session
-
-    return session.report

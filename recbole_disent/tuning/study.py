@@ -101,6 +101,7 @@ class Study:
         return {
             **self.given,
             **values,
+            "refit": False,  # of the best setting alone
             "model": self.model,
             "dataset": self.dataset,
             "checkpoint_dir": folder,

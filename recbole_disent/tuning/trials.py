@@ -37,7 +37,7 @@ def distinct(
         repeats = repeats + 1 if name in met else 0
         if name not in met:
             done = study.trials.get(name)
-            # One that failed is tried again: what was wrong may have been mended since.
+            # One that failed is tried again: what was wrong may have been corrected since.
             met[name] = done if done and done["status"] != "failed" else answer(len(met), values)
         trial = met[name]
         score = None if trial is None else trial["score"]

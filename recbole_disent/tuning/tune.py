@@ -40,12 +40,15 @@ def tune(
     """Search for the best values of some configuration keys.
 
     The validation score decides; test results are written down and take no part. The same
-    call goes on with a search that was stopped: no trial is lost or made twice.
+    call continues a search that was stopped: no trial is lost or repeated.
 
     Args:
-        model, dataset, config_file_list, config_dict, cmd_args: what all trials share; see
-            :class:`Config`. ``seed`` is the seed of the search and of each trial.
-        given: the options of ``properties/tune.yaml``.
+        model: name of a model.
+        dataset: name of a data set.
+        config_file_list: YAML files with configuration keys of all trials.
+        config_dict: configuration keys of all trials. ``seed`` is the seed of the search and of each trial.
+        cmd_args: words ``--key=value`` of a command line, which replace all other keys.
+        given: options of the search, such as ``max_evals`` and ``tool``; ``properties/tune.yaml`` lists them.
 
     Returns:
         The finished study; its folder holds ``best.yaml`` and the table.

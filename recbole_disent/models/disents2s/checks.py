@@ -6,6 +6,7 @@ from typing import Any
 
 from recbole_disent.content.checks import check as check_content
 from recbole_disent.errors import UserError
+from recbole_disent.models.disents2s import negatives
 
 
 def check(config: Any) -> None:
@@ -16,6 +17,7 @@ def check(config: Any) -> None:
     """
     if config["content"]:
         check_content(config)
+    negatives.check(config)
     if config["item_weight_decay"] and str(config["learner"]).lower() != "adamw":
         raise UserError(
             f"item_weight_decay: got {config['item_weight_decay']} with learner={config['learner']}, "

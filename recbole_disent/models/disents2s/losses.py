@@ -21,14 +21,15 @@ def seq2item(
     log_popularity: Tensor | None = None,
     limit: int = 2**26,
     row_index: Tensor | None = None,
-    best: bool = False,
+    pooling: str = "paper",
 ) -> Tensor:
     """-ln of the share of the next item among the next items of the batch.
 
     loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
              - max over k of h_p . phi_p^(k) / sqrt(D)
 
-    With *best* the first term is the logsumexp over q of the max over k.
+    With *pooling* ``max`` the first term is the logsumexp over q of the max over k; with ``logsumexp``
+    the second is the logsumexp over k.
 
     Args:
         phi: float (P, K, D), intention vectors of the pasts.
@@ -39,7 +40,7 @@ def seq2item(
             the model learns p(item | sequence) / p(item).
         limit: scores that may exist at a time.
         row_index: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
-        best: whether only the best of an item's K scores takes part in the sum.
+        pooling: ``paper``, ``max`` or ``logsumexp``.
 
     Returns:
         float (P,), or (p,).
@@ -55,10 +56,15 @@ def seq2item(
         groups,
         limit,
         row_index=row_index,
-        best=best,
+        best=pooling == "max",
     )
-    own = torch.einsum("pkd,pd->pk", phi, _at(targets, row_index)).amax(-1) * scale
+    own = pooled(torch.einsum("pkd,pd->pk", phi, _at(targets, row_index)) * scale, pooling)
     return total - (own if log_popularity is None else own - _at(log_popularity, row_index))
+
+
+def pooled(scores: Tensor, pooling: str) -> Tensor:
+    """The numerator's logarithm for an item's K scores, (..., K) -> (...): their logsumexp, or the best."""
+    return scores.logsumexp(-1) if pooling == "logsumexp" else scores.amax(-1)
 
 
 def _at(values: Tensor, row_index: Tensor | None) -> Tensor:
@@ -126,7 +132,7 @@ def future_items(
     log_popularity: tuple[Tensor, Tensor] | None = None,
     limit: int = 2**26,
     row_index: Tensor | None = None,
-    best: bool = False,
+    pooling: str = "paper",
 ) -> Tensor:
     """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
 
@@ -137,7 +143,8 @@ def future_items(
                  + sum over k of exp(f . phi_p^(k) / sqrt(D)) )
              - max over k of f . phi_p^(k) / sqrt(D)
 
-    With *best* a max over k stands for each sum over k.
+    With *pooling* ``max`` a max over k stands for each sum over k; with ``logsumexp`` a logsumexp
+    stands for each max.
 
     Args:
         phi: float (P, K, D).
@@ -148,7 +155,7 @@ def future_items(
         log_popularity: of *targets* and of *items*, as in :func:`seq2item`.
         limit: scores that may exist at a time.
         row_index: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
-        best: whether only the best of an item's K scores takes part.
+        pooling: ``paper``, ``max`` or ``logsumexp``.
 
     Returns:
         float (F,).
@@ -167,10 +174,10 @@ def future_items(
         limit,
         own=False,
         row_index=row_index,
-        best=best,
+        best=pooling == "max",
     )
     mine = torch.einsum("fkd,fd->fk", phi[owner], items) * scale
     if log_popularity is not None:
         mine = mine - log_popularity[1][:, None]
-    top = mine.amax(-1)
-    return torch.logaddexp(others[owner], top if best else mine.logsumexp(-1)) - top
+    above, below = pooled(mine, pooling), mine.amax(-1) if pooling == "max" else mine.logsumexp(-1)
+    return torch.logaddexp(others[owner], below) - above

@@ -13,11 +13,13 @@ from recbole_disent.loaders.sharding import ROW_IN_BATCH
 from recbole_disent.models.base import VectorRecommender
 from recbole_disent.models.causal_encoder import CausalEncoder, init_weights
 from recbole_disent.models.content_embedding import content_embedding
-from recbole_disent.models.disents2s import losses
+from recbole_disent.models.disents2s import losses, negatives
 from recbole_disent.models.disents2s.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.models.disents2s.pairs import Pairs
+from recbole_disent.models.disents2s.separation import excess_cosine
 from recbole_disent.models.popularity import learns_lift, log_popularity
 from recbole_disent.ops.chunked_softmax import max_scores
+from recbole_disent.ops.intention_softmax import Columns, all_items, sample
 from recbole_disent.ops.jagged import JaggedBatch
 from recbole_disent.parallel import process_group
 
@@ -29,7 +31,7 @@ class DisentS2S(VectorRecommender):
     """
 
     # Of several processes each returns its part of the sum that is the loss of the global batch
-    # (recbole_disent/distributed.py).
+    # (recbole_disent/parallel/process_group.py).
     cross_rank_negatives = True
 
     def __init__(self, config: Any, dataset: Any, content: Content | None = None) -> None:
@@ -44,10 +46,13 @@ class DisentS2S(VectorRecommender):
         self.item_options = {"lr": config["learning_rate"] * config["item_lr_multiplier"]}  # of the optimiser
         if config["item_weight_decay"]:
             self.item_options["weight_decay"] = config["item_weight_decay"]
-        self.best_scores: bool = config["intention_pooling"] == "max"
+        self.pooling: str = config["intention_pooling"]
+        self.cosine_limit: float = config["intention_cosine"]
         self.next_items: int = config["next_items"]
         self.max_scores: int = max_scores(config)
         self.scale = width**-0.5
+        self.negatives = negatives.resolve(config, self.n_items)
+        self.sampled_negatives: int = config["sampled_negatives"]
         # The next items of a batch are a sample by popularity: without a correction scores learn the lift.
         self.corrects_popularity = not learns_lift(config)
         self.register_buffer("log_popularity", log_popularity(dataset), persistent=False)
@@ -79,8 +84,10 @@ class DisentS2S(VectorRecommender):
             nn.init.normal_(module.prototypes, std=std)
             nn.init.normal_(module.position, std=std)
             nn.init.zeros_(module.query_bias)
-            # The sum over positions is 1/K of a state: random biases would drown it at first.
-            nn.init.zeros_(module.bias)
+            # As large as the sum over positions, 1/K of a state: smaller ones do not tell the K vectors
+            # apart, larger ones drown the sum. A past and its future begin with the same ones.
+            nn.init.normal_(module.bias[PAST], std=1 / self.n_intentions)
+            module.bias.data[FUTURE] = module.bias.data[PAST]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser: item embeddings, with a step size and decay of their own, go last."""
@@ -251,29 +258,22 @@ class DisentS2S(VectorRecommender):
             number = interaction[ROW_IN_BATCH] if process_group.active() else None
         blocks = process_group.Blocks(count, self.log_popularity.device)
         pairs = encode(interaction, self._sample(blocks.total, number))
-        # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
-        row_index = blocks.row_index()
-        targets = blocks.gather(pairs.target_vectors)
-        groups = self._groups(blocks, pairs.users)
-        share = self.log_popularity[blocks.gather(pairs.targets)] if self.corrects_popularity else None
         weight = self._future_weight()
-        best = self.best_scores
-        values = losses.seq2item(pairs.past, targets, groups, share, self.max_scores, row_index, best)
-        item_loss = values.sum() / blocks.total
-        if self.future_cut is not None:
-            shares = None if share is None else (share, self.log_popularity[pairs.items])
-            rest = losses.future_items(
-                pairs.past,
-                targets,
-                pairs.item_vectors,
-                pairs.owner,
-                groups,
-                shares,
-                self.max_scores,
-                row_index,
-                best,
-            ).sum()
-            return item_loss, weight * rest / blocks.total
+        rest_weight = None if self.future_cut is None else weight
+        if self.negatives == "batch":
+            groups = self._groups(blocks, pairs.users)
+            share = self.log_popularity if self.corrects_popularity else None
+            item, rest = negatives.over_batch(
+                pairs, blocks, groups, share, self.pooling, self.max_scores, rest_weight
+            )
+        else:
+            columns = self._columns(pairs.targets, blocks)
+            item, rest = negatives.over_items(pairs, columns, self.pooling, self.max_scores, rest_weight)
+        if self.n_intentions > 1 and self.cosine_limit < 1:
+            item = item + excess_cosine(pairs.past, self.cosine_limit).sum()
+        item_loss = item / blocks.total
+        if rest is not None:
+            return item_loss, rest / blocks.total
         if pairs.sample is None or pairs.future is None:
             return (item_loss,)
         past = pairs.past.index_select(0, pairs.sample)
@@ -284,6 +284,13 @@ class DisentS2S(VectorRecommender):
         trusted = losses.trusted_mask(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
 
+    def _columns(self, targets: Tensor, blocks: process_group.Blocks) -> Columns:
+        """The items of a softmax over all items, or over a sample of them that all processes share."""
+        if self.negatives == "all":
+            return all_items(self.encoder.item_table(), targets)
+        vectors_of = self.encoder.embed_items
+        return sample(self.n_items, self.sampled_negatives, targets, blocks, self.log_popularity, vectors_of)
+
     def _groups(self, blocks: process_group.Blocks, users: Tensor) -> Tensor | None:
         """Users of all pairs, where those of one are not each other's negatives; None: all are.
 
@@ -292,7 +299,9 @@ class DisentS2S(VectorRecommender):
         if not self.mask_same_user:
             return None
         groups = blocks.gather(users)
-        return groups if bool((groups != groups[:1]).any()) else None
+        # Each pair is a group of its own then. No value is read, so that a GPU need not be waited for.
+        alone = torch.arange(len(groups), device=groups.device)
+        return torch.where((groups != groups[:1]).any(), groups, alone)
 
     def _future_weight(self) -> float:
         """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""

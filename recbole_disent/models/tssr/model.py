@@ -49,7 +49,7 @@ class TSSR(VectorRecommender):
     """
 
     # Of several processes each returns its part of the sum that is the loss of the global batch
-    # (recbole_disent/distributed.py).
+    # (recbole_disent/parallel/process_group.py).
     cross_rank_negatives = True
 
     def __init__(self, config: Any, dataset: Any, content: Content | None = None) -> None:

@@ -1,0 +1,114 @@
+"""Parts of the documentation that are made from the package, and equations as MathML: a hook of MkDocs.
+
+A page holds a placeholder such as ``<!-- generated: keys -->``. The build replaces it by a table, so
+that no table of configuration keys is ever written by hand. ``python docs/make_tables.py NAME``
+prints one of them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from recbole_disent.config import key_rules, key_tables  # noqa: E402
+from recbole_disent.specs import SPECS  # noqa: E402
+
+_PLACEHOLDER = re.compile(r"<!-- generated: ([a-z-]+) -->")
+_EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def models() -> str:
+    """The models that the package trains or scores in a way of its own."""
+    rows = []
+    for spec in SPECS.values():
+        if spec.supported and (spec.cls or spec.adapter):
+            modes = ", ".join(f"`{mode}`" for mode in spec.modes) or "as in RecBole"
+            content = {"never": "no", "always": "yes"}.get(spec.content, f"with `{spec.content}: True`")
+            rows.append([f"`{spec.name}`", "this package" if spec.cls else "RecBole", modes, content])
+    return _table(["model", "class from", "`train_mode`", "uses item content"], rows)
+
+
+def unsupported() -> str:
+    """Names of RecBole's models that do not run."""
+    return ", ".join(f"`{spec.name}`" for spec in SPECS.values() if not spec.supported)
+
+
+def preset_keys() -> str:
+    """The presets and the keys that each of them sets."""
+    rows = []
+    for file in sorted((key_rules.folder("properties") / "presets").glob("*/*.yaml")):
+        values = key_rules.load_yaml(file.read_text(encoding="utf-8"))
+        keys = ", ".join(f"`{key}: {value}`" for key, value in values.items())
+        model = "every model" if file.parent.name == "protocols" else f"`{file.parent.name}`"
+        rows.append([f"`{file.stem}`", model, keys])
+    return _table(["preset", "model", "keys"], rows) if rows else "This version has none."
+
+
+def data_sets() -> str:
+    """The data sets that have settings of their own."""
+    rows = []
+    for file in sorted(key_rules.folder("dataset_configs").glob("[!_]*.yaml")):
+        about = file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").replace("|", "\\|")
+        rows.append([f"`{file.stem}`", about])
+    return _table(["name", "what it is"], rows)
+
+
+def changelog() -> str:
+    """CHANGELOG.md without its heading."""
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
+
+
+def recommender() -> str:
+    """The reference of the recommender."""
+    if not (ROOT / "recbole_disent" / "recommender.py").exists():
+        return "[Use a trained model](use.md) describes `load`."
+    names = ("load", "Recommender")
+    return "\n\n".join(f"::: recbole_disent.recommender.{name}" for name in names)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "keys": key_tables.page,
+    "models": models,
+    "unsupported": unsupported,
+    "presets": preset_keys,
+    "data-sets": data_sets,
+    "changelog": changelog,
+    "recommender": recommender,
+}
+
+
+def fill(markdown: str) -> str:
+    """Replace the placeholders of a page."""
+    return _PLACEHOLDER.sub(lambda match: PARTS[match[1]](), markdown)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let MkDocs fill a page."""
+    return fill(markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn the equations of a page into MathML."""
+    from latex2mathml.converter import convert
+
+    def equation(match: re.Match[str]) -> str:
+        display = "block" if match[2] == "[" else "inline"
+        return convert(unescape(match[3].strip()), display=display)
+
+    return _EQUATION.sub(equation, html)
+
+
+if __name__ == "__main__":
+    print(PARTS[sys.argv[1]]())

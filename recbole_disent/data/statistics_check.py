@@ -1,0 +1,71 @@
+"""Whether prepared data have the size that papers print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recbole_disent.config import dataset_table
+
+# A larger relative difference is worth a warning.
+TOLERANCE = 0.01
+
+
+def check_statistics(config: Any, dataset: Any) -> None:
+    """Log an alias, and warn where a data set differs from its published statistics.
+
+    Args:
+        config: the configuration.
+        dataset: the data set after RecBole's filters, before it is split.
+    """
+    name = config["dataset"]
+    if config.given_dataset != name:
+        dataset.logger.info(f"dataset '{config.given_dataset}' is an alias: '{name}' is used")
+    expected = dataset_table.entry(name).get("statistics")
+    if expected:
+        message = difference(expected, count(dataset))
+        if message:
+            dataset.logger.warning(f"dataset '{name}': {message}")
+
+
+def count(dataset: Any) -> dict[str, int]:
+    """Return the numbers of users, items and interactions of a data set after RecBole's filters."""
+    events = dataset.inter_feat
+    users, items = (np.asarray(events[field]) for field in (dataset.uid_field, dataset.iid_field))
+    return {
+        "users": int(np.count_nonzero(np.bincount(users))),
+        "items": int(np.count_nonzero(np.bincount(items))),
+        "interactions": len(users),
+    }
+
+
+def difference(expected: dict[str, Any], found: dict[str, int]) -> str:
+    """Say in one sentence where numbers differ by more than 1 %.
+
+    Args:
+        expected: some of the keys ``users``, ``items`` and ``interactions``, and ``source``.
+        found: the numbers of the data, with all three keys.
+
+    Returns:
+        the sentence, or ``""`` where nothing differs.
+
+    Example:
+        >>> found = {"users": 90, "items": 5, "interactions": 300}
+        >>> difference({"users": 100, "source": "a paper"}, found)[:56]
+        'the prepared data have 90 users (10.0 % less than 100), '
+    """
+    parts = []
+    for key, number in found.items():
+        wanted = expected.get(key)
+        if wanted and abs(number - wanted) > TOLERANCE * wanted:
+            share = 100 * abs(number - wanted) / wanted
+            more = "more" if number > wanted else "less"
+            parts.append(f"{number:,} {key} ({share:.1f} % {more} than {wanted:,})")
+    if not parts:
+        return ""
+    return (
+        f"the prepared data have {', '.join(parts)}, the numbers of {expected['source']}; check the version "
+        "of the files and the filters (user_inter_num_interval, item_inter_num_interval, val_interval) "
+        "before you compare results with published ones"
+    )

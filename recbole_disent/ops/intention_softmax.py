@@ -1,0 +1,204 @@
+"""Softmax over all items, or over a shared sample of them, for sequences with K intention vectors.
+
+P pairs (past, next item), K intentions, width D, C columns: the items of the softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recbole_disent.parallel import process_group
+
+# Scores of a slice on a CPU: the slice is read several times, which is fastest within the cache.
+_SLICE = 2**20
+# Fewest rows (pairs times intentions) of a slice on a CPU, for the matrix products.
+_ROWS = 64
+
+
+class Columns(NamedTuple):
+    """The items of a softmax.
+
+    Attributes:
+        vectors: float (C, D), item embeddings.
+        own: int64 (P,), the column of each pair's next item.
+        log_inclusion: float (C,) or None; ln of the probability that an item is among the columns.
+            None: all items are.
+    """
+
+    vectors: Tensor
+    own: Tensor
+    log_inclusion: Tensor | None = None
+
+
+class _WeightedLogSumExp(torch.autograd.Function):
+    """See :func:`weighted_logsumexp`.
+
+    The gradient is computed in the forward pass: each slice of scores is used while it is in the cache,
+    and no slice is kept or computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        phi: Tensor,
+        vectors: Tensor,
+        weights: Tensor,
+        own: Tensor,
+        log_inclusion: Tensor | None,
+        best: bool,
+        limit: int,
+        wanted: bool,
+    ) -> tuple[Tensor, Tensor]:
+        pairs, intentions, width = phi.shape
+        count = len(vectors)
+        step = _pairs_of_a_slice(pairs, intentions, count, limit, phi.device.type == "cpu")
+        values = phi.new_empty(pairs)
+        if wanted:
+            for_phi, for_vectors = torch.empty_like(phi), torch.zeros_like(vectors)
+        buffer = phi.new_empty(min(step, pairs) * intentions, count)
+        for begin in range(0, pairs, step):
+            part = phi[begin : begin + step]
+            size = len(part)
+            rows = part.flatten(0, 1)
+            scores = torch.mm(rows, vectors.T, out=buffer[: len(rows)]).view(size, intentions, count)
+            if log_inclusion is not None:
+                mine = own[begin : begin + step]
+                scores.sub_(log_inclusion)
+                # The next item is among the columns in any case.
+                scores[torch.arange(size, device=phi.device), :, mine] += log_inclusion[mine, None]
+            terms = _best(scores) if best and intentions > 1 else scores
+            top = terms.amax((1, 2), keepdim=True)
+            if terms is scores:
+                total = scores.sub_(top).exp_().sum((1, 2), keepdim=True)
+            else:
+                share = (terms - top).exp_()
+                total = share.sum((1, 2), keepdim=True)
+                if wanted:
+                    scores.eq_(terms)
+                    # Equal vectors share what one of them would have.
+                    scores *= share.div_(scores.sum(1, keepdim=True))
+            values[begin : begin + step] = (total.log() + top).view(size)
+            if not wanted:
+                continue
+            scale = weights[begin : begin + step, None, None] / total
+            flat = scores.flatten(0, 1)
+            torch.mm(flat, vectors, out=for_phi[begin : begin + step].view(-1, width))
+            for_phi[begin : begin + step] *= scale
+            for_vectors.addmm_(flat.T, (part * scale).flatten(0, 1))
+        if wanted:
+            ctx.save_for_backward(for_phi, for_vectors)
+        ctx.mark_non_differentiable(values)
+        return (values * weights).sum(), values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
+        for_phi, for_vectors = ctx.saved_tensors
+        return for_phi * gradient, for_vectors * gradient, *[None] * 6
+
+
+def _pairs_of_a_slice(pairs: int, intentions: int, count: int, limit: int, cpu: bool) -> int:
+    each = intentions * count
+    step = max(_SLICE // each, -(-_ROWS // intentions)) if cpu else max(1, pairs)
+    return max(1, min(step, limit // each))
+
+
+def _best(scores: Tensor) -> Tensor:
+    """Best score over k: (p, K, C) -> (p, 1, C)."""
+    best = scores[:, 0]
+    for k in range(1, scores.shape[1]):  # twice as fast as amax over a dimension that is not the last
+        best = torch.maximum(best, scores[:, k])
+    return best[:, None]
+
+
+def weighted_logsumexp(
+    phi: Tensor, columns: Columns, weights: Tensor | None = None, best: bool = False, limit: int = 2**26
+) -> tuple[Tensor, Tensor]:
+    """Sum over the pairs of weight * ln of the sum over items and intentions of exp(h . phi / sqrt(D)).
+
+    With ``log_inclusion`` each term but that of the own next item is divided by the probability that
+    the item is among the columns. The sum is then an unbiased estimate of the sum over all items
+    (Horvitz and Thompson, 1952).
+
+    Args:
+        phi: float (P, K, D).
+        columns: C >= 1 items.
+        weights: float (P,), without a gradient; None: 1.
+        best: whether only the best of an item's K scores takes part.
+        limit: scores that may exist at a time.
+
+    Returns:
+        The weighted sum, float (), and the logarithm of each pair, float (P,), without a gradient.
+    """
+    vectors = columns.vectors
+    # Sums of many exponentials are not for half precision, whatever made the vectors.
+    wide = torch.promote_types(torch.promote_types(phi.dtype, vectors.dtype), torch.float32)
+    with torch.autocast(phi.device.type, enabled=False):
+        wanted = torch.is_grad_enabled() and (phi.requires_grad or vectors.requires_grad)
+        phi, vectors = (phi.to(wide) * phi.shape[-1] ** -0.5).contiguous(), vectors.to(wide)
+        weights = phi.new_ones(len(phi)) if weights is None else weights.to(wide)
+        inclusion = columns.log_inclusion
+        inclusion = None if inclusion is None else inclusion.to(wide)
+        return _WeightedLogSumExp.apply(phi, vectors, weights, columns.own, inclusion, best, limit, wanted)
+
+
+def own_scores(phi: Tensor, vectors: Tensor) -> Tensor:
+    """h . phi^(k) / sqrt(D) of one item for each row: (P, K, D) and (P, D) -> (P, K)."""
+    return torch.einsum("pkd,pd->pk", phi, vectors) * phi.shape[-1] ** -0.5
+
+
+def all_items(table: Tensor, targets: Tensor) -> Columns:
+    """All items but the padding item.
+
+    Args:
+        table: float (n_items, D), row 0 is the padding item's.
+        targets: int64 (P,), next items >= 1.
+    """
+    return Columns(table[1:], targets - 1)
+
+
+def sample(
+    n_items: int,
+    number: int,
+    targets: Tensor,
+    blocks: process_group.Blocks,
+    log_popularity: Tensor,
+    vectors_of: Callable[[Tensor], Tensor],
+) -> Columns:
+    """A sample of the items that all processes share: some at random, and the next items of the batch.
+
+    Args:
+        n_items: rows of the item table, padding included.
+        number: items that are drawn at random.
+        targets: int64 (P,), next items of this process's pairs.
+        blocks: how the global batch is divided.
+        log_popularity: float (n_items,), ln of each item's share of the training clicks.
+        vectors_of: int64 (C,) -> float (C, D), embeddings of items.
+    """
+    random = process_group.from_first(torch.randperm(n_items - 1, device=targets.device)[:number] + 1)
+    items = torch.cat([random, blocks.gather(targets)]).unique()
+    inclusion = log_inclusion(log_popularity[items], blocks.total, len(random) / (n_items - 1))
+    return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion)
+
+
+def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:
+    """ln of the probability that an item is in the sample: ln(1 - (1 - share)^P (1 - drawn)).
+
+    The next items count as drawn by the items' shares of the training clicks.
+
+    Args:
+        log_popularity: float (C,), ln of each item's share of the training clicks.
+        pairs: P, next items in the sample.
+        drawn: share of all items that are drawn at random, without replacement.
+
+    Returns:
+        float (C,).
+    """
+    # An item with all clicks would give ln 0.
+    never = pairs * torch.log1p(-log_popularity.exp().clamp(max=1 - 1e-6))
+    return torch.log1p(-never.exp() * (1 - drawn))

@@ -1,0 +1,166 @@
+"""From a table of items to the typed columns of an ``.item`` file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_disent.errors import UserError
+from recbole_disent.tables.cells import KIND_NAMES, kind_of, to_ids, to_numbers, without_decimals
+from recbole_disent.tables.columns import guess, require_column
+from recbole_disent.tables.read import open_table
+from recbole_disent.tables.text_files import TextTable
+
+# Columns of events; a column of items has another name.
+_TAKEN = {"user_id", "item_id", "rating", "timestamp", "label"}
+# A number as a person writes it; 007 and 0123456789012345 are codes.
+_NUMBER = r"\s*[+-]?(?:0|[1-9]\d{0,14})(?:\.\d*)?(?:[eE][+-]?\d+)?\s*"
+
+
+def read_catalogue(
+    data: Any, item: str | None = None, like: str | None = None, encoding: str = "utf-8"
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a table of items.
+
+    A column of text, dates, or true and false becomes ``name:token_seq``; one of numbers
+    ``name:float``; one of lists ``name:token_seq``, where an element that contains blanks stays one
+    token, with ``_`` in place of each; one of lists of numbers with a point ``name:float_seq``. A
+    column of a CSV or TSV file holds numbers where all its cells are such, but not where one has
+    leading zeros or more than 15 digits, which is a code.
+
+    Args:
+        data: any source of :func:`~recbole_disent.tables.read.open_table`.
+        item: the column of the ids; None: the column named *like*, else guessed from its name.
+        like: name of the column of items in the table of events.
+        encoding: of text files.
+
+    Returns:
+        a row an item: ``item_id`` (str) and the columns, named as above; and a summary with
+        ``source``, ``rows``, ``columns`` (name in the table -> name with type), ``id`` and
+        ``notes``.
+
+    Raises:
+        UserError: a table or column that cannot be used, or an item whose rows differ.
+
+    Example:
+        >>> frame, _ = read_catalogue(pd.DataFrame({"sku": ["a"], "price": [2.5], "name": ["A"]}))
+        >>> list(frame)
+        ['item_id', 'price:float', 'name:token_seq']
+    """
+    table = open_table(data, encoding, "items")
+    name = _id_column(table.columns, item, like, table.name)
+    raw = table.read(table.columns)
+    if raw.empty:
+        raise UserError(f"{table.name}: there is no row, expected a row for each item")
+    found: dict[str, Any] = {"item_id": to_ids(raw[name], "item", name, table.where).astype(object)}
+    names: dict[str, str] = {}
+    notes: list[str] = []
+    for column in table.columns:
+        if column == name:
+            continue
+        cells, kind = _typed(raw[column], column, table.where, isinstance(table, TextTable))
+        if kind is None:
+            notes.append(f"column '{column}' is empty and left out")
+            continue
+        names[column] = f"{_field(column, found)}:{kind}"
+        if names[column].rpartition(":")[0] != column:
+            notes.append(f"column '{column}' is named {names[column].rpartition(':')[0]}")
+        found[names[column]] = cells
+    frame = pd.DataFrame(found)
+    same = frame.astype(str).duplicated()
+    if same.any():
+        notes.append(f"{int(same.sum())} rows repeat an item word for word and are left out")
+    twice = frame["item_id"].duplicated() & ~same
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        first = int((frame["item_id"] == frame["item_id"].iloc[row]).to_numpy().argmax())
+        raise UserError(
+            f"{table.where(row)}: the item '{frame['item_id'].iloc[row]}' is there already, with other "
+            f"values, in row {first + 1}; keep one of them"
+        )
+    for note in notes:
+        getLogger().info(f"{table.name}: {note}")
+    summary = {"source": table.name, "rows": len(raw), "id": name, "columns": names, "notes": notes}
+    return frame[~same].reset_index(drop=True), summary
+
+
+def _id_column(columns: list[str], item: str | None, like: str | None, where: str) -> str:
+    if item:
+        require_column(columns, item, "item", where)
+        return item
+    if like in columns:
+        return like
+    named = guess(columns, "item") or [c for c in columns if c.lower() == "id"]
+    if len(named) != 1:
+        what = f"could be any of {', '.join(named)}" if named else "is not told by a name"
+        raise UserError(
+            f"{where}: the column of the item ids {what}; give it the name that it has in the events"
+            f"{f' ({like})' if like else ''}; the columns are {', '.join(columns)}"
+        )
+    getLogger().info(f"{where}: the item ids are in column '{named[0]}', guessed from its name")
+    return named[0]
+
+
+def _field(column: str, taken: dict[str, Any]) -> str:
+    """A name that an atomic file can hold and that is not taken."""
+    field = re.sub(r'[:\t\n\r\0"]', "_", column).strip() or "column"
+    used = _TAKEN | {name.rpartition(":")[0] or name for name in taken}
+    while field in used:
+        field = f"item_{field}"
+    return field
+
+
+def _typed(
+    values: pd.Series, column: str, where: Callable[[int], str], untyped: bool
+) -> tuple[Any, str | None]:
+    """Cells of a column as an ``.item`` file has them, and their type; None: no cell is filled.
+
+    In an *untyped* table, numbers are texts.
+    """
+    values = without_decimals(values)
+    kind = kind_of(values)
+    cells = values.astype(object)
+    filled = cells[cells.notna()]
+    if kind == "text":
+        filled = filled[filled != ""]
+        if len(filled) and untyped and pd.Series(filled.unique()).str.fullmatch(_NUMBER).all():
+            kind = "float"
+    if filled.empty or kind == "empty":
+        return None, None
+    if kind in ("integer", "float"):
+        return to_numbers(values, "value", column, where), "float"
+    if kind == "text":
+        return cells.where(cells.notna(), ""), "token_seq"
+    if kind in ("boolean", "date", "datetime"):
+        return cells.map(lambda cell: "" if pd.isna(cell) else str(cell)), "token_seq"
+    if kind == "list":
+        return _lists(cells, column, where)
+    row = int(cells.notna().to_numpy().argmax())
+    raise UserError(
+        f"{where(row)}: column '{column}' of the items holds "
+        f"{KIND_NAMES[kind]}, "
+        "expected texts, numbers or lists; make them text, or leave the column out"
+    )
+
+
+def _lists(cells: pd.Series, column: str, where: Callable[[int], str]) -> tuple[list[str], str]:
+    rows = [list(cell) if isinstance(cell, list | tuple | np.ndarray) else [] for cell in cells]
+    numbers = [isinstance(value, float | np.floating) for row in rows for value in row]
+    if numbers and all(numbers):
+        if not all(np.isfinite(value) for row in rows for value in row):
+            raise UserError(f"{where(0)}: column '{column}' of the items holds lists with NaN or infinity")
+        return [" ".join(repr(float(value)) for value in row) for row in rows], "float_seq"
+    for number, row in enumerate(rows):
+        for value in row:
+            if isinstance(value, dict | list | tuple | np.ndarray):
+                raise UserError(
+                    f"{where(number)}: column '{column}' of the items holds lists of lists or of records, "
+                    "expected lists of texts or numbers"
+                )
+    joined = [[re.sub(r"\s+", "_", str(v).strip()) for v in row if v is not None] for row in rows]
+    return [" ".join(filter(None, row)) for row in joined], "token_seq"

@@ -1,0 +1,115 @@
+"""One table to atomic files, or atomic files to a table."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically
+from recbole_disent.tables.atomic import from_atomic, to_atomic
+from recbole_disent.tables.catalogue import read_catalogue
+from recbole_disent.tables.events import read_events
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **options: Any) -> dict[str, Any]:
+    """Convert a table to RecBole's atomic files, or atomic files to a table.
+
+    Args:
+        source: a folder ``.../<name>`` that contains ``<name>.inter``, or that file; else any table
+            of :func:`~recbole_disent.tables.read.open_table`.
+        out: for a table, the folder of the data set, ``<data_path>/<name>``; for atomic files, a
+            ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file for the events. An ``.item`` file
+            goes beside it, as ``<out>-items`` with the same ending.
+        items: catalogue of a table.
+        options: of :func:`~recbole_disent.tables.events.read_events`, for a table.
+
+    Returns:
+        ``files``, the paths that were written; for a table also the summary of its events and
+        ``catalogue``, that of its items or None; for atomic files ``events`` and ``items``, the
+        numbers of rows.
+
+    Raises:
+        UserError: a source that cannot be read, an ending that is unknown, or an option that has no
+            effect.
+
+    Example:
+        >>> convert("events.csv", "data/shop", min_user=5)["files"]
+        ['data/shop/shop.inter']
+        >>> convert("data/shop", "shop.parquet")["files"]
+        ['shop.parquet']
+    """
+    atomic = _atomic_folder(source)
+    if atomic is None:
+        return _to_atomic(source, Path(out), items, options)
+    given = [*options, *(["items"] if items is not None else [])]
+    if given:
+        raise UserError(f"{given[0]}: it has no effect when atomic files ({atomic}) are converted to a table")
+    path = Path(out)
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"out: got {str(path)!r}, expected a file that ends with {', '.join(ENDINGS)}")
+    events, catalogue = from_atomic(atomic.parent, atomic.name)
+    files = [path]
+    if catalogue is not None:
+        files.append(path.with_name(f"{path.stem}-items{path.suffix}"))
+        _write(catalogue, files[1])
+    _write(events, path)
+    return {
+        "files": [str(file) for file in files],
+        "events": len(events),
+        "items": 0 if catalogue is None else len(catalogue),
+    }
+
+
+def _atomic_folder(source: Any) -> Path | None:
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = Path(os.path.abspath(source))
+    if path.suffix == ".inter":
+        if path.stem != path.parent.name:
+            raise UserError(f"{source}: an atomic file has the name of its folder, {path.parent.name}.inter")
+        return path.parent
+    return path if (path / f"{path.name}.inter").is_file() else None
+
+
+def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> dict[str, Any]:
+    target = Path(os.path.abspath(out))
+    if target.suffix in (".inter", *ENDINGS) or target.is_file():
+        raise UserError(
+            f"out: got {str(out)!r}, expected the folder of the data set, such as data/shop for "
+            "data/shop/shop.inter"
+        )
+    events = read_events(source, **options)
+    catalogue, about = None, None
+    if items is not None:
+        catalogue, about = read_catalogue(
+            items, like=events.summary["columns"]["item"], encoding=options.get("encoding", "utf-8")
+        )
+    done = to_atomic(events.frame, catalogue, out.parent, target.name)
+    return {**events.summary, "catalogue": about, **done}
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    kind = path.suffix.lower()
+    with write_atomically(path) as file:
+        if kind == ".parquet":
+            try:
+                frame.to_parquet(file, engine="pyarrow", index=False)
+            except ImportError as error:
+                raise UserError(
+                    "out: writing Parquet needs pyarrow; install it by: pip install pyarrow"
+                ) from error
+        elif kind == ".jsonl":
+            # pandas would cut numbers to 15 digits.
+            cells = frame.astype(object).where(frame.notna(), None)
+            for record in cells.to_dict("records"):
+                file.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8"))
+        else:
+            separator = "," if kind == ".csv" else "\t"
+            frame.to_csv(file, sep=separator, index=False, encoding="utf-8", lineterminator="\n")

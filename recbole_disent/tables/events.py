@@ -1,0 +1,181 @@
+"""From a table of events to the columns of RecBole, with an account of all that was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_disent.errors import UserError
+from recbole_disent.tables.cells import to_ids, to_numbers
+from recbole_disent.tables.clean import duplicates, k_core
+from recbole_disent.tables.columns import Choice, choose_columns
+from recbole_disent.tables.read import open_table
+from recbole_disent.tables.table import Table
+from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, parse_times
+
+# RecBole reads numbers as float64, which holds all whole numbers up to this one.
+_LARGEST_EXACT = 2**53
+
+
+@dataclass
+class Events:
+    """Events in RecBole's columns.
+
+    Attributes:
+        frame: a row an event, in order of the table: ``user_id`` and ``item_id`` (categories of
+            str), ``rating`` (int64 or float64) where there is one, ``timestamp`` (int64).
+        summary: what was read, guessed and dropped, of plain values that JSON can hold; see
+            :func:`read_events`.
+    """
+
+    frame: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def read_events(
+    data: Any,
+    user: str | None = None,
+    item: str | None = None,
+    time: Choice = None,
+    rating: Choice = None,
+    min_user: int = 0,
+    min_item: int = 0,
+    dedupe: str | None = None,
+    missing_time: str = "refuse",
+    encoding: str = "utf-8",
+) -> Events:
+    """Read a table of events.
+
+    Args:
+        data: any source of :func:`~recbole_disent.tables.read.open_table`.
+        user, item, time, rating: names of the columns; None: guessed
+            (:data:`~recbole_disent.tables.columns.NAMES`); False for time or rating: there is none.
+            Without a time, the order of the rows is the order of the events.
+        min_user, min_item: fewest events of a user and of an item; rounds of dropping go on until
+            all have as many (k-core).
+        dedupe: None, exact or consecutive (:func:`~recbole_disent.tables.clean.duplicates`), done
+            before the k-core.
+        missing_time: refuse, or drop rows without a readable time.
+        encoding: of text files.
+
+    Returns:
+        the events. Their summary has the keys ``source``, ``rows`` (read), ``columns`` (role ->
+        name), ``guessed`` (roles), ``time`` (``found``, ``unit``, ``first``, ``last``), ``dropped``
+        (``missing_time``, ``duplicates``, ``too_few``, and ``rounds`` of the k-core), ``events``,
+        ``users``, ``items`` (what is left) and ``notes`` (a sentence for each thing done unasked).
+
+    Raises:
+        UserError: a table, column or cell that cannot be used, or nothing left.
+
+    Example:
+        >>> table = pd.DataFrame({"userId": [1, 1, 2], "movieId": ["a", "b", "a"], "ts": [3, 1, 2]})
+        >>> read_events(table).frame["timestamp"].tolist()
+        [3, 1, 2]
+    """
+    table = open_table(data, encoding)
+    given: dict[str, Choice] = {"user": user, "item": item, "time": time, "rating": rating}
+    columns, guessed = choose_columns(table.columns, given, table.name)
+    raw = table.read(list(columns.values()))
+    if len(raw) < 2:
+        raise UserError(
+            f"{table.name}: the table has {len(raw)} row{'s' * (len(raw) != 1)} below its header, "
+            "expected a row for each event of several users"
+        )
+    summary: dict[str, Any] = {
+        "source": table.name, "rows": len(raw), "columns": columns, "guessed": guessed,
+    }  # fmt: skip
+    notes: list[str] = []
+    if guessed:
+        notes.append(f"columns guessed from their names: {', '.join(f'{r}={columns[r]}' for r in guessed)}")
+    frame, times, no_time = _canonical(table, raw, columns, missing_time, notes)
+    if dedupe == "exact" and "time" not in columns:
+        raise UserError("dedupe: got 'exact', which needs a time column; name one by time=NAME")
+    frame, dropped = _reduce(frame, dedupe, min_user, min_item, table.name)
+    summary |= {
+        "time": _describe(frame["timestamp"].to_numpy(), times),
+        "dropped": {"missing_time": no_time, **dropped},
+        "events": len(frame),
+        "users": frame["user_id"].nunique(),
+        "items": frame["item_id"].nunique(),
+        "notes": notes,
+    }
+    if len(frame) < len(raw):
+        counts = ", ".join(
+            f"{n} {what.replace('_', ' ')}"
+            for what, n in summary["dropped"].items()
+            if n and what != "rounds"
+        )
+        notes.append(f"{len(raw) - len(frame)} of {len(raw)} rows are dropped ({counts})")
+    for note in notes:
+        if not note.startswith("columns guessed"):  # said where they were guessed
+            getLogger().info(f"{table.name}: {note}")
+    return Events(frame, summary)
+
+
+def _canonical(
+    table: Table, raw: pd.DataFrame, columns: dict[str, str], missing_time: str, notes: list[str]
+) -> tuple[pd.DataFrame, Times, int]:
+    """Make RecBole's columns of those of a table; and the number of rows dropped for their time."""
+    data: dict[str, Any] = {
+        f"{role}_id": to_ids(raw[columns[role]], role, columns[role], table.where)
+        for role in ("user", "item")
+    }
+    if "rating" in columns:
+        data["rating"] = to_numbers(raw[columns["rating"]], "rating", columns["rating"], table.where)
+        if np.isnan(data["rating"]).any():
+            notes.append(f"{int(np.isnan(data['rating']).sum())} events have no rating")
+    frame = pd.DataFrame(data)
+    if "time" not in columns:
+        notes.append("there is no time column: the order of the rows is the order of the events")
+        frame["timestamp"] = np.arange(len(frame), dtype=np.int64)
+        return frame, Times(frame["timestamp"].to_numpy(), "step", "order of the rows"), 0
+    times, kept = parse_times(raw[columns["time"]], columns["time"], table.where, missing_time)
+    unit = UNIT_NAMES.get(times.unit, times.unit)
+    notes.append(f"the times in column '{columns['time']}' are {times.found}, written as {unit}")
+    frame = frame[kept].reset_index(drop=True)
+    frame["timestamp"] = times.values
+    if np.abs(times.values).max() > _LARGEST_EXACT:
+        # float64 would lose the order of such times; that of the rows keeps it.
+        frame = frame.sort_values("timestamp", kind="stable", ignore_index=True)
+        frame["timestamp"] //= 1000
+        times = Times(frame["timestamp"].to_numpy(), UNITS[UNITS.index(times.unit) - 1], times.found)
+        notes.append(
+            "the times are too fine for float64: they are rounded down to microseconds, and the rows are "
+            "sorted by time, so that the order stays exact"
+        )
+    return frame, times, int((~kept).sum())
+
+
+def _reduce(
+    frame: pd.DataFrame, dedupe: str | None, min_user: int, min_item: int, name: str
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    users, items = (frame[field].cat.codes.to_numpy().astype(np.int64) for field in ("user_id", "item_id"))
+    single = ~duplicates(users, items, frame["timestamp"].to_numpy(), dedupe)
+    kept = single.copy()
+    kept[single], rounds = k_core(users[single], items[single], min_user, min_item)
+    if not kept.any():
+        raise UserError(
+            f"{name}: no event is left with min_user={min_user} and min_item={min_item}; choose smaller ones "
+            "or check the columns of user and item"
+        )
+    too_few = int(single.sum() - kept.sum())
+    counts = {"duplicates": int((~single).sum()), "too_few": too_few, "rounds": rounds}
+    if kept.all():
+        return frame, counts
+    left = frame[kept].reset_index(drop=True)
+    for field in ("user_id", "item_id"):
+        left[field] = left[field].cat.remove_unused_categories()
+    return left, counts
+
+
+def _describe(values: np.ndarray, times: Times) -> dict[str, Any]:
+    ends: list[Any] = [int(values.min()), int(values.max())]
+    if times.unit in UNITS:
+        start, per_second = datetime(1970, 1, 1, tzinfo=timezone.utc), 1000 ** UNITS.index(times.unit)
+        ends = [(start + timedelta(seconds=end / per_second)).isoformat() for end in ends]
+    return {"found": times.found, "unit": times.unit, "first": ends[0], "last": ends[1]}

@@ -1,0 +1,87 @@
+"""Tables in JSON lines, or in one JSON array of objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_disent.errors import UserError
+from recbole_disent.tables.cells import shown
+from recbole_disent.tables.table import Table, distinct_names
+from recbole_disent.tables.text_files import open_text, unreadable
+
+
+class JsonTable:
+    """Objects, each a row; a key that an object lacks is a missing cell."""
+
+    def __init__(self, path: Path, records: list[dict[str, Any]], lines: list[int] | None) -> None:
+        self.name, self.files = str(path), [path]
+        self._records, self._lines = records, lines
+        self.columns = distinct_names(list(dict.fromkeys(chain.from_iterable(records))), self.name)
+
+    def read(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return these columns; numbers keep the type that JSON gives them, null is None."""
+        # Series of objects: pandas would make 7 and null to 7.0 and NaN.
+        data = {name: [record.get(name) for record in self._records] for name in columns}
+        return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in data.items()})
+
+    def where(self, row: int) -> str:
+        """Name the line of a row, or its place in the array from 1."""
+        return f"{self.name}, " + (f"line {self._lines[row]}" if self._lines else f"record {row + 1}")
+
+
+def open_json(path: Path, encoding: str) -> Table:
+    """Read a JSON file.
+
+    Raises:
+        UserError: a line that is no JSON object.
+    """
+    try:
+        with open_text(path, encoding) as file:
+            start = file.read(4096).lstrip()[:1]
+            file.seek(0)
+            if start == "[":
+                return _array(path, file.read())
+            return _lines(path, file)
+    except (UnicodeError, OSError, EOFError) as error:
+        raise unreadable(path, error, encoding) from error
+
+
+def _array(path: Path, text: str) -> JsonTable:
+    try:
+        records = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: it is no JSON ({error})") from error
+    if not records:
+        raise UserError(f"{path}: the array is empty, expected an object for each row")
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, record {number}: got {shown(record)}, expected an object {{...}}")
+    return JsonTable(path, records, None)
+
+
+def _lines(path: Path, lines: Iterable[str]) -> JsonTable:
+    records: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        if line.isspace():
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UserError(
+                f"{path}, line {number}: got {shown(line.strip())}, expected a JSON object {{...}} in one "
+                f"line ({error})"
+            ) from error
+        if type(record) is not dict:
+            raise UserError(f"{path}, line {number}: got {shown(record)}, expected a JSON object {{...}}")
+        records.append(record)
+        numbers.append(number)
+    if not records:
+        raise UserError(f"{path}: the file is empty, expected a JSON object in each line")
+    return JsonTable(path, records, numbers)

@@ -1,0 +1,175 @@
+"""Tables in CSV and TSV files, quoted as RFC 4180 says."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from logging import getLogger
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from recbole_disent.errors import UserError
+from recbole_disent.tables.table import distinct_names
+
+# A cell of a description may be long; csv's own limit is 128 KiB.
+_LONGEST_CELL = 2**27
+
+
+def open_text(path: Path, encoding: str, newline: str | None = None) -> IO[str]:
+    """Open a text file, or one packed by gzip; a byte order mark is passed over.
+
+    Raises:
+        UserError: the encoding has an unknown name.
+    """
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        return opener(path, "rt", encoding=without_mark(encoding), newline=newline)
+    except LookupError as error:
+        raise UserError(f"encoding: got '{encoding}', expected a name such as utf-8 or cp1252") from error
+
+
+def without_mark(encoding: str) -> str:
+    """Return the name of the encoding that accepts a byte order mark."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+
+
+def unreadable(path: Path, error: Exception, encoding: str) -> UserError:
+    """Say in one sentence why the bytes of a file cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        line = _faulty_line(path, encoding)
+        place = f"{path}, line {line}" if line else str(path)
+        return UserError(
+            f"{place}: a byte is not {encoding} ({error.reason}); save the file as UTF-8, or name its "
+            "encoding, such as encoding='cp1252'"
+        )
+    return UserError(f"{path}: it cannot be read ({' '.join(str(error).split())})")
+
+
+def _faulty_line(path: Path, encoding: str) -> int | None:
+    """Number of the first line that cannot be decoded, where lines end with the byte of a newline."""
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError:
+                return number
+    return None
+
+
+class TextTable:
+    """A CSV or TSV file whose first line names the columns.
+
+    The cells are text as written: ``007`` stays ``007``, and ``NA`` is a text. Empty lines do
+    not count.
+
+    Args:
+        path: of the file.
+        separator: of the cells. Where the header of a CSV file has no comma, a semicolon or a tab
+            is taken if it has one of these.
+        encoding: of the file.
+
+    Raises:
+        UserError: an empty file, a column without a name, or two of the same name.
+    """
+
+    def __init__(self, path: Path, separator: str, encoding: str) -> None:
+        self.name, self.files = str(path), [path]
+        self._path, self._encoding = path, encoding
+        try:
+            with open_text(path, encoding, newline="") as file:
+                head = file.readline()
+            self._separator = _separator(head, separator, self.name)
+            header = next(self._records(), (1, []))[1]
+        except (UnicodeError, OSError, EOFError) as error:
+            raise unreadable(path, error, encoding) from error
+        if not header:
+            raise UserError(f"{path}: the file is empty, expected a first line with the names of the columns")
+        if not all(name.strip() for name in header):
+            number = next(n for n, name in enumerate(header, start=1) if not name.strip())
+            # Row labels that pandas wrote have no name and are not needed.
+            header = [name if name.strip() else f"unnamed_{n}" for n, name in enumerate(header, start=1)]
+            getLogger().info(f"{path}, line 1: column {number} has no name")
+        self.columns = distinct_names(header, f"{path}, line 1")
+
+    def read(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return these columns as text; an empty cell is ``""``. Equal cells share one str.
+
+        Raises:
+            UserError: a line with too many or too few cells, a wrong quote, or bytes of another
+                encoding.
+        """
+        try:
+            self._check()
+            return pd.read_csv(
+                self._path,
+                sep=self._separator,
+                names=self.columns,
+                header=0,
+                usecols=list(columns),
+                index_col=False,
+                dtype=str,
+                na_filter=False,
+                encoding=without_mark(self._encoding),
+                compression="gzip" if self._path.suffix.lower() == ".gz" else None,
+                engine="c",
+            )[list(columns)]
+        except (UnicodeError, OSError, EOFError) as error:
+            raise unreadable(self._path, error, self._encoding) from error
+        except pd.errors.ParserError as error:
+            raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
+
+    def _check(self) -> None:
+        """Check quotes and numbers of cells: pandas drops cells beyond the header and fills lines up."""
+        with open_text(self._path, self._encoding, newline="") as file:
+            line = 1
+            while block := file.read(2**20):
+                if "\0" in block:  # which pandas drops
+                    line += block[: block.index("\0")].count("\n")
+                    raise UserError(f"{self.name}, line {line}: there is a NUL character, expected text")
+                line += block.count("\n")
+        wanted = len(self.columns)
+        for line, cells in self._records(strict=True):
+            if len(cells) != wanted:
+                raise UserError(
+                    f"{self.name}, line {line}: got {len(cells)} cells, expected {wanted}; put "
+                    f"a text that contains {self._separator!r} in double quotes"
+                )
+
+    def where(self, row: int) -> str:
+        """Name the line in which the record *row* begins."""
+        line = next(islice(self._records(), row + 1, None))[0]
+        return f"{self.name}, line {line}"
+
+    def _records(self, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """First line and cells of each record, the header included; wrong quotes fail if *strict*."""
+        limit = csv.field_size_limit(_LONGEST_CELL)
+        try:
+            with open_text(self._path, self._encoding, newline="") as file:
+                reader = csv.reader(file, delimiter=self._separator, strict=strict)
+                start = 1
+                try:
+                    for cells in reader:
+                        if len(cells) > 1 or (cells and cells[0].strip()):
+                            yield start, cells
+                        start = reader.line_num + 1
+                except csv.Error as error:
+                    raise UserError(
+                        f"{self.name}, line {start}: the quotes are wrong ({error}); write a cell with "
+                        'quotes in double quotes, and each quote inside twice ("")'
+                    ) from error
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _separator(head: str, separator: str, name: str) -> str:
+    if separator == "," and "," not in head:
+        for other in (";", "\t"):
+            if other in head:
+                getLogger().info(f"{name}: the cells are separated by {other!r}")
+                return other
+    return separator

@@ -1,0 +1,35 @@
+"""A training loader that counts its batches and can end early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class CountedLoader:
+    """A loader as RecBole's trainer sees it, for one epoch.
+
+    Args:
+        loader: any training loader.
+        limit: batches after which the epoch ends; None: the loader's own end.
+
+    Attributes:
+        steps: batches so far.
+    """
+
+    def __init__(self, loader: Any, limit: int | None = None) -> None:
+        self._loader, self._limit, self.steps = loader, limit, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._loader:
+            if self.steps == self._limit:
+                return
+            self.steps += 1
+            yield batch
+
+    def __len__(self) -> int:
+        size = len(self._loader)
+        return size if self._limit is None else min(size, self._limit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)

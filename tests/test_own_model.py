@@ -1,0 +1,144 @@
+"""A model from outside the package: by a file, by an entry point, and with the public contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from recbole_disent import registry
+from recbole_disent.cli import main
+from recbole_disent.config.config import Config
+from recbole_disent.errors import UserError
+from recbole_disent.session import load_checkpoint, run
+from recbole_disent.testing import ModelContract
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
+FILE = EXAMPLES / "my_model.py"
+SMALL = {"hidden_size": 8, "train_batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def no_registered_models(monkeypatch):
+    """Each test registers its models by itself."""
+    monkeypatch.setattr(registry, "_registered", {})
+    registry._from_entry_points.cache_clear()
+    yield
+    registry._from_entry_points.cache_clear()
+
+
+@pytest.fixture
+def entry_points(monkeypatch):
+    """Return a function that replaces the entry points of all installed packages."""
+
+    def replace(*values):
+        points = [EntryPoint(value, value, registry.ENTRY_POINTS) for value in values]
+        monkeypatch.setattr(registry, "entry_points", lambda group: points)
+        registry._from_entry_points.cache_clear()
+
+    return replace
+
+
+def test_by_a_file_on_the_command_line(run_keys):
+    words = [f"--{key}={value}" for key, value in {**run_keys, **SMALL, "model_file": FILE}.items()]
+    assert main(["run", "--model=MyGRU", "--dataset=hostile", *words]) == 0
+    (file,) = Path("saved").glob("MyGRU*.json")
+    report = json.loads(file.read_text())
+    assert report["model"] == "MyGRU"
+    assert report["config"]["hidden_size"] == 8
+
+
+def test_a_checkpoint_brings_its_model_file(run_keys):
+    report = run("MyGRU", "hostile", config_dict={**run_keys, **SMALL, "model_file": str(FILE)})
+    registry._registered.clear()
+    net, data = load_checkpoint(report["checkpoint"])
+    assert type(net).__name__ == "MyGRU"
+    assert data.config["train_batch_size"] == 8
+
+
+def test_the_file_alone_says_the_model(run_keys):
+    config = Config(None, "hostile", config_dict={**run_keys, "model_file": str(FILE)})
+    assert config["model"] == "MyGRU"
+
+
+def test_by_an_entry_point(run_keys, entry_points, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    entry_points("my_model:SPEC")
+    keys = {**run_keys, **SMALL}
+    by_point = run("MyGRU", "hostile", config_dict=keys)
+    entry_points()
+    by_file = run("MyGRU", "hostile", config_dict={**keys, "model_file": str(FILE)})
+    assert by_point["test_result"] == by_file["test_result"]
+
+
+def test_its_keys_are_checked(run_keys):
+    keys = {**run_keys, "model_file": str(FILE)}
+    with pytest.raises(UserError, match="hidden_size: got 0, expected int in"):
+        Config("MyGRU", "hostile", config_dict={**keys, "hidden_size": 0})
+    with pytest.raises(UserError, match="did you mean 'hidden_size'"):
+        Config("MyGRU", "hostile", config_dict={**keys, "hiden_size": 8})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SPEC = None", "defines no SPEC"),
+        ("import nothing_of_that_name", "failed: ModuleNotFoundError: No module named"),
+        ("{row}('SASRec', cls='x:SASRec')", "the name is taken"),
+        ("{row}('Mine', cls='nothing_there:Mine')", "class 'nothing_there:Mine', which cannot be imported"),
+        ("{row}('Mine', cls='collections:OrderedDict')", "names the class OrderedDict, expected"),
+    ],
+)
+def test_a_faulty_file_is_one_sentence(run_keys, text, message, tmp_path):
+    row = "from recbole_disent.specs import ModelSpec\nSPEC = ModelSpec"
+    file = tmp_path / "faulty.py"
+    file.write_text(text.format(row=row))
+    with pytest.raises(UserError, match=message):
+        Config("Mine", "hostile", config_dict={**run_keys, "model_file": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("nothing_there:SPEC", "cannot be imported"), ("my_model:FILE", "cannot be imported"),
+     ("my_model:Path", "expected a recbole_disent.specs.ModelSpec")],
+)  # fmt: skip
+def test_a_faulty_entry_point_is_one_sentence(entry_points, monkeypatch, value, message):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    entry_points(value)
+    with pytest.raises(UserError, match=message):
+        registry.require_model("MyGRU")
+
+
+@pytest.mark.slow
+def test_the_example_passes_the_public_contract_outside_of_this_repository(tmp_path):
+    shutil.copytree(EXAMPLES, tmp_path / "mine")
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent.parent)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        command, cwd=tmp_path / "mine", env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_a_model_that_breaks_the_contract_fails_it(tmp_path, make_config):
+    """A model that takes the state behind the padding: the contract must not be a formality."""
+    shutil.copytree(EXAMPLES, tmp_path / "mine")
+    file = tmp_path / "mine" / "my_model.py"
+    right = "self.gather_indexes(states, batch[self.ITEM_SEQ_LEN] - 1)[:, None]"
+    assert right in file.read_text()
+    file.write_text(file.read_text().replace(right, "states[:, -1:]"))
+
+    class Broken(ModelContract):
+        model = "MyGRU"
+        model_file = str(file)
+
+    with pytest.raises(AssertionError, match="Tensor-likes are not close"):
+        Broken().test_padding_cannot_change_scores(make_config)

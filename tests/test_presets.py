@@ -1,0 +1,49 @@
+"""Presets: named sets of keys that a user's own keys replace."""
+
+from __future__ import annotations
+
+import pytest
+
+from recbole_disent.config import key_rules, presets
+from recbole_disent.config.config import Config
+from recbole_disent.errors import UserError
+from recbole_disent.registry import recbole_models
+from recbole_disent.specs import SPECS
+
+
+def config(model="DisentS2S", **keys):
+    return Config(model, "ml-100k", config_dict=keys)
+
+
+@pytest.mark.parametrize("model", sorted({"SASRec", *(name for name, spec in SPECS.items() if spec.cls)}))
+def test_every_preset_of_a_model_holds_keys_and_values_that_the_model_has(model):
+    names = presets.available(model)
+    assert "bert4rec-protocol" in names
+    for name in names:
+        found = config(model, preset=name)
+        rules = key_rules.of_run(model)
+        for key, value in presets.read(name, model).items():
+            assert key in found.final_config_dict
+            assert value == (rules[key].check(value) if key in rules else value)
+            if key != "train_neg_sample_args":
+                assert found[key] == value
+
+
+def test_the_folders_of_presets_are_models():
+    base = key_rules.folder("properties") / "presets"
+    assert {path.name for path in base.iterdir()} - {"protocols"} <= {*SPECS, *recbole_models()}
+
+
+def test_priorities():
+    assert config()["train_mode"] == "sequences"
+    assert config(preset="paper")["train_mode"] == "pairs"
+    assert config(preset="paper", train_mode="sequences")["train_mode"] == "sequences"
+    both = config(preset=["paper", "bert4rec-protocol"])
+    assert (both["refit"], both["intention_pooling"], both["topk"][-1]) == (True, "paper", 101)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(UserError, match=r"preset: got 'papers', .*did you mean 'paper'"):
+        config(preset="papers")
+    with pytest.raises(UserError, match="got 'paper', expected one of auto, bert4rec-protocol for SASRec"):
+        config("SASRec", preset="paper")

@@ -1,0 +1,61 @@
+"""A table of events in place of a data set: on the command line, in a plan, from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import recbole_disent
+from recbole_disent.cli import main
+from recbole_disent.config.config import Config
+from recbole_disent.errors import UserError
+
+KEYS = {"epochs": 1, "topk": [1, 5], "valid_metric": "NDCG@5", "show_progress": False,
+        "MAX_ITEM_LIST_LENGTH": 7}  # fmt: skip
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"user {u}", f"00{rng.integers(12)}", t) for u in range(30) for t in range(int(rng.integers(3, 9)))
+    ]
+    return pd.DataFrame(rows, columns=["customer_id", "product", "when"]).sample(frac=1, random_state=1)
+
+
+def test_a_file_and_a_frame_are_the_same_run(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    columns = {"item": "product", "time": "when"}
+    from_file = recbole_disent.run("BPR", data=tmp_path / "events.csv", config_dict={**KEYS, **columns})
+    from_frame = recbole_disent.run("BPR", data=frame, config_dict={**KEYS, **columns})
+    assert from_file["data_hash"] == from_frame["data_hash"]
+    assert from_file["test_result"] == from_frame["test_result"]
+    notes = Config("BPR", None, config_dict={**KEYS, **columns, "data": "events.csv"}).notes
+    assert "data: columns guessed from their names: user=customer_id" in notes
+
+
+def test_the_command_line_takes_a_table_with_content(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    names = sorted(frame["product"].unique())
+    pd.DataFrame({"product": names, "title": [f"word{n} thing" for n in names]}).to_csv(
+        tmp_path / "catalogue.csv", index=False
+    )
+    words = [f"--{key}={value}" for key, value in KEYS.items()]
+    code = main(["run", "--model=TSSR", "--data=events.csv", "--item=product", "--time=when",
+                 "--items=catalogue.csv", "--min_user=4", *words])  # fmt: skip
+    assert code == 0
+
+
+def test_keys_of_a_table_that_do_not_fit(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    for keys, message in (
+        ({"min_user": 5}, r"min_user: got 5 without data"),
+        ({"data": "events.csv", "data_path": "x"}, r"data_path: got 'x' with data='events.csv'"),
+        ({"data": "events.csv", "min_user": -1}, r"min_user: got -1, expected int in \[0, inf\)"),
+        ({"data": "nothing.csv"}, r"nothing\.csv"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Config("BPR", None, config_dict={**KEYS, **keys})
+    with pytest.raises(UserError, match="dataset: got 'ml-100k' with data='events"):
+        Config("BPR", "ml-100k", config_dict={**KEYS, "data": "events.csv"})

@@ -1,0 +1,184 @@
+"""Atomic files: what is written comes back, for every reader of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import recbole
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.item_file import read_items
+from recbole_disent.errors import UserError
+from recbole_disent.tables import from_atomic, to_atomic
+from recbole_disent.tables import read_events as read_table
+from recbole_disent.tables.atomic import TYPES
+from recbole_disent.tables.cells import MISSING_TEXTS, id_fault
+
+ML = Path(recbole.__file__).parent / "dataset_example"
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
+    ["007", "0x1", "1e5", "a,b", 'a"b', "a\u2028b", "\x85", "\ufeffa", " a ", "-0", "a\vb", "#", "\\", "=1+1"]
+)
+IDS = TEXTS.filter(lambda text: id_fault(text) is None)
+# Also on a busy machine.
+PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NUMBERS = st.floats(allow_nan=True, allow_infinity=False)
+
+
+@PATIENT
+@given(st.lists(st.tuples(IDS, IDS, NUMBERS, st.integers(-(2**53), 2**53)), min_size=1, max_size=8))
+def test_events_come_back_and_the_package_reads_the_same(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("atomic")
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
+    events = events.astype({"user_id": object, "item_id": object, "rating": "float64"})
+    to_atomic(events, None, folder, "x")
+    found, items = from_atomic(folder, "x")
+    assert items is None
+    assert_frame_equal(found, events)
+    path = str(folder / "x" / "x.inter")
+    read = read_events(path, check_header(path, "\t", "utf-8"), "\t", "utf-8")
+    assert (
+        read[["user_id", "item_id"]].to_numpy().tolist() == events[["user_id", "item_id"]].to_numpy().tolist()
+    )
+    assert (read["timestamp"] == events["timestamp"]).all()
+
+
+CLEAN = TEXTS.filter(lambda text: not set(text) & set("\t\n\r\0"))
+
+
+@PATIENT
+@given(st.dictionaries(IDS, st.tuples(CLEAN, NUMBERS), min_size=1, max_size=8))
+def test_items_come_back_and_the_package_reads_the_same(tmp_path_factory, cells):
+    folder = tmp_path_factory.mktemp("atomic")
+    rows = [(item, title, price) for item, (title, price) in cells.items()]
+    items = pd.DataFrame(rows, columns=["item_id", "title", "price"])
+    items = items.astype({"item_id": object, "title": object, "price": "float64"})
+    events = pd.DataFrame({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
+    assert to_atomic(events, items, folder, "x")["texts_changed"] == 0
+    assert_frame_equal(from_atomic(folder, "x")[1], items)
+    read = read_items(str(folder / "x" / "x.item"), "item_id", ["title"], "\t", "utf-8", "content_fields")
+    assert list(read.cells) == list(cells)
+    for key, (title,) in read.cells.items():
+        assert title.lstrip(" ") == cells[key][0].lstrip(" ")
+    # RecBole's call of pandas, without the ids: a text is never missing, cut or joined to the next.
+    raw = pd.read_csv(
+        folder / "x" / "x.item", sep="\t", usecols=["title:token_seq"], dtype=str, engine="python"
+    )
+    assert raw["title:token_seq"].fillna("").str.split(" ").map(lambda t: list(filter(None, t))).tolist() == [
+        list(filter(None, text.split(" "))) for text, _ in cells.values()
+    ]
+
+
+@PATIENT
+@given(
+    st.lists(st.tuples(IDS, IDS), min_size=2, max_size=8), st.sampled_from(["csv", "tsv", "jsonl", "parquet"])
+)
+def test_ids_of_files_come_through_as_written(tmp_path_factory, rows, kind):
+    path = tmp_path_factory.mktemp("table") / f"x.{kind}"
+    frame = pd.DataFrame(rows, columns=["user", "item"])
+    if kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="," if kind == "csv" else "\t")
+    found = read_table(path).frame
+    assert list(zip(found["user_id"], found["item_id"], strict=True)) == rows
+
+
+def test_movielens_gives_the_same_bytes_again(tmp_path):
+    to_atomic(*from_atomic(ML, "ml-100k", types=True), tmp_path, "ml-100k")
+    for kind in ("inter", "item"):
+        name = Path("ml-100k") / f"ml-100k.{kind}"
+        assert (tmp_path / name).read_bytes() == (ML / name).read_bytes()
+    events, items = from_atomic(ML, "ml-100k")
+    assert list(events.dtypes) == [object, object, np.int64, np.int64]
+    assert items["movie_title"].iloc[0] == "Toy Story"
+
+
+def test_missing_texts_are_those_of_pandas(tmp_path):
+    candidates = [*MISSING_TEXTS, "NIL", "none", "Null", "N.A.", "nA"]
+    path = tmp_path / "x.tsv"
+    path.write_text("a\tb\n" + "".join(f"{text}\t1\n" for text in candidates), encoding="utf-8")
+    found = pd.read_csv(path, sep="\t", dtype=str)["a"].isna()
+    assert {t for t, missing in zip(candidates, found, strict=True) if missing} == MISSING_TEXTS
+
+
+EVENTS = pd.DataFrame({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
+
+
+def test_texts_are_changed_where_the_format_cannot_hold_them_and_counted(tmp_path):
+    texts = ["a\tb\r\nc", "\ud800x", "plain", '"quoted"', "NA"]
+    items = pd.DataFrame({"item_id": list("abcde"), "title": pd.Series(texts, dtype=object)})
+    assert to_atomic(EVENTS, items, tmp_path, "x")["texts_changed"] == 2
+    found = from_atomic(tmp_path, "x")[1]["title"].tolist()
+    assert found == ["a b  c", " x", "plain", '"quoted"', "NA"]
+
+
+def test_a_column_may_say_its_type(tmp_path):
+    items = pd.DataFrame(
+        {"item_id": ["a"], "year:token": [1995], "tags": ["b c"], "v:float_seq": ["1.0 2.0"]}
+    )
+    to_atomic(EVENTS.assign(device=["phone"], amount=[0.1]), items, tmp_path, "x")
+    head = (tmp_path / "x" / "x.item").read_text(encoding="utf-8").split("\n")[0]
+    assert head == "item_id:token\tyear:token\ttags:token_seq\tv:float_seq"
+    text = (tmp_path / "x" / "x.inter").read_text(encoding="utf-8")
+    assert text == (
+        "user_id:token\titem_id:token\ttimestamp:float\tdevice:token\tamount:float\nu\ti\t1\tphone\t0.1\n"
+    )
+    assert {name.rpartition(":")[2] for name in from_atomic(tmp_path, "x", types=True)[1]} <= set(TYPES)
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "message"),
+    [
+        (
+            EVENTS.assign(user_id=["a\tb"]),
+            None,
+            "events, row 0: user_id is 'a\\\\tb'; an id cannot contain a tab",
+        ),
+        (EVENTS.assign(user_id=[None]), None, "events, row 0: user_id is missing"),
+        (EVENTS.assign(item_id=[""]), None, "events, row 0: item_id is ''; it is blank"),
+        (EVENTS.assign(device=["NA"]), None, "events, row 0: device is 'NA'; RecBole takes this text"),
+        (EVENTS[["user_id"]], None, "events: there is no column 'item_id', got user_id"),
+        (EVENTS[:0], None, "events: there is no row"),
+        (EVENTS.assign(timestamp=[np.inf]), None, "timestamp is inf, expected a finite number"),
+        (EVENTS.assign(timestamp=[pd.Timestamp(0)]), None, "column 'timestamp' holds datetime values"),
+        (EVENTS.rename(columns={"timestamp": "a:b"}), None, "the column name 'a:b' is empty or has a colon"),
+        (EVENTS, pd.DataFrame({"item_id": ["a", "a"]}), "items, row 1: the item 'a' is there already"),
+        (EVENTS, pd.DataFrame({"item_id": ["a"], "x": [["b"]]}), "items: column 'x' holds list values"),
+    ],
+)
+def test_frames_that_cannot_be_written_leave_no_file(events, items, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        to_atomic(events, items, tmp_path, "x")
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_old_items_are_not_taken_for_new_ones(tmp_path):
+    to_atomic(EVENTS, pd.DataFrame({"item_id": ["i"], "a": [1]}), tmp_path, "x")
+    with pytest.raises(UserError, match=r"x\.item: this file of other items is there already"):
+        to_atomic(EVENTS, None, tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file x.inter"),
+        ("user_id\titem_id\na\tb\n", "x.inter, line 1: got 'user_id', expected a header"),
+        ("a:token\ta:token\nb\tc\n", "line 1: the column 'a' is there 2 times"),
+        ("user_id:token\tn:float\na\t1\nb\tx\n", "x.inter, line 3: n is 'x', expected a number"),
+    ],
+)
+def test_faulty_atomic_files_get_one_sentence(content, message, tmp_path):
+    (tmp_path / "x").mkdir()
+    if content is not None:
+        (tmp_path / "x" / "x.inter").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        from_atomic(tmp_path, "x")

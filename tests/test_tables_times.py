@@ -1,0 +1,169 @@
+"""Times of a table: every form of the same times gives the same numbers in the same order."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recbole_disent.errors import UserError
+from recbole_disent.tables import read_events
+from recbole_disent.tables.times import parse_times
+
+SECONDS = [881250949, 1714564800, 1714564801]
+STAMPS = pd.to_datetime(pd.Series(SECONDS), unit="s")
+AWARE = STAMPS.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # for a busy machine
+
+
+def where(row: int) -> str:
+    return f"row {row}"
+
+
+def parse(values, missing: str = "refuse"):
+    times, kept = parse_times(pd.Series(values), "ts", where, missing)
+    assert times.values.dtype == np.int64
+    return times, kept
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (SECONDS, "seconds"),
+        (np.array(SECONDS, dtype=float), "seconds"),
+        (np.array(SECONDS) * 1000, "milliseconds"),
+        (np.array(SECONDS) * 1000.0, "milliseconds"),
+        (np.array(SECONDS) * 10**6, "microseconds"),
+        (np.array(SECONDS) * 10**9, "nanoseconds"),
+        (pd.array(SECONDS, dtype="Int64"), "seconds"),
+        ([str(s) for s in SECONDS], "seconds"),
+        ([f"{s}.0" for s in SECONDS], "seconds"),
+        ([f" {s}000" for s in SECONDS], "milliseconds"),
+        (pd.Categorical(SECONDS), "seconds"),
+        ([Decimal(s) for s in SECONDS], "seconds"),
+        (STAMPS, "dates"),
+        (STAMPS.astype("datetime64[ms]"), "dates"),
+        (AWARE, "dates"),
+        (STAMPS.astype(object), "dates"),
+        (AWARE.astype(object), "dates"),
+        ([datetime.fromtimestamp(s, timezone.utc) for s in SECONDS], "dates"),
+        (STAMPS.astype(str), "dates"),
+        (AWARE.map(lambda t: t.isoformat()), "dates"),
+        (STAMPS.map(lambda t: t.isoformat() + "Z"), "dates"),
+        (STAMPS.map(lambda t: f"{t} UTC"), "dates"),
+        (pd.Categorical(STAMPS.astype(str)), "dates"),
+    ],
+)
+def test_all_forms_give_the_same_seconds(values, found):
+    times, kept = parse(values)
+    assert times.values.tolist() == SECONDS
+    assert (times.unit, times.found) == ("s", found)
+    assert kept.all()
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "unit"),
+    [
+        (["2024-05-01", "2024-05-02"], [1714521600, 1714608000], "s"),
+        ([date(2024, 5, 1), date(2024, 5, 2)], [1714521600, 1714608000], "s"),
+        (["2024-05-01 00:00:00.5", "2024-05-01"], [1714521600500, 1714521600000], "ms"),
+        ([1714521600.25, 1714521601.0], [1714521600250, 1714521601000], "ms"),
+        ([1714521600.123456, 1714521601.0], [1714521600123456, 1714521601000000], "us"),
+        ([1714521600000, 1714521600001], [1714521600000, 1714521600001], "ms"),
+        ([1714521600000000001, 1714521600000000000], [1714521600000000001, 1714521600000000000], "ns"),
+        ([3, 1, 2], [3, 1, 2], "step"),
+        ([0.5, 0.25, 0.5], [1, 0, 1], "rank"),
+        ([0, 1714521600], [0, 1714521600], "s"),
+    ],
+)
+def test_the_coarsest_exact_unit_is_taken(values, wanted, unit):
+    times, _ = parse(values)
+    assert (times.values.tolist(), times.unit) == (wanted, unit)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["2024-05-01", ""], "row 1: the time in column 'ts' is missing; .*missing_time=drop"),
+        ([1.0, np.nan], "row 1: the time in column 'ts' is missing"),
+        (
+            ["2024-05-01", "01/02/2024"],
+            "row 1: .* is '01/02/2024', expected a date of ISO 8601.* like '2024",
+        ),
+        (["2024-05-01", "now"], "row 1: .* is 'now', expected a date"),
+        (["2024-05-01", "2024-13-01"], "row 1: .* is '2024-13-01', expected a date"),
+        (["2024-05-01", "1714521600"], "row 1: .* is '1714521600', expected a date"),
+        (["1714521600", "2024-05-01"], "row 1: .* is '2024-05-01', expected a number like '1714521600'"),
+        ([1.0, np.inf], "row 1: .* is inf, expected a number"),
+        ([1714521600, 1714521600000], "row 0: .* 1714521600, seconds by its size, .*row 1.* is milliseconds"),
+        (["1" * 20, "1"], "row 0: .* too large for Unix nanoseconds"),
+        ([True, False], "holds true and false, such as"),
+        (["2024-05-01", 5], "row 1: column 'ts' \\(time\\) holds values of several types"),
+        ([{"a": 1}, {"a": 2}], "holds nested records"),
+        ([None, None], "row 0: the time in column 'ts' is missing"),
+    ],
+)
+def test_faulty_times_get_one_sentence(values, message):
+    with pytest.raises(UserError, match=message):
+        parse(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1714521600000000001", "", "soon", "1714521600000000003"],
+        pd.array([1714521600000000001, None, None, 1714521600000000003], dtype="Int64"),
+        ["2024-05-01T00:00:00.000000001", None, "01/02/2024", "2024-05-01T00:00:00.000000003"],
+    ],
+)
+def test_rows_without_a_time_are_dropped_and_the_others_stay_exact(values):
+    times, kept = parse(values, "drop")
+    assert kept.tolist() == [True, False, False, True]
+    assert times.values.tolist() == [1714521600000000001, 1714521600000000003]
+    with pytest.raises(UserError, match="row 0: no time in column 'ts' can be read"):
+        parse(["", "x"], "drop")
+    with pytest.raises(UserError, match="missing_time: got 'skip'"):
+        parse(["1"], "skip")
+
+
+def test_times_too_fine_for_a_float_keep_their_order():
+    base = 1714521600 * 10**9
+    frame = pd.DataFrame({"user": [1] * 3, "item": [1, 2, 3], "ts": [base + 900, base + 5, base + 1001]})
+    found = read_events(frame)
+    assert list(found.frame["item_id"]) == ["2", "1", "3"]
+    assert found.frame["timestamp"].tolist() == [base // 1000, base // 1000, base // 1000 + 1]
+    assert found.summary["time"]["unit"] == "us"
+    assert "too fine for float64" in found.summary["notes"][-1]
+
+
+@PATIENT
+@given(st.lists(st.floats(1e8, 1e11, exclude_max=True), min_size=1, max_size=30))
+def test_fractions_of_seconds_keep_their_order(values):
+    times, _ = parse(values)
+    rank = lambda v: np.unique(v, return_inverse=True)[1].tolist()  # noqa: E731
+    # A float is finer than a nanosecond below 2^23 seconds only.
+    assert rank(times.values) == rank(np.array(values))
+
+
+UTC_TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(timezone.utc))
+
+
+@PATIENT
+@given(st.lists(UTC_TIMES, min_size=1, max_size=30))
+def test_dates_are_read_exactly(values):
+    texts, _ = parse([value.isoformat() for value in values])
+    stamps, _ = parse(values)
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6}[texts.unit]
+    start = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    for value, number in zip(values, texts.values.tolist(), strict=True):
+        since = value - start
+        micro = (since.days * 86400 + since.seconds) * 10**6 + since.microseconds
+        assert micro == number * (10**6 // per_second)
+    assert (stamps.values == texts.values).all()
+    assert stamps.unit == texts.unit
