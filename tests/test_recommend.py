@@ -237,6 +237,28 @@ def test_histories_end_with_the_last_event(recommender):
     assert lengths[0] == 0
 
 
+def test_histories_of_files_with_cut_histories_are_the_last_rows(tmp_path):
+    head = "user_id:token\titem_id_list:token_seq\titem_id:token"
+    (tmp_path / "ready").mkdir()
+    rows = {
+        "train": "u\ta b\tc\nv\tc\ta\nw\ta\tb\n",
+        "valid": "u\tb c\td\nv\tc a\tb\n",
+        "test": "u\tc d\te\n",
+    }
+    for name, text in rows.items():
+        (tmp_path / "ready" / f"ready.{name}.inter").write_text(f"{head}\n{text}")
+    keys = {"data_path": str(tmp_path), "benchmark_filename": list(rows), "load_col": None, "epochs": 1,
+            "alias_of_item_id": ["item_id_list"], "topk": 2, "valid_metric": "NDCG@2",
+            "show_progress": False, "train_mode": "pairs"}  # fmt: skip
+    rec = load(run("GRU4Rec", "ready", config_dict=keys)["checkpoint"])
+    for user, expected in (("u", "cde"), ("v", "cab"), ("w", "ab")):
+        number = torch.from_numpy(rec.catalogue.user_numbers([user]))
+        items = rec.catalogue.histories.events_of(number)[1]
+        assert "".join(rec.catalogue.items[items.numpy()]) == expected
+    by_items = rec.recommend_sequences([list("cde")], k=2)
+    assert list(rec.recommend(["u"], k=2)["item"]) == list(by_items["item"])
+
+
 # -- selection ------------------------------------------------------------------------------
 
 
