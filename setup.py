@@ -48,11 +48,15 @@ setup(
     package_data={
         **{name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
         "recbole_disent.leaderboard": ["page.html"],
+        "recbole_disent.serving": ["*.html"],
     },
     install_requires=REQUIRES,
     extras_require={
         # Text encoders as item content; 3 is the first that is trained as a plain module.
         "content": ["sentence-transformers>=3"],
+        # Bundles: weights in a format that is not executed. Ids are in Parquet, or in CSV without pyarrow.
+        "bundle": ["safetensors>=0.4"],
+        "serve": ["safetensors>=0.4", "fastapi>=0.110", "uvicorn>=0.29"],
         # Ray stores its trials by pyarrow, which does not say that it wants numpy 2. RecBole's HyperTuning
         # draws its plot by plotly.
         "tune": ["hyperopt>=0.3", "ray[tune]>=2.49", "numpy>=2", "plotly>=5.18"],

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recbole_disent.serving.commands import add_commands
+from recbole_disent.specs import PLAIN_SEQUENTIAL
+
 _USAGE = """\
 recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--KEY=VALUE ...]
 
@@ -43,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Further --KEY=VALUE are configuration keys, such as those of filters and of the split.",
     )  # fmt: skip
     data.add_argument("dataset", help="name of the data set")
-    data.add_argument("--model", "-m", default="SASRec", help="name of the model that the data are for")
+    data.add_argument(
+        "--model", "-m", default=PLAIN_SEQUENTIAL, help="name of the model that the data are for"
+    )
     data.add_argument("--config_files", default="", help="YAML files, separated by blanks")
     data.set_defaults(do=_data)
 
@@ -82,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     compact.add_argument("--delete", action="store_true", help="delete the run folders then")
     compact.add_argument("--without-ranks", action="store_true", help="keep no ranks of users")
     compact.set_defaults(do=_compact)
+
+    add_commands(commands)
     return parser
 
 

@@ -136,3 +136,6 @@ _ROWS = (
 )
 
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in _ROWS}
+
+# The model that a data set is loaded for where only the data are asked for.
+PLAIN_SEQUENTIAL = "SASRec"

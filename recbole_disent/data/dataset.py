@@ -17,7 +17,7 @@ from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.filtering import FilteredDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.padded import describe_padded
-from recbole_disent.data.store import SequenceStore, time_order
+from recbole_disent.data.store import SequenceStore, flatten_ranges, time_order
 from recbole_disent.data.times import TimeTies, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
@@ -133,14 +133,6 @@ def _numbers(column: Any) -> np.ndarray:
     if values.dtype == object:  # one of numerical_features
         values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
     return values
-
-
-def _flatten(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranges of *values*, one behind the other: (number of the range, value), both int64."""
-    counts = ends - begins
-    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
-    return owner, values[begins[owner] + place].long()
 
 
 class SequenceDataset(PartDataset, SequentialDataset):
@@ -298,7 +290,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
             place, column = lists.nonzero(as_tuple=True)
             return place, lists[place, column]
         ends = self.inter_feat.rows[rows]
-        return _flatten(self.store.starts(ends), ends, self.store.items)
+        return flatten_ranges(self.store.starts(ends), ends, self.store.items)
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         rows = self.inter_feat
@@ -381,7 +373,7 @@ class InteractionDataset(PartDataset):
             self._earlier = begins, ends, items[users.argsort(stable=True)]
         begins, ends, items = self._earlier
         wanted = self.inter_feat[self.uid_field][torch.from_numpy(index)]
-        return _flatten(begins[wanted], ends[wanted], items)
+        return flatten_ranges(begins[wanted], ends[wanted], items)
 
     def _corrupt(self, train: Interaction) -> None:
         """Replace the same clicks as in :class:`SequenceDataset`: users ascending, then time."""

@@ -95,6 +95,28 @@ class SequenceStore:
         first = (ends + lengths - 1)[:, None]
         return self._gather(field, first, -1, lengths, width), lengths
 
+    def last_histories(self, users: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+        """Gather the latest items of users, oldest first; the last event of a user is included.
+
+        Args:
+            users: int64 (B,), internal user ids.
+            max_length: items wanted of each user at the most.
+
+        Returns:
+            items, int64 (B, W), left-aligned and padded with 0, where W is the longest history of these
+            users (at least 1), and the lengths, int64 (B,), 0 for a user without an event.
+        """
+        ends = self.offsets[users + 1]
+        lengths = (ends - self.offsets[users]).clamp(max=max_length)
+        width = max(int(lengths.max()) if len(users) else 0, 1)
+        if not len(self):
+            return torch.zeros(len(users), width, dtype=torch.long), lengths
+        return self.histories(self.item_field, ends, lengths, width), lengths
+
+    def events_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """All events of users: (place in *users*, item), both int64 (E,)."""
+        return flatten_ranges(self.offsets[users], self.offsets[users + 1], self.items)
+
     def _gather(self, field: str, first: Tensor, step: int, lengths: Tensor, width: int) -> Tensor:
         place = torch.arange(width)
         real = place < lengths[:, None]
@@ -102,6 +124,14 @@ class SequenceStore:
         values = self.fields[field][index]
         real = real.view(*real.shape, *[1] * (values.dim() - 2))
         return widen(values.masked_fill_(~real, 0))
+
+
+def flatten_ranges(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranges of *values*, one behind the other: (number of the range, value), both int64."""
+    counts = ends - begins
+    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+    return owner, values[begins[owner] + place].long()
 
 
 def _narrow(values: Tensor) -> Tensor:

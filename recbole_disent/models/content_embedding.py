@@ -57,6 +57,10 @@ class ContentEmbedding(nn.Module):
     def _make_table(self) -> Tensor:
         return self.linear(self.matrix)
 
+    def vectors(self) -> Tensor:
+        """Content vectors of all items, before they are brought to the width D: float (n_items, F)."""
+        return self.matrix
+
     # -- what evaluation keeps is void as soon as weights can change ---------------------
 
     def train(self, mode: bool = True) -> ContentEmbedding:
@@ -146,16 +150,23 @@ class TrainedContentEmbedding(ContentEmbedding):
     def _make_table(self) -> Tensor:
         return self._embed(torch.arange(len(self.tokens), device=self.tokens.device))
 
+    def vectors(self) -> Tensor:
+        """Vectors of all texts by the encoder as it is now: float (n_items, F)."""
+        return self._encode(torch.arange(len(self.tokens), device=self.tokens.device))
+
     def _embed(self, items: Tensor) -> Tensor:
         if not len(items):  # the share of a process without a window
             return self.linear(self.linear.weight.new_zeros(0, self._width))
+        return self.linear(self._encode(items))
+
+    def _encode(self, items: Tensor) -> Tensor:
         found = []
         for part in items.split(self.batch):
             longest = max(int(self.mask[part].sum(1).max()), 1)
             features = {"input_ids": self.tokens[part, :longest], "attention_mask": self.mask[part, :longest]}
             vectors = nn.functional.normalize(self.encoder(features)["sentence_embedding"], dim=-1)
             found.append(vectors.masked_fill(self.empty[part, None], 0.0))
-        return self.linear(torch.cat(found))
+        return torch.cat(found)
 
 
 def content_embedding(content: Content, width: int) -> ContentEmbedding:

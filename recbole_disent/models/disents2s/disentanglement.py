@@ -55,14 +55,22 @@ class Disentanglement(nn.Module):
         Returns:
             phi, float (B, K, D).
         """
+        weights = self.weights(z, lengths)
+        pooled = torch.einsum("blk,bl,bld->bkd", self.cluster(z), weights, z)
+        return self.output_norm(self.bias[side] + pooled)
+
+    def weights(self, z: Tensor, lengths: Tensor) -> Tensor:
+        """p(i), how much each item counts for the next one: float (B, L), rows sum to 1; padding has 0.
+
+        Args:
+            z, lengths: as for :meth:`forward`.
+        """
         last = (lengths - 1).clamp(min=0)
         placed = self.position[: z.shape[1]] + z
         query = self.query_norm(placed[torch.arange(len(z), device=z.device), last] + self.query_bias)
         scores = torch.einsum("bld,bd->bl", self._keys(placed), query) * self.scale
         padding = torch.arange(z.shape[1], device=z.device) > last[:, None]
-        weights = scores.masked_fill(padding, float("-inf")).softmax(-1)
-        pooled = torch.einsum("blk,bl,bld->bkd", self.cluster(z), weights, z)
-        return self.output_norm(self.bias[side] + pooled)
+        return scores.masked_fill(padding, float("-inf")).softmax(-1)
 
     def prefix_sums(self, z: Tensor, jagged: JaggedBatch) -> Tensor:
         """The sums over p(k|i) p(i) z_i of every prefix of packed sequences at once.

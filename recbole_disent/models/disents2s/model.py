@@ -334,6 +334,17 @@ class DisentS2S(VectorRecommender):
         """Intention vectors of the pasts of a batch, divided by sqrt(D): float (B, K, D)."""
         return self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]) * self.scale
 
+    def intention_weights(self, interaction: Any) -> tuple[Tensor, Tensor]:
+        """Which item of a history feeds which intention.
+
+        Returns:
+            p(k|i), float (B, L, K), rows sum to 1, and p(i), float (B, L), which sums to 1 over the items of
+            a history and is 0 for padding.
+        """
+        z = self.encoder(interaction[self.ITEM_SEQ])
+        weights = self.disentanglement.weights(z, interaction[self.ITEM_SEQ_LEN])
+        return self.disentanglement.cluster(z), weights
+
     def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:
         """Scores of the candidates, int64 (B, C), of each sequence: float (B, C)."""
         phi = self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])

@@ -1,0 +1,73 @@
+"""Lists for all users: ``Recommender.recommend`` against RecBole's ``full_sort_topk``, with the same weights.
+
+RecBole is timed at several batch sizes on a sample of users (``--recbole_users``); its best one counts.
+Ours makes the lists of all users, tables of external ids included. With one thread
+seconds are CPU time. Ends with ``users_per_second=<ours / RecBole>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, clock, config, table
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import init_seed
+from recbole.utils.case_study import full_sort_topk
+
+from recbole_disent.recommender import Recommender
+from recbole_disent.serving.catalogue import Catalogue, histories_of
+from recbole_disent.serving.source import Source
+from recbole_disent.session import build_data, build_model
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Time of *work* by :func:`common.clock`, and its result."""
+    now = clock()
+    start = now()
+    result = work()
+    return now() - start, result
+
+
+def main() -> None:
+    args = arguments(__doc__, model="SASRec", k=20, recbole_users=1024)
+    data = build_data(config(args, args.model))
+    net = build_model(data).eval()
+    train = data.loaders[0]._dataset
+    tokens = train.field2id_token
+    catalogue = Catalogue(
+        tokens[train.iid_field].astype(object),
+        train.training_counts(),
+        tokens[train.uid_field].astype(object),
+        histories_of([loader.dataset for loader in data.loaders]),
+    )
+    rec = Recommender(Source(net, data.config, train, catalogue, {}))
+    rec.recommend(rec.users[:256], k=args.k)  # first use of each kernel
+    time, found = seconds(lambda: rec.recommend("all", k=args.k))
+    ours = len(rec.users) / time
+    rows = [("ours", 256, len(rec.users), time, ours)]
+
+    their_config = config(args, args.model, eval_mode="full")
+    init_seed(1, True)
+    dataset = create_dataset(their_config)
+    loader = data_preparation(their_config, dataset)[2]
+    users = loader.dataset.inter_feat[dataset.uid_field].numpy()
+    users = np.sort(np.random.default_rng(0).permutation(users)[: args.recbole_users])
+    best = 0.0
+    with torch.no_grad():
+        for size in (64, 256, 1024):
+            chunks = [users[i : i + size] for i in range(0, len(users), size)]
+            full_sort_topk(chunks[0][:64], net, loader, args.k)
+            time, _ = seconds(lambda c=chunks: [full_sort_topk(part, net, loader, args.k) for part in c])
+            rows.append(("RecBole", size, len(users), time, len(users) / time))
+            best = max(best, len(users) / time)
+    print(f"{args.dataset}, {args.model}, top {args.k}, length {args.max_length}, {args.threads} thread(s)")
+    print(f"rows: {len(found)}; RecBole's lists are internal ids, and histories stay in them")
+    table(rows, ("", "batch size", "users", "seconds", "users per second"))
+    print(f"users_per_second={ours / best:.1f}")
+
+
+if __name__ == "__main__":
+    main()

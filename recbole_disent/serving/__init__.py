@@ -1,0 +1,1 @@
+"""From a trained model to recommendations: lists, bundles, pages and a server."""

@@ -1,0 +1,313 @@
+"""A bundle: a folder with a trained model and its items that needs neither the data set nor this machine.
+
+* ``config.json``: format, model, configuration keys, facts, and the digest of each other file;
+* ``model.safetensors``: the weights; ``data.safetensors``: histories, item content and the like;
+* ``items.parquet`` or ``items.csv``: id, training clicks and text of each item; ``users``: ids;
+* ``README.md``: what the model is and how to use it.
+
+Nothing in it is unpickled or executed when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_disent.content.matrix import Content
+from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.hashing import file_digest
+from recbole_disent.models.content_embedding import ContentEmbedding
+from recbole_disent.result_file import versions
+from recbole_disent.serving import id_tables
+from recbole_disent.serving.card import card
+from recbole_disent.serving.catalogue import Catalogue, store_of
+from recbole_disent.serving.source import Source
+from recbole_disent.serving.stand_in import (
+    StandInConfig,
+    StandInDataset,
+    build_model,
+    features_of,
+    is_path_or_place,
+)
+from recbole_disent.serving.tensors import join, read_tensors, split, write_tensors
+from recbole_disent.training.checkpoint import config_to_dict, plain, restored
+
+FORMAT = "recbole_disent bundle"
+VERSION = 1
+CONFIG = "config.json"
+_NAMES = ("model.safetensors", "data.safetensors", "items.parquet", "items.csv", "users.parquet", "users.csv",
+          "README.md")  # fmt: skip
+
+
+def write(
+    source: Source, out: str | os.PathLike[str], histories: bool = True, overwrite: bool = False
+) -> Path:
+    """Write a bundle: complete or not at all.
+
+    The bundle is loaded again before it gets its name, and has to give the scores of *source*.
+
+    Args:
+        source: of a checkpoint.
+        out: folder to be made.
+        histories: whether it holds the ids and the histories of users. Without them a sequential model
+            recommends for sequences of items only.
+        overwrite: whether a bundle of that name is replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: *out* is there already, a library is missing, or the model keeps a state that a bundle
+            cannot hold.
+    """
+    out = Path(out).absolute()
+    if out.exists() and not (overwrite and (out / CONFIG).is_file()):
+        hint = "say --overwrite to replace a bundle" if (out / CONFIG).is_file() else "give another name"
+        raise UserError(f"bundle '{out.name}': the folder is there already; {hint}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        _fill(source, temporary, histories)
+        _require_same_scores(source, read(temporary))
+        temporary.chmod(0o755)
+        if out.exists():
+            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+            os.replace(out, old)
+            os.replace(temporary, out)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def _fill(source: Source, folder: Path, histories: bool) -> None:
+    catalogue, dataset = source.catalogue, source.dataset
+    model_name = source.config["model"]
+    content = next((m for m in source.model.modules() if isinstance(m, ContentEmbedding)), None)
+    weights, others = _state(source.model)
+    write_tensors(folder / "model.safetensors", weights)
+    data: dict[str, Tensor] = {}
+    if content is not None:
+        with torch.no_grad():
+            data["content"] = content.vectors()
+    features = features_of(dataset)
+    data |= {f"feature.{name}": values for name, (values, _, _) in features.items()}
+    if histories and catalogue.histories is not None:
+        data["history.offsets"] = catalogue.histories.offsets
+        data["history.items"] = catalogue.histories.items
+    keys = {
+        key: value
+        for key, value in config_to_dict(source.config).items()
+        if not is_path_or_place(model_name, key, value) and _is_json(value)
+    }
+    kind = keys["MODEL_TYPE"]
+    has_users = histories or kind != "SEQUENTIAL"
+    described = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        **source.about,
+        "n_items": len(catalogue.items) - 1,
+        "n_users": dataset.user_num - 1,
+        "config": keys,
+        "other_parameters": others,
+        "content_hash": None if content is None else content.content_hash,
+        "features": {name: [kind, size] for name, (_, kind, size) in features.items()},
+        "versions": versions(),
+    }
+    if _fault_of_building(described, catalogue, data):
+        feat = dataset.inter_feat
+        data["train.users"], data["train.items"] = feat[dataset.uid_field], feat[dataset.iid_field]
+        if fault := _fault_of_building(described, catalogue, data):
+            raise UserError(
+                f"export: {model_name} is built from more of a data set than a bundle holds "
+                f"({type(fault).__name__}: {fault}); load its checkpoint instead"
+            )
+    write_tensors(folder / "data.safetensors", data)
+    columns: dict[str, list[Any]] = {
+        "item": catalogue.items[1:].tolist(),
+        "clicks": catalogue.counts[1:].tolist(),
+    }
+    if catalogue.texts is not None:
+        columns["text"] = catalogue.texts[1:]
+    id_tables.write(folder, "items", columns)
+    if has_users:
+        assert catalogue.users is not None
+        id_tables.write(folder, "users", {"user": catalogue.users[1:].tolist()})
+    (folder / "README.md").write_text(card(described, has_users, content is not None), encoding="utf-8")
+    described["files"] = {name: file_digest(folder / name) for name in _NAMES if (folder / name).exists()}
+    text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _state(model: Any) -> tuple[dict[str, Tensor], Any]:
+    """Weights and other parameters: tensors by name, and the structure of the latter."""
+    trained = [name for name, m in model.named_modules() if isinstance(m, ContentEmbedding)]
+    skipped = tuple(f"{name}.encoder." for name in trained)  # its vectors are kept in its place
+    weights = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.endswith("_extra_state") and not name.startswith(skipped or ("\0",))
+    }
+    other = {k: v for k, v in model.other_parameter().items() if not isinstance(v, torch.nn.Module)}
+    structure = split(plain(other), "other_parameter", weights)
+    return weights, structure
+
+
+def _fault_of_building(
+    described: dict[str, Any], catalogue: Catalogue, data: dict[str, Tensor]
+) -> Exception | None:
+    """Why the model cannot be built from what the bundle would hold; None: it can."""
+    try:
+        _build(described, catalogue, data, "cpu")
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        return error
+    return None
+
+
+def _build(described: dict[str, Any], catalogue: Catalogue, data: dict[str, Tensor], device: str) -> Any:
+    config = StandInConfig(described["config"], device)
+    users = catalogue.users
+    if users is None:
+        users = np.empty(described["n_users"] + 1, dtype=object)
+    features = {n: (data[f"feature.{n}"], kind, size) for n, (kind, size) in described["features"].items()}
+    pairs = (data["train.users"], data["train.items"]) if "train.users" in data else None
+    dataset = StandInDataset(config, catalogue.items, users, catalogue.counts, features, pairs)
+    content = None
+    if "content" in data:
+        content = Content(data["content"], None, described["content_hash"], "")
+    return build_model(config, dataset, content), config, dataset
+
+
+def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
+    """Load a bundle from any place.
+
+    Args:
+        folder: of the bundle.
+        device: where the model computes.
+
+    Raises:
+        UserError: no bundle, one of a later format, a file that is missing, damaged or changed, or a
+            library that is missing.
+    """
+    folder = Path(folder)
+    described = describe(folder)
+    where = f"bundle '{folder.name}'"
+    for name, digest in described["files"].items():
+        if name not in _NAMES:
+            raise UserError(f"{where}: config.json names a file '{name}' that no bundle has; export it again")
+        if not (folder / name).is_file():
+            raise UserError(f"{where}: the file {name} is missing; copy the whole folder again")
+        if name != "README.md" and file_digest(folder / name) != digest:
+            raise UserError(f"{where}: the file {name} is damaged or changed (other digest); copy it again")
+    weights = read_tensors(folder / "model.safetensors")
+    data = read_tensors(folder / "data.safetensors")
+    items = id_tables.read(folder, "items", described["files"])
+    users = id_tables.read(folder, "users", described["files"])
+    with wrap_errors(where):
+        catalogue = _catalogue(items, users, data)
+        try:
+            model, config, dataset = _build(described, catalogue, data, device)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{where}: this version of the package cannot build its model ({type(error).__name__}: "
+                f"{error}); it was exported with {described['versions']}"
+            ) from error
+        others = join(described["other_parameters"], weights)
+        found = model.load_state_dict({k: v for k, v in weights.items() if "\0" not in k}, strict=False)
+        missing = [key for key in found.missing_keys if not key.endswith("_extra_state")]
+        if missing or found.unexpected_keys:
+            raise UserError(
+                f"{where}: its weights are of another model (missing: {missing}, unexpected: "
+                f"{found.unexpected_keys})"
+            )
+        model.load_other_parameter(restored(others, device))
+    facts = {key: value for key, value in described.items() if key not in ("config", "other_parameters")}
+    facts["digest"] = hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()
+    return Source(model.eval(), config, dataset, catalogue, facts)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Read and check ``config.json`` of a bundle; nothing else is read.
+
+    Raises:
+        UserError: it is not there, no JSON, of something else, or of a later format.
+    """
+    where = f"bundle '{folder.name}'"
+    try:
+        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{where}: config.json: {error.strerror}; give the folder of a bundle") from error
+    except ValueError as error:
+        raise UserError(f"{where}: config.json is no JSON ({error}); copy the folder again") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise UserError(f"{where}: config.json is not that of a bundle; export one from a checkpoint")
+    if found.get("format_version") != VERSION:
+        raise UserError(
+            f"{where}: its format has the version {found.get('format_version')}, expected {VERSION}; "
+            "install a later version of this package, or export it again"
+        )
+    wanted = {
+        "files": dict,
+        "config": dict,
+        "features": dict,
+        "versions": dict,
+        "n_users": int,
+        "n_items": int,
+    }
+    for key, kind in wanted.items():
+        if not isinstance(found.get(key), kind):
+            raise UserError(f"{where}: config.json has no usable '{key}'; copy the folder again")
+    return found
+
+
+def _catalogue(items: Any, users: Any, data: dict[str, Tensor]) -> Catalogue:
+    tokens = np.array(["[PAD]", *items["item"]], dtype=object)
+    counts = np.array([0, *map(int, items["clicks"])], dtype=np.int64)
+    texts = ["", *items["text"]] if "text" in items else None
+    names = None if users is None else np.array(["[PAD]", *users["user"]], dtype=object)
+    store = None
+    if "history.offsets" in data:
+        lengths = data["history.offsets"].diff()
+        owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        store = store_of(owners.numpy(), data["history.items"].numpy(), len(lengths))
+    return Catalogue(tokens, counts, names, store, texts)
+
+
+def _require_same_scores(source: Source, again: Source) -> None:
+    """Check that a written bundle scores as the model that it was made of."""
+    from recbole_disent.serving.encode import Encoder
+
+    store = source.catalogue.histories
+    if store is None:
+        return
+    able = (store.offsets.diff() > 0).nonzero()[:, 0]
+    users = able[:: max(1, len(able) // 32)][:32]
+    found = []
+    for side in (source, again):
+        encoder = Encoder(side.model, side.config, side.dataset)
+        batch = encoder.batch(store, users, users)
+        found.append(encoder.scores(batch).cpu())
+    if not torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise UserError(
+            f"export: {source.config['model']} gives other scores when it is built from its weights alone, "
+            "for it keeps a state elsewhere; load its checkpoint instead"
+        )
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

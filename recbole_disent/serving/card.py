@@ -1,0 +1,76 @@
+"""The README of a bundle: what the model is, and how to use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def card(described: dict[str, Any], has_users: bool, has_content: bool) -> str:
+    """Make the model card of a bundle, with the front matter of the Hugging Face hub.
+
+    Args:
+        described: content of ``config.json``.
+        has_users: whether the bundle knows users.
+        has_content: whether it holds vectors of item content.
+    """
+    model, dataset = described["model"], described["dataset"]
+    metrics = {
+        "validation": described.get("best_valid_result"),
+        "test": described.get("test_result"),
+    }
+    names = list(dict.fromkeys(name for found in metrics.values() for name in found or {}))
+    rows = []
+    for name in names:
+        values = [_number((found or {}).get(name)) for found in metrics.values()]
+        rows.append(f"| {name} | {' | '.join(values)} |")
+    table = ["| metric | validation | test |", "| --- | --- | --- |", *rows]
+    keys = described["config"]
+    facts = [
+        f"- model: {model}, trained on the data set `{dataset}`",
+        f"- items: {described['n_items']}, users in training: {described['n_users']}",
+        f"- digest of data and split: `{described['data_hash']}`",
+        f"- longest history that is read: {keys.get('MAX_ITEM_LIST_LENGTH')} items, seed: {keys.get('seed')}",
+        f"- item content: {'yes' if has_content else 'no'}, users: {'yes' if has_users else 'no'}",
+        "- versions: " + ", ".join(f"{k} {v}" for k, v in described["versions"].items() if v),
+    ]
+    use = ["```python", "import recbole_disent", "", 'rec = recbole_disent.load("FOLDER OF THIS FILE")']
+    if keys["MODEL_TYPE"] == "SEQUENTIAL":
+        use.append('rec.recommend_sequences([["ITEM ID", "ITEM ID"]], k=10)')
+    if has_users:
+        use.append("rec.recommend(users=rec.users[:5], k=10)")
+    use.append("```")
+    return "\n".join(
+        [
+            "---",
+            "library_name: recbole_disent",
+            "pipeline_tag: other",
+            "tags:",
+            "- recommendation",
+            f"- {model}",
+            "---",
+            "",
+            f"# {model} on {dataset}",
+            "",
+            *facts,
+            "",
+            "## Use it",
+            "",
+            "```",
+            "pip install 'recbole_disent[bundle]'",
+            "recbole-disent recommend FOLDER --sequences FILE --k 10 --out recs.csv",
+            "```",
+            "",
+            *use,
+            "",
+            "## How good it is",
+            "",
+            *(table if rows else ["The checkpoint holds no metrics."]),
+            "",
+            "`config.json` holds all settings of the training and the SHA-256 digest of each file.",
+            "",
+        ]
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)

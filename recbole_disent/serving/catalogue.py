@@ -1,0 +1,127 @@
+"""What is known about items and users beside the model: ids, popularity, texts, histories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from recbole_disent.data.store import SequenceStore
+from recbole_disent.errors import UserError
+
+ITEM = "item"
+
+
+@dataclass
+class Catalogue:
+    """External ids and what belongs to them.
+
+    Attributes:
+        items: object (n_items,), external item ids as text; row 0 is the padding item.
+        counts: int64 (n_items,), training clicks of each item.
+        users: object (n_users,), external user ids as text, row 0 is the padding user; None where the
+            bundle knows no users.
+        histories: all events of the users, the held-out ones included; None where there are none.
+        texts: text of each item, (n_items,), or None.
+    """
+
+    items: np.ndarray
+    counts: np.ndarray
+    users: np.ndarray | None = None
+    histories: SequenceStore | None = None
+    texts: list[str] | None = None
+
+    @cached_property
+    def _item_index(self) -> pd.Index:
+        return pd.Index(self.items)
+
+    @cached_property
+    def _user_index(self) -> pd.Index:
+        return pd.Index([] if self.users is None else self.users)
+
+    def item_numbers(self, ids: Iterable[Any]) -> np.ndarray:
+        """Internal ids of items: int64 (n,), 0 for an unknown id."""
+        return _numbers(self._item_index, ids)
+
+    def user_numbers(self, ids: Iterable[Any]) -> np.ndarray:
+        """Internal ids of users: int64 (n,), 0 for an unknown id."""
+        return _numbers(self._user_index, ids)
+
+    def encode(self, sequences: list[Any]) -> tuple[SequenceStore, np.ndarray]:
+        """Turn lists of item ids into a store in which sequence number s is "user" s.
+
+        Args:
+            sequences: one list of item ids for each sequence, oldest first.
+
+        Returns:
+            the store, and how many ids of each sequence are unknown and left out, int64 (B,).
+        """
+        lengths = np.array([len(s) for s in sequences], dtype=np.int64)
+        owner = np.repeat(np.arange(len(sequences)), lengths)
+        numbers = self.item_numbers([item for sequence in sequences for item in sequence])
+        known = numbers > 0
+        unknown = np.bincount(owner[~known], minlength=len(sequences))
+        return store_of(owner[known], numbers[known], len(sequences)), unknown
+
+    def require_users(self) -> np.ndarray:
+        """Return the external user ids.
+
+        Raises:
+            UserError: the bundle was exported without users.
+        """
+        if self.users is None:
+            raise UserError(
+                "users: this bundle knows no users, for it was exported without their histories; recommend "
+                "for sequences of items, or export again without --no-histories"
+            )
+        return self.users
+
+
+def _numbers(index: pd.Index, ids: Iterable[Any]) -> np.ndarray:
+    found = index.get_indexer(pd.Index([str(i) for i in ids], dtype=object))
+    return np.maximum(found, 0).astype(np.int64)  # row 0 is the padding: it is nobody's id
+
+
+def store_of(users: np.ndarray, items: np.ndarray, n_users: int) -> SequenceStore:
+    """Make a store of items only: int (n,) users in ascending order and their items."""
+    fields: dict[str, Tensor] = {ITEM: torch.from_numpy(np.ascontiguousarray(items, dtype=np.int64))}
+    return SequenceStore(np.asarray(users, dtype=np.int64), fields, ITEM, n_users)
+
+
+def histories_of(parts: list[Any]) -> SequenceStore:
+    """All events of a split data set: user by user in time order, the held-out events included.
+
+    Args:
+        parts: training, validation and test part. Where rows carry a cut history each, as in RecBole's
+            augmented files, the history of a user is the last row and its target.
+    """
+    dataset = parts[0]
+    lists = getattr(dataset, "item_id_list_field", None)
+    if lists in dataset.inter_feat and not hasattr(dataset, "store"):
+        return _last_rows(parts)
+    users, items = dataset.history
+    order = np.argsort(users, kind="stable")
+    return store_of(users[order], items[order], dataset.user_num)
+
+
+def _last_rows(parts: list[Any]) -> SequenceStore:
+    dataset = parts[0]
+    feats = [part.inter_feat for part in parts]
+    users = np.concatenate([feat[dataset.uid_field].numpy() for feat in feats])
+    lengths = np.concatenate([feat[dataset.item_list_length_field].numpy() for feat in feats])
+    number = np.repeat(np.arange(len(parts)), [len(feat) for feat in feats])
+    order = np.lexsort((lengths, number, users))  # stable: of equal lengths the later row
+    last = order[np.append(np.diff(users[order]) != 0, True)]
+    rows = torch.cat([feat[dataset.item_id_list_field] for feat in feats])[last]
+    rows = torch.nn.functional.pad(rows, (0, 1))
+    length = torch.from_numpy(lengths[last])
+    rows[torch.arange(len(rows)), length] = torch.cat([feat[dataset.iid_field] for feat in feats])[last]
+    real = torch.arange(rows.shape[1]) <= length[:, None]
+    owner = np.repeat(users[last], lengths[last] + 1)
+    return store_of(owner, rows[real].numpy(), dataset.user_num)

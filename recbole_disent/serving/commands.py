@@ -1,0 +1,148 @@
+"""Arguments of export, recommend, inspect and serve. Nothing heavy is imported before they run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Add the four commands to the subparsers of the command line."""
+    export = _command(commands, "export", "write a bundle: a trained model that stands alone", _export)
+    export.add_argument("--out", required=True, type=Path, help="folder of the bundle")
+    export.add_argument("--no-histories", action="store_true", help="leave out the users and their histories")
+    export.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
+
+    recommend = _command(commands, "recommend", "write lists of items for users or sequences", _recommend)
+    who = recommend.add_mutually_exclusive_group(required=True)
+    who.add_argument("--users", help="'all', or a CSV or Parquet file with a column 'user'")
+    who.add_argument("--sequences", type=Path, help=".csv (columns sequence, item), .jsonl or .txt file")
+    recommend.add_argument("--k", type=int, default=10, help="items of a list")
+    recommend.add_argument("--out", required=True, type=Path, help=".csv, .jsonl or .parquet file")
+    recommend.add_argument("--keep-history", action="store_true", help="recommend what the user has met, too")
+    recommend.add_argument("--allow", type=Path, help="CSV file: these items only (column item, maybe user)")
+    recommend.add_argument(
+        "--exclude", type=Path, help="CSV file: never these items (column item, maybe user)"
+    )
+    recommend.add_argument("--unknown-users", default="error", choices=("error", "popularity"))
+    recommend.add_argument("--diversity", type=float, default=0.0, help="in [0, 1]")
+    recommend.add_argument("--diversify", default="intentions", choices=("intentions", "mmr"))
+    recommend.add_argument("--batch", type=int, default=4096, help="lists that are made and kept at a time")
+    recommend.add_argument("--quiet", action="store_true", help="show no progress")
+
+    inspect = _command(
+        commands, "inspect", "show what intentions are, and why a person gets a list", _inspect
+    )
+    inspect.add_argument("--user", action="append", default=[], help="id; may be given several times")
+    inspect.add_argument("--sequence", action="append", default=[], help="item ids, separated by blanks")
+    inspect.add_argument("--k", type=int, default=10, help="items of a list")
+    inspect.add_argument(
+        "--out", required=True, type=Path, help=".html file; the numbers go into a .json beside it"
+    )
+
+    serve = _command(commands, "serve", "answer requests for lists by HTTP from a bundle", _serve)
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; this machine only by default"
+    )
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--timeout", type=float, default=10.0, help="seconds that a request may take")
+    serve.add_argument("--max-waiting", type=int, default=1024, help="requests that may wait; others get 503")
+
+
+def _command(commands: Any, name: str, about: str, do: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        allow_abbrev=False,
+        help=about,
+        epilog="Further --KEY=VALUE are keys of a checkpoint that differ here, such as --data_path.",
+    )
+    parser.add_argument("source", type=Path, help="folder of a bundle, or .pth file of a run")
+    parser.add_argument("--device", default="cpu", help="where a bundle computes; cpu by default")
+    parser.set_defaults(do=do)
+    return parser
+
+
+def _load(known: argparse.Namespace, rest: list[str]) -> Any:
+    from recbole_disent.config.literals import key_values
+    from recbole_disent.errors import UserError
+    from recbole_disent.recommender import load
+
+    if rest and known.source.is_dir():
+        raise UserError(f"command line: got '{rest[0]}', which {known.command} does not know")
+    return load(known.source, known.device, key_values(rest) or None)
+
+
+def _export(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+
+    if known.source.is_dir():
+        raise UserError(f"export: '{known.source}' is a folder, expected the .pth file of a run")
+    out = _load(known, rest).save(known.out, not known.no_histories, known.overwrite)
+    print(f"bundle: {out}")
+    return 0
+
+
+def _recommend(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.serving import stream
+
+    request = stream.Request(
+        users=known.users,
+        sequences=known.sequences,
+        k=known.k,
+        filter_history=not known.keep_history,
+        allow=known.allow,
+        exclude=known.exclude,
+        unknown_users=known.unknown_users,
+        diversity=known.diversity,
+        diversify=known.diversify,
+        batch=known.batch,
+    )
+    request.check(known.out)
+    found = stream.write_lists(_load(known, rest), request, known.out, not known.quiet)
+    print(found, file=sys.stderr)
+    return 0
+
+
+def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
+    import json
+
+    from recbole_disent.errors import UserError
+    from recbole_disent.files import write_text
+    from recbole_disent.serving import inspect, inspect_page
+
+    if known.out.suffix != ".html":
+        raise UserError(f"--out: got '{known.out}', expected a file that ends with .html")
+    sequences = [words.split() for words in known.sequence]
+    found = inspect.describe(_load(known, rest), known.user, sequences, known.k)
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(known.out.with_suffix(".json"), text + "\n")
+    write_text(known.out, inspect_page.page(found))
+    if found["intentions"]:
+        print(found["intentions"]["verdict"]["text"])
+    print(f"page: {known.out}")
+    return 0
+
+
+def _serve(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+
+    if rest:
+        raise UserError(f"command line: got '{rest[0]}', which serve does not know")
+    if not known.source.is_dir():
+        raise UserError(
+            f"serve: '{known.source}' is no folder, expected a bundle; export one from a checkpoint"
+        )
+    if not (known.timeout > 0 and known.max_waiting > 0):
+        raise UserError("serve: --timeout and --max-waiting must be above 0")
+    try:
+        from recbole_disent.serving.http import Limits, serve
+    except ImportError as error:
+        raise UserError(
+            f"serve needs the package '{error.name}': pip install 'recbole_disent[serve]'"
+        ) from error
+    print(f"http://{known.host}:{known.port}", flush=True)
+    limits = Limits(seconds=known.timeout, waiting=known.max_waiting)
+    serve(known.source, known.host, known.port, limits, known.device)
+    return 0

@@ -1,0 +1,71 @@
+"""Which items a caller allows and excludes, for all queries or for each by itself."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_disent.data.store import SequenceStore
+from recbole_disent.errors import UserError
+from recbole_disent.serving import tables
+from recbole_disent.serving.catalogue import Catalogue, store_of
+from recbole_disent.serving.lists import Filters
+
+
+def read_filters(
+    catalogue: Catalogue, ids: Any, owner: str, history: bool, allowed: Any, excluded: Any
+) -> Filters:
+    """Read the filters of a call.
+
+    Args:
+        catalogue: gives the numbers of items.
+        ids: of the queries.
+        owner: column that names a query in a table, ``user`` or ``sequence``.
+        history: whether items of the own history are left out.
+        allowed, excluded: ids, a table with a column ``item``, or for each query by itself a dictionary
+            id -> items or a table with the columns *owner* and ``item``; None: no such rule.
+
+    Raises:
+        UserError: other values, or no known item among *allowed*.
+    """
+    filters = Filters(bool(history))
+    for key, values in (("items_allowed", allowed), ("items_excluded", excluded)):
+        if values is None:
+            continue
+        name = key.removeprefix("items_")
+        own = tables.pairs(values, owner, key)
+        if own is not None:
+            setattr(filters, f"{name}_of", _own_items(catalogue, key, ids, *own))
+            continue
+        numbers = _known(catalogue, key, tables.column(values, "item", key))
+        if name == "allowed" and not len(numbers):
+            raise UserError("items_allowed: none of these items is known; expected ids of the model's items")
+        setattr(filters, name, torch.from_numpy(np.unique(numbers)))
+    return filters
+
+
+def _known(catalogue: Catalogue, key: str, ids: list[Any]) -> np.ndarray:
+    numbers = catalogue.item_numbers(ids)
+    if len(unknown := np.flatnonzero(numbers == 0)):
+        getLogger().warning(
+            f"{key}: {len(unknown)} of {len(ids)} items, such as '{ids[unknown[0]]}', are not known"
+        )
+    return numbers[numbers > 0]
+
+
+def _own_items(
+    catalogue: Catalogue, key: str, ids: Any, owners: list[Any], items: list[Any]
+) -> SequenceStore:
+    """Items of each query, as a store of them; rows of others than the queries are passed over."""
+    asked = pd.Index([str(i) for i in ids], dtype=object)
+    numbers = catalogue.item_numbers(items)
+    if not numbers.all():
+        _known(catalogue, key, items)  # says so
+    frame = pd.DataFrame({"owner": [str(o) for o in owners], "number": numbers})
+    place = pd.DataFrame({"owner": asked, "row": np.arange(len(asked))})
+    found = place.merge(frame[frame["number"] > 0], on="owner").sort_values("row", kind="stable")
+    return store_of(found["row"].to_numpy(), found["number"].to_numpy(), len(asked))

@@ -1,0 +1,282 @@
+"""The server: lists and likenesses by HTTP from one bundle, which is loaded again when it is replaced.
+
+A request names ids and numbers. No path, module or address of a request is ever used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from recbole_disent import __version__
+from recbole_disent.errors import UserError
+from recbole_disent.recommender import load
+from recbole_disent.serving.batching import Ask, Batcher, Busy
+from recbole_disent.serving.bundle import CONFIG
+from recbole_disent.serving.gate import Gate
+from recbole_disent.serving.metrics import Metrics
+
+_PAGE = Path(__file__).with_name("serve.html")
+_ROUTES = {"/", "/recommend", "/similar", "/items", "/health", "/metrics", "/docs"}
+MAX_K = 1000
+MAX_IDS = 10_000
+Id = Annotated[str, Field(max_length=256, coerce_numbers_to_str=True)]
+Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+Length = Annotated[int, Field(ge=1, le=MAX_K)]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the server.
+
+    Attributes:
+        body_kb: longest body, KiB.
+        seconds: a request that takes longer is refused with 503; also for reading a body (408).
+        waiting: requests that may wait for a batch; more are refused with 503.
+        reload_seconds: how often the server looks for a new bundle in its folder.
+    """
+
+    body_kb: int = 1024
+    seconds: float = 10.0
+    waiting: int = 1024
+    reload_seconds: float = 2.0
+
+
+class RecommendBody(BaseModel):
+    """Body of POST /recommend: a user or a sequence."""
+
+    model_config = ConfigDict(extra="forbid")
+    user: Id | None = None
+    sequence: Ids | None = None
+    k: Length = 10
+    filter_history: bool = True
+    items_allowed: Ids | None = None
+    items_excluded: Ids = []
+    unknown_users: Literal["error", "popularity"] = "error"
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    diversify: Literal["intentions", "mmr"] = "intentions"
+
+
+class SimilarBody(BaseModel):
+    """Body of POST /similar."""
+
+    model_config = ConfigDict(extra="forbid")
+    item: Id
+    k: Length = 10
+
+
+class Server:
+    """The state behind the routes.
+
+    Args:
+        folder: of the bundle.
+        limits: of requests.
+        device: where the model computes.
+
+    Raises:
+        UserError: no bundle, or a faulty one.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, device: str = "cpu") -> None:
+        self.folder, self.limits, self.device = folder, limits, device
+        self.metrics = Metrics()
+        self._stamp = self._read_stamp()
+        self.recommender = load(folder, device)
+        self.batcher: Batcher | None = None
+
+    def _read_stamp(self) -> tuple[int, int] | None:
+        try:
+            found = (self.folder / CONFIG).stat()
+        except OSError:  # between two bundles
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    async def watch(self) -> None:
+        """Load the bundle again when its folder holds another one; a faulty one is left alone."""
+        while True:
+            await asyncio.sleep(self.limits.reload_seconds)
+            stamp = self._read_stamp()
+            if stamp is None or stamp == self._stamp:
+                continue
+            self._stamp = stamp
+            try:
+                fresh = await asyncio.to_thread(load, self.folder, self.device)
+            except Exception as error:  # whatever is wrong with the new one, the old one goes on
+                self.metrics.reloads["failed"] += 1
+                getLogger().warning(f"serve: the new bundle is not used: {error}")
+                continue
+            self.recommender = fresh
+            if self.batcher is not None:
+                self.batcher.recommender = fresh
+            self.metrics.reloads["done"] += 1
+            getLogger().info(f"serve: loaded bundle {self.digest}")
+
+    @property
+    def digest(self) -> str:
+        """First digits of the digest of the bundle that answers."""
+        return str(self.recommender.about["digest"])[:12]
+
+    def texts(self, items: list[str]) -> list[str | None]:
+        """Text of each item, None where the bundle has none."""
+        catalogue = self.recommender.catalogue
+        if catalogue.texts is None:
+            return [None] * len(items)
+        return [catalogue.texts[number] or None for number in catalogue.item_numbers(items)]
+
+
+def make_app(folder: Path, limits: Limits | None = None, device: str = "cpu") -> Any:
+    """Make the ASGI application.
+
+    Args:
+        folder: of the bundle.
+        limits: of requests.
+        device: where the model computes.
+
+    Raises:
+        UserError: no bundle, or a faulty one.
+    """
+    limits = limits or Limits()
+    server = Server(folder, limits, device)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        server.batcher = Batcher(server.recommender, most_waiting=limits.waiting)
+        tasks = [asyncio.create_task(work) for work in (server.batcher.work(), server.watch())]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    app = FastAPI(title="recbole_disent", version=__version__, lifespan=lifespan)
+    _add_routes(app, server, limits)
+    app.add_middleware(
+        Gate,
+        metrics=server.metrics,
+        routes=_ROUTES,
+        largest_body=limits.body_kb * 2**10,
+        body_seconds=limits.seconds,
+    )
+    return app
+
+
+def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
+    @app.exception_handler(UserError)
+    async def refuse(_: Any, error: UserError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 404 if "is not known to the model" in str(error) else 422)
+
+    @app.post("/recommend")
+    async def recommend(body: RecommendBody) -> dict[str, Any]:
+        """Return the list of a known user, or of the items of a sequence, oldest first."""
+        if (body.user is None) == (body.sequence is None):
+            raise UserError("expected either 'user' or 'sequence'")
+        allowed = None if body.items_allowed is None else tuple(body.items_allowed)
+        ask = Ask(
+            body.user,
+            tuple(body.sequence or ()),
+            body.k,
+            body.filter_history,
+            body.unknown_users,
+            body.diversity,
+            body.diversify,
+            allowed,
+            tuple(body.items_excluded),
+        )
+        found = await _in_time(_batcher(server).ask(ask), limits)
+        rows = zip(found.items, found.scores, found.intentions, server.texts(found.items), strict=True)
+        items = [
+            {"item": item, "score": score, "rank": rank, "intention": intention, "text": text}
+            for rank, (item, score, intention, text) in enumerate(rows, start=1)
+        ]
+        return {
+            "items": items,
+            "source": found.source,
+            "unknown_items": found.unknown_items,
+            "bundle": server.digest,
+        }
+
+    @app.post("/similar")
+    async def similar(body: SimilarBody) -> dict[str, Any]:
+        """Return the items with the most similar vectors."""
+        table = await _in_time(
+            _batcher(server).call(server.recommender.similar_items, [body.item], body.k), limits
+        )
+        ids = table["similar"].tolist()
+        rows = zip(ids, table["score"].tolist(), table["rank"].tolist(), server.texts(ids), strict=True)
+        items = [{"item": i, "score": s, "rank": r, "text": t} for i, s, r, t in rows]
+        return {"items": items, "bundle": server.digest}
+
+    @app.get("/items/{item_id:path}")
+    async def item(item_id: str) -> dict[str, Any]:
+        """Return what is known of an item."""
+        catalogue = server.recommender.catalogue
+        number = int(catalogue.item_numbers([item_id])[0])
+        if not number:
+            raise HTTPException(404, "the item is not known to the model")
+        return {
+            "item": item_id,
+            "text": server.texts([item_id])[0],
+            "clicks": int(catalogue.counts[number]),
+        }
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """Return what answers."""
+        about = server.recommender.about
+        facts = {key: about.get(key) for key in ("model", "dataset", "data_hash", "n_items", "n_users")}
+        return {"status": "ok", "bundle": server.digest, **facts}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> str:
+        """Return counters in the text format of Prometheus."""
+        batcher = _batcher(server)
+        gauges: dict[str, float] = {
+            "waiting": batcher.waiting,
+            "batches": batcher.batches,
+            "batched_requests": batcher.asks,
+        }
+        return server.metrics.text(gauges)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> str:
+        return _PAGE.read_text(encoding="utf-8")
+
+
+def _batcher(server: Server) -> Batcher:
+    assert server.batcher is not None, "the application has not been started"
+    return server.batcher
+
+
+async def _in_time(work: Any, limits: Limits) -> Any:
+    try:
+        return await asyncio.wait_for(work, limits.seconds)
+    except (Busy, asyncio.TimeoutError) as error:
+        why = (
+            "too many requests wait"
+            if isinstance(error, Busy)
+            else f"it took longer than {limits.seconds:g} s"
+        )
+        raise HTTPException(503, f"{why}; try again later", {"Retry-After": "1"}) from error
+
+
+def serve(folder: Path, host: str, port: int, limits: Limits, device: str = "cpu") -> None:
+    """Answer requests until the process is stopped.
+
+    Args:
+        folder: of the bundle.
+        host, port: address that is listened on.
+        limits: of requests.
+        device: where the model computes.
+    """
+    import uvicorn
+
+    app = make_app(folder, limits, device)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=15, access_log=False)

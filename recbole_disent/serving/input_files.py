@@ -1,0 +1,136 @@
+"""Users, sequences and items from files, row by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_disent.errors import UserError
+
+
+def users(path: Path) -> Iterator[str]:
+    """Read ids from the column ``user`` of a CSV or Parquet file.
+
+    Raises:
+        UserError: no such column, or an empty id.
+    """
+    if path.suffix == ".parquet":
+        yield from _parquet_users(path)
+        return
+    for line, row in _csv_rows(path, ("user",)):
+        if not row["user"]:
+            raise UserError(f"{path}, line {line}: the column 'user' is empty; expected an id")
+        yield row["user"]
+
+
+def _parquet_users(path: Path) -> Iterator[str]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(
+            f"{path}: Parquet needs the package 'pyarrow'; install it, or give a CSV file"
+        ) from error
+    file = parquet.ParquetFile(path)
+    if "user" not in file.schema_arrow.names:
+        raise UserError(f"{path}: its columns are {', '.join(file.schema_arrow.names)}, expected one 'user'")
+    for batch in file.iter_batches(columns=["user"]):
+        yield from map(str, batch.column("user").to_pylist())
+
+
+def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Read (id, items) of sequences, oldest item first.
+
+    * ``.csv``: columns ``sequence`` and ``item``, the rows of a sequence one after another;
+    * ``.jsonl``: a line is a list of items, or an object with ``sequence`` and ``items``;
+    * ``.txt``: a line holds the items of a sequence, separated by blanks.
+
+    Sequences without an id have the number of their line, from 0. No two may have the same id.
+
+    Raises:
+        UserError: another ending, or a line that is none of these.
+    """
+    if path.suffix == ".csv":
+        yield from _csv_sequences(path)
+    elif path.suffix == ".jsonl":
+        met: set[str] = set()
+        with open(path, encoding="utf-8") as file:
+            for number, text in enumerate(file):
+                name, found = _json_sequence(path, number, text)
+                if name in met:
+                    raise UserError(f"{path}, line {number + 1}: the sequence '{name}' is there already")
+                met.add(name)
+                yield name, found
+    elif path.suffix == ".txt":
+        with open(path, encoding="utf-8") as file:
+            for number, text in enumerate(file):
+                yield str(number), text.split()
+    else:
+        raise UserError(f"--sequences: got '{path}', expected a file that ends with .csv, .jsonl or .txt")
+
+
+def _csv_sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
+    name: str | None = None
+    items: list[str] = []
+    ended: set[str] = set()
+    for line, row in _csv_rows(path, ("sequence", "item")):
+        if row["sequence"] != name:
+            if name is not None:
+                ended.add(name)
+                yield name, items
+            name, items = row["sequence"], []
+            if name in ended:
+                raise UserError(
+                    f"{path}, line {line}: the sequence '{name}' has ended before; sort the file by sequence"
+                )
+        items.append(row["item"])
+    if name is not None:
+        yield name, items
+
+
+def _json_sequence(path: Path, number: int, text: str) -> tuple[str, list[str]]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    name: Any = number
+    if isinstance(found, dict):
+        name, found = found.get("sequence", number), found.get("items")
+    if not isinstance(found, list) or not all(isinstance(i, (str, int)) for i in found):
+        raise UserError(
+            f'{path}, line {number + 1}: expected ["i1", "i2"] or {{"sequence": "s1", "items": ["i1", "i2"]}}'
+        )
+    return str(name), [str(item) for item in found]
+
+
+def items(path: Path | None, owner: str) -> pd.DataFrame | None:
+    """Read a CSV file with a column ``item`` and maybe a column *owner*; None for no file."""
+    if path is None:
+        return None
+    rows = [row for _, row in _csv_rows(path, ("item",))]
+    columns = [name for name in (owner, "item") if rows and name in rows[0]] or ["item"]
+    return pd.DataFrame({name: [row[name] for row in rows] for name in columns}, dtype=object)
+
+
+def _csv_rows(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            names = reader.fieldnames or []
+            for name in wanted:
+                if name not in names:
+                    raise UserError(
+                        f"{path}, line 1: the columns are {', '.join(names)}, expected one '{name}'"
+                    )
+            for row in reader:
+                if any(row[name] is None for name in wanted):
+                    raise UserError(f"{path}, line {reader.line_num}: fewer cells than the header has")
+                yield reader.line_num, row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{path}, line {reader.line_num}: {error}; save the file as CSV in UTF-8"
+            ) from error

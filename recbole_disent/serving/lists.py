@@ -1,0 +1,302 @@
+"""Lists of the best items for users and sequences, in chunks of bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_disent.data.store import SequenceStore
+from recbole_disent.errors import UserError
+from recbole_disent.serving import diversity
+from recbole_disent.serving.catalogue import Catalogue
+from recbole_disent.serving.encode import Encoder, pad_rows
+from recbole_disent.serving.select import NEVER, top_items
+
+# Rows that are encoded and scored at once at the most: more makes nothing faster.
+_ROWS = 256
+# Query vectors that are multiplied with the table at once, of a model with several.
+_PRODUCTS = 64
+
+
+@dataclass
+class Queries:
+    """Who lists are for.
+
+    Attributes:
+        store: histories.
+        rows: int64 (Q,), the "user" of the store that each query is.
+        users: int64 (Q,), internal user ids, 0 for a user who is not known; None for sequences.
+        popular: bool (Q,), queries that get the most popular items, for the model can say nothing.
+    """
+
+    store: SequenceStore
+    rows: Tensor
+    users: Tensor | None
+    popular: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, numbers: Tensor) -> Queries:
+        """Some of the queries."""
+        users = None if self.users is None else self.users[numbers]
+        return Queries(self.store, self.rows[numbers], users, self.popular[numbers])
+
+
+@dataclass
+class Filters:
+    """Which items may stand in a list.
+
+    Attributes:
+        history: whether items of the own history are left out.
+        allowed: int64 (A,), ascending: these items only; None: all.
+        excluded: int64 (E,): these items never.
+        excluded_of, allowed_of: items of each query, as "users" of a store; None: no such rule. A query
+            without an entry in *allowed_of* may have all items.
+    """
+
+    history: bool = True
+    allowed: Tensor | None = None
+    excluded: Tensor | None = None
+    excluded_of: SequenceStore | None = None
+    allowed_of: SequenceStore | None = None
+
+
+@dataclass
+class Lists:
+    """Lists of Q queries.
+
+    Attributes:
+        items: int64 (Q, k), internal ids, 0 behind the end of a list.
+        scores: float (Q, k).
+        intentions: int64 (Q, k), the vector of the query that chose the item; -1 for none.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    intentions: np.ndarray
+
+
+class ListMaker:
+    """Makes lists with one model.
+
+    Args:
+        encoder: of the model.
+        catalogue: for the popularity of items.
+        memory_mb: bound of the scores that are in memory at once, MiB.
+    """
+
+    def __init__(self, encoder: Encoder, catalogue: Catalogue, memory_mb: int = 128) -> None:
+        self.encoder, self.catalogue, self.memory_mb = encoder, catalogue, memory_mb
+        self._all = Columns(encoder, len(catalogue.items), Filters())
+
+    def make(
+        self,
+        queries: Queries,
+        k: int,
+        filters: Filters,
+        amount: float = 0.0,
+        way: str = "intentions",
+    ) -> Lists:
+        """Make the list of each query.
+
+        Args:
+            queries: who the lists are for.
+            k: length of the lists.
+            filters: which items may stand in them.
+            amount, way: ``diversity`` and ``diversify`` of :meth:`Recommender.recommend`.
+
+        Raises:
+            UserError: a model that lacks what is asked for.
+        """
+        columns = self._all
+        if filters.allowed is not None or filters.excluded is not None:
+            columns = Columns(self.encoder, len(self.catalogue.items), filters)
+        work = _Work(self.encoder, self.catalogue, columns, filters, k, amount, way)
+        k = work.k
+        found = Lists(
+            np.zeros((len(queries), k), np.int64),
+            np.full((len(queries), k), NEVER, work.dtype),
+            np.full((len(queries), k), -1, np.int64),
+        )
+        for numbers in self._chunks(queries, work):
+            places, scores, intentions = work.lists(queries.part(numbers), numbers)
+            if bool(scores.isnan().any()):  # a NaN is the largest, so that it is in a list
+                raise UserError("the model gave scores that are not numbers (NaN): its training diverged")
+            items = work.item_of[places].masked_fill_(scores == NEVER, 0)
+            place = numbers.numpy()
+            found.items[place] = items.cpu().numpy()
+            found.scores[place] = scores.cpu().numpy()
+            found.intentions[place] = intentions.masked_fill(items == 0, -1).cpu().numpy()
+        return found
+
+    def _chunks(self, queries: Queries, work: _Work) -> Iterator[Tensor]:
+        """Numbers of queries: those of like length together, the popular ones apart."""
+        lengths = (queries.store.offsets[queries.rows + 1] - queries.store.offsets[queries.rows]).clamp(
+            max=self.encoder.max_length
+        )
+        order = torch.from_numpy(np.lexsort((lengths.numpy(), queries.popular.numpy())))
+        bytes_each = work.copies * torch.finfo(work.torch_dtype).bits // 8 * len(work.item_of)
+        step = int(max(1, min(_ROWS, self.memory_mb * 2**20 // bytes_each)))
+        split = int((~queries.popular).sum())
+        for part in (order[:split], order[split:]):
+            yield from part.split(step) if len(part) else ()
+
+
+class Columns:
+    """The items that are scored, and those among them that stand in no list.
+
+    Args:
+        encoder: gives the item table.
+        n_items: items of the model, padding included.
+        filters: their global part counts here.
+
+    Attributes:
+        number: how many items may stand in a list at the most.
+        table: float (C, D), their vectors and rows of zeros behind them; None for a model without vectors.
+        item_of: int64 (C,), item of each column.
+        column_of: int64 (n_items,), column of each item, -1 for none; None where they are the same.
+        never: int64, columns that stand in no list.
+    """
+
+    def __init__(self, encoder: Encoder, n_items: int, filters: Filters) -> None:
+        table, allowed = encoder.padded, filters.allowed
+        self.column_of: Tensor | None = None
+        if allowed is None:
+            self.number = n_items - 1
+            self.item_of = torch.arange(n_items if table is None else len(table), device=encoder.device)
+        else:
+            self.number = len(allowed)
+            table = None if table is None else pad_rows(table[allowed])
+            more = 0 if table is None else len(table) - len(allowed)
+            self.item_of = torch.nn.functional.pad(allowed.to(encoder.device), (0, more))
+            self.column_of = torch.full((n_items,), -1)
+            self.column_of[allowed] = torch.arange(self.number)
+        self.table = table
+        never = (self.item_of == 0) | (self.item_of >= n_items)
+        if filters.excluded is not None:
+            never |= torch.isin(self.item_of, filters.excluded.to(encoder.device))
+        self.never = never.nonzero()[:, 0]
+
+
+class _Work:
+    """One call and its buffers."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        catalogue: Catalogue,
+        columns: Columns,
+        filters: Filters,
+        k: int,
+        amount: float,
+        way: str,
+    ) -> None:
+        self.encoder, self.filters, self.amount, self.way = encoder, filters, amount, way
+        self.columns = columns
+        self.table, self.item_of = columns.table, columns.item_of
+        self.k = min(k, columns.number)
+        self.counts = torch.from_numpy(catalogue.counts).to(encoder.device)
+        self.torch_dtype = torch.get_default_dtype() if self.table is None else self.table.dtype
+        self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
+        self.copies = 2 if self.table is not None else 3
+        self._buffers: dict[str, Tensor] = {}
+        if amount and self.table is None:
+            raise UserError(
+                f"diversity: {encoder.name} has no item vectors to tell likeness by; leave it at 0"
+            )
+
+    def lists(self, queries: Queries, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns, scores and intentions of a chunk: (B, k) each."""
+        if bool(queries.popular.any()):
+            scores = self.counts[self.item_of.clamp(max=len(self.counts) - 1)].to(self.torch_dtype)
+            scores = scores.expand(len(queries), -1).clone()
+            values, columns = top_items(self._masked(scores, queries, numbers), self.k)
+            return columns, values, torch.full_like(columns, -1)
+        batch = self.encoder.batch(queries.store, queries.rows, queries.users)
+        if self.table is None:
+            scores = self.encoder.scores(batch)[:, self.item_of].contiguous()
+            values, columns = top_items(self._masked(scores, queries, numbers), self.k)
+            return columns, values, torch.full_like(columns, -1)
+        vectors = self.encoder.queries(batch)
+        n_vectors = vectors.shape[1]
+        if self.amount and self.way == "intentions":
+            if n_vectors == 1:
+                raise UserError(
+                    f"diversify: {self.encoder.name} has one vector for each sequence, so that there are no "
+                    "intentions to choose by; use diversify='mmr'"
+                )
+            # One list more: of the plain scores.
+            ways = [top_items(self._score(vectors, queries, numbers), self.k)]
+            for i in range(n_vectors):
+                ways.append(top_items(self._score(vectors[:, i : i + 1], queries, numbers), self.k))
+            shares = self.encoder.shares(batch, n_vectors)
+            columns, chosen = diversity.interleave(ways, diversity.weights(shares, self.amount))
+            vectors_of = vectors @ self.table[columns].transpose(1, 2)
+            values = vectors_of.amax(1)
+            values[columns < 0] = NEVER
+            best = vectors_of.argmax(1)
+            return columns.clamp(min=0), values, torch.where(chosen > 0, chosen - 1, best)
+        scores = self._score(vectors, queries, numbers)
+        if self.amount:
+            pool = top_items(scores, diversity.pool_size(self.k))
+            values, columns = diversity.mmr(*pool, self.table, self.k, self.amount)
+        else:
+            values, columns = top_items(scores, self.k)
+        if n_vectors == 1:
+            return columns, values, torch.full_like(columns, -1)
+        return columns, values, (vectors @ self.table[columns].transpose(1, 2)).argmax(1)
+
+    def _score(self, vectors: Tensor, queries: Queries, numbers: Tensor) -> Tensor:
+        """Best of the inner products of K vectors with each column: float (B, C)."""
+        assert self.table is not None
+        rows, n_vectors, _ = vectors.shape
+        scores = self._buffer("scores", rows)
+        if n_vectors == 1:
+            torch.mm(vectors[:, 0], self.table.T, out=scores)
+            return self._masked(scores, queries, numbers)
+        if rows == 1:
+            torch.amax(self.table @ vectors[0].T, 1, out=scores[0])
+            return self._masked(scores, queries, numbers)
+        # All vectors of a few rows at once: the table is read once for them, not once for each vector.
+        step = max(1, _PRODUCTS // n_vectors)
+        for begin in range(0, rows, step):
+            part = vectors[begin : begin + step].flatten(0, 1)
+            products = torch.mm(part, self.table.T, out=self._buffer("products", len(part)))
+            torch.amax(products.view(-1, n_vectors, products.shape[1]), 1, out=scores[begin : begin + step])
+        return self._masked(scores, queries, numbers)
+
+    def _buffer(self, name: str, rows: int) -> Tensor:
+        # Fresh memory of this size costs more than the products that fill it.
+        if name not in self._buffers or len(self._buffers[name]) < rows:
+            self._buffers[name] = torch.empty(
+                rows, len(self.item_of), dtype=self.torch_dtype, device=self.encoder.device
+            )
+        return self._buffers[name][:rows]
+
+    def _masked(self, scores: Tensor, queries: Queries, numbers: Tensor) -> Tensor:
+        filters = self.filters
+        if filters.allowed_of is not None:
+            has = filters.allowed_of.offsets[numbers + 1] > filters.allowed_of.offsets[numbers]
+            blocked = has[:, None].to(scores.device).expand_as(scores).clone()
+            row, column = self._columns(*filters.allowed_of.events_of(numbers))
+            blocked[row, column] = False
+            scores.masked_fill_(blocked, NEVER)
+        if filters.history:
+            row, column = self._columns(*queries.store.events_of(queries.rows))
+            scores[row, column] = NEVER
+        if filters.excluded_of is not None:
+            row, column = self._columns(*filters.excluded_of.events_of(numbers))
+            scores[row, column] = NEVER
+        return scores.index_fill_(1, self.columns.never, NEVER)
+
+    def _columns(self, row: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs (row, item) as (row, column), of those items that there is a column of."""
+        if self.columns.column_of is not None:
+            item = self.columns.column_of[item]
+            row, item = row[item >= 0], item[item >= 0]
+        return row.to(self.encoder.device), item.to(self.encoder.device)

@@ -1,0 +1,217 @@
+"""Lists for any number of users or sequences, from file to file, in bounded memory.
+
+Lists are made in parts. Each part is a file beside the result, so that the same command goes on where it
+was stopped; at the end the parts become the result at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_disent.errors import UserError
+from recbole_disent.files import write_atomically, write_text
+from recbole_disent.hashing import digest, file_digest
+from recbole_disent.serving import input_files
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+_COLUMNS = ("item", "score", "rank", "intention", "source")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What :func:`write_lists` is asked for.
+
+    Attributes:
+        users: ``all`` or a file; None where there are sequences.
+        sequences: a file, or None.
+        k, filter_history, unknown_users, diversity, diversify: as for ``Recommender.recommend``.
+        allow, exclude: CSV files with a column ``item``, and maybe ``user`` or ``sequence``; or None.
+        batch: lists of a part, at least 1.
+    """
+
+    users: str | None = None
+    sequences: Path | None = None
+    k: int = 10
+    filter_history: bool = True
+    allow: Path | None = None
+    exclude: Path | None = None
+    unknown_users: str = "error"
+    diversity: float = 0.0
+    diversify: str = "intentions"
+    batch: int = 4096
+
+    @property
+    def owner(self) -> str:
+        """Name of the first column."""
+        return "sequence" if self.users is None else "user"
+
+    def check(self, out: Path) -> None:
+        """Check what can be checked before a model is loaded.
+
+        Raises:
+            UserError: an ending that is not known, a file that is missing, or a batch below 1.
+        """
+        if out.suffix not in ENDINGS:
+            raise UserError(f"--out: got '{out}', expected a file that ends with {', '.join(ENDINGS)}")
+        if self.batch < 1:
+            raise UserError(f"--batch: got {self.batch}, expected at least 1")
+        for key, path in self.files().items():
+            if not path.is_file():
+                raise UserError(f"--{key}: the file '{path}' is not there")
+
+    def files(self) -> dict[str, Path]:
+        """Files that the lists depend on."""
+        users = None if self.users in (None, "all") else Path(str(self.users))
+        given = {"users": users, "sequences": self.sequences, "allow": self.allow, "exclude": self.exclude}
+        return {key: path for key, path in given.items() if path is not None}
+
+    def fingerprint(self, model: str, ending: str) -> str:
+        """Digest of all that decides the parts."""
+        plain = {key: str(value) for key, value in asdict(self).items()}
+        inputs = {key: file_digest(path) for key, path in self.files().items()}
+        return digest(json.dumps([model, ending, plain, inputs], sort_keys=True))
+
+
+def write_lists(recommender: Any, request: Request, out: Path, progress: bool = True) -> str:
+    """Write the lists of a request to a file: complete or not at all.
+
+    Args:
+        recommender: a :class:`~recbole_disent.recommender.Recommender`.
+        request: who the lists are for, and how they are made.
+        out: .csv, .jsonl or .parquet file, with the columns of ``Recommender.recommend``.
+        progress: whether a bar is shown.
+
+    Returns:
+        A sentence with what was done.
+
+    Raises:
+        UserError: arguments or files that cannot be used.
+    """
+    request.check(out)
+    filters = {
+        "items_allowed": input_files.items(request.allow, request.owner),
+        "items_excluded": input_files.items(request.exclude, request.owner),
+    }
+    folder = out.absolute().parent / f".{out.name}.parts"
+    mark = request.fingerprint(str(recommender.about.get("digest")), out.suffix)
+    resumed = _prepare(folder, mark)
+    total = len(recommender.users) if request.users == "all" else None
+    lists = rows = made = 0
+    parts: list[Path] = []
+    with tqdm(total=total, unit=" lists", disable=not progress, desc="recommend") as bar:
+        for number, chunk in enumerate(_chunks(_source(recommender, request), request.batch)):
+            path = folder / f"{number:06d}{out.suffix}"
+            if not path.is_file():
+                frame = _make(recommender, request, chunk, filters)
+                _write_part(path, frame, request.owner)
+                made += 1
+            parts.append(path)
+            lists += len(chunk)
+            bar.update(len(chunk))
+    rows = _join(out, parts, request.owner)
+    shutil.rmtree(folder)
+    kept = (
+        f", {len(parts) - made} of {len(parts)} parts from the run before"
+        if resumed and made < len(parts)
+        else ""
+    )
+    return f"{out}: {rows} rows, lists of {lists} {request.owner}s{kept}"
+
+
+def _prepare(folder: Path, mark: str) -> bool:
+    """Make the folder of parts; keep those of the same request. Return whether there were any."""
+    note = folder / "request"
+    if folder.is_dir():
+        if note.is_file() and note.read_text(encoding="utf-8") == mark:
+            return True
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    write_text(note, mark)
+    return False
+
+
+def _source(recommender: Any, request: Request) -> Iterator[Any]:
+    if request.users == "all":
+        return iter(recommender.users)
+    if request.users is not None:
+        return input_files.users(Path(request.users))
+    assert request.sequences is not None
+    return input_files.sequences(request.sequences)
+
+
+def _chunks(values: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while chunk := list(islice(values, size)):
+        yield chunk
+
+
+def _make(recommender: Any, request: Request, chunk: list[Any], filters: dict[str, Any]) -> pd.DataFrame:
+    options = {
+        "k": request.k,
+        "filter_history": request.filter_history,
+        "diversity": request.diversity,
+        "diversify": request.diversify,
+        **filters,
+    }
+    if request.users is None:
+        return recommender.recommend_sequences(dict(chunk), **options)
+    return recommender.recommend(chunk, unknown_users=request.unknown_users, **options)
+
+
+def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
+    frame = frame.astype({owner: str})
+    with write_atomically(path) as file:
+        if path.suffix == ".csv":
+            file.write(frame.to_csv(index=False, header=False, lineterminator="\n").encode("utf-8"))
+        elif path.suffix == ".jsonl":
+            file.write(frame.to_json(orient="records", lines=True, force_ascii=False).encode("utf-8"))
+        else:
+            arrow, parquet = _arrow()
+            table = arrow.Table.from_pandas(frame, schema=_schema(arrow, owner), preserve_index=False)
+            parquet.write_table(table, file)
+
+
+def _join(out: Path, parts: list[Path], owner: str) -> int:
+    """Write the result from its parts, one at a time, and return its number of rows."""
+    rows = 0
+    with write_atomically(out) as file:
+        if out.suffix == ".parquet":
+            arrow, parquet = _arrow()
+            with parquet.ParquetWriter(file, _schema(arrow, owner)) as writer:
+                for part in parts:
+                    table = parquet.read_table(part, schema=_schema(arrow, owner))
+                    writer.write_table(table)
+                    rows += len(table)
+            return rows
+        if out.suffix == ".csv":
+            file.write((",".join((owner, *_COLUMNS)) + "\n").encode())
+        for part in parts:
+            content = part.read_bytes()
+            file.write(content)
+            rows += content.count(b"\n")
+    return rows
+
+
+def _schema(arrow: Any, owner: str) -> Any:
+    kinds = ((owner, arrow.string()), ("item", arrow.string()), ("score", arrow.float64()),
+             ("rank", arrow.int64()), ("intention", arrow.int64()), ("source", arrow.string()))  # fmt: skip
+    return arrow.schema(list(kinds))
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(
+            "--out: Parquet needs the package 'pyarrow' (pip install pyarrow); or write .csv"
+        ) from error
+    return pyarrow, parquet

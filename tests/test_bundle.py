@@ -1,0 +1,195 @@
+"""Bundles: they stand alone, they are checked when they are loaded, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recbole_disent import load
+from recbole_disent.errors import UserError
+from recbole_disent.serving import bundle
+from recbole_disent.session import run
+from tests.conftest import feature_keys
+
+pytest.importorskip("safetensors")
+MODELS = ("DisentS2S", "TSSR", "SASRecContent", "SASRec", "SASRecF", "BERT4Rec", "Caser", "GRU4Rec", "CORE",
+          "BPR", "LightGCN", "ItemKNN", "EASE", "Pop", "NeuMF", "MultiVAE")  # fmt: skip
+
+
+@pytest.fixture
+def checkpoint(make_keys):
+    """Return a function (model, **keys) -> path of a checkpoint, trained for one epoch."""
+
+    def make(model="DisentS2S", **keys):
+        return run(config_dict=make_keys(model, epochs=1, **feature_keys(model), **keys))["checkpoint"]
+
+    return make
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_bundle_stands_alone(checkpoint, hostile, tmp_path, monkeypatch, model):
+    """Moved, without its data set, from another working directory: the same lists."""
+    rec = load(checkpoint(model))
+    expected = rec.recommend(k=5)
+    rec.save(tmp_path / "made")
+    shutil.move(tmp_path / "made", tmp_path / "moved" / "here")
+    shutil.rmtree(hostile)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = load(tmp_path / "moved" / "here")
+    pd.testing.assert_frame_equal(again.recommend(k=5), expected)
+    assert list(again.items) == list(rec.items)
+    assert again.catalogue.texts == rec.catalogue.texts
+
+
+@pytest.mark.parametrize("model", ["DisentS2S", "TSSR"])
+def test_content_of_a_trained_model_is_a_tensor(checkpoint, tmp_path, model):
+    keys = {"content": True} if model == "DisentS2S" else {"output": "linear", "score_by_content": 2}
+    rec = load(checkpoint(model, content_source="text", **keys))
+    rec.save(tmp_path / "b")
+    pd.testing.assert_frame_equal(load(tmp_path / "b").recommend(k=5), rec.recommend(k=5))
+
+
+def test_another_process_needs_nothing_but_the_folder(checkpoint, hostile, tmp_path):
+    rec = load(checkpoint("DisentS2S"))
+    expected = rec.recommend(k=3)
+    rec.save(tmp_path / "b")
+    shutil.rmtree(hostile)
+    code = "import recbole_disent, sys; recbole_disent.load(sys.argv[1]).recommend(k=3).to_json(sys.argv[2])"
+    (tmp_path / "w").mkdir()
+    paths = [str(Path(bundle.__file__).parents[2]), *sys.path]
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "b"), str(tmp_path / "out.json")],
+        cwd=tmp_path / "w", check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    found = pd.read_json(tmp_path / "out.json")
+    assert list(found["item"]) == list(expected["item"])
+
+
+def test_config_json_names_no_place_of_the_machine(checkpoint, tmp_path):
+    load(checkpoint()).save(tmp_path / "b")
+    for name in ("config.json", "README.md"):
+        text = (tmp_path / "b" / name).read_text(encoding="utf-8")
+        assert str(tmp_path) not in text
+        assert sys.prefix not in text
+    card = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
+    assert "| ndcg@10 |" in card
+    assert card.startswith("---\nlibrary_name: recbole_disent\n")
+
+
+def test_without_histories(checkpoint, tmp_path):
+    rec = load(checkpoint("SASRec"))
+    rec.save(tmp_path / "b", histories=False)
+    assert not list((tmp_path / "b").glob("users.*"))
+    again = load(tmp_path / "b")
+    some = [list(rec.items[:3])]
+    pd.testing.assert_frame_equal(again.recommend_sequences(some), rec.recommend_sequences(some))
+    with pytest.raises(UserError, match="knows no users"):
+        again.recommend()
+    general = load(checkpoint("BPR"))
+    general.save(tmp_path / "g", histories=False)
+    again = load(tmp_path / "g")
+    with pytest.raises(UserError, match="filter_history"):
+        again.recommend(k=3)
+    pd.testing.assert_frame_equal(
+        again.recommend(k=3, filter_history=False), general.recommend(k=3, filter_history=False)
+    )
+
+
+def test_without_pyarrow_tables_are_csv(checkpoint, tmp_path, monkeypatch):
+    rec = load(checkpoint())
+    expected = rec.recommend(k=3)
+    real = builtins.__import__
+
+    def without(name, *args, **options):
+        if name.partition(".")[0] == "pyarrow":
+            raise ImportError(name)
+        return real(name, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", without)
+        rec.save(tmp_path / "b")
+        assert (tmp_path / "b" / "items.csv").is_file()
+        again = load(tmp_path / "b")
+    assert again.catalogue.texts == rec.catalogue.texts
+    pd.testing.assert_frame_equal(again.recommend(k=3), expected)
+
+
+def test_without_safetensors_it_is_one_sentence(checkpoint, tmp_path, monkeypatch):
+    rec = load(checkpoint())
+    for name in [n for n in sys.modules if n.partition(".")[0] == "safetensors"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(UserError, match="pip install 'recbole_disent\\[bundle\\]'"):
+        rec.save(tmp_path / "b")
+    assert not list(tmp_path.glob("*b*.??????*"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_damage_is_one_sentence(checkpoint, tmp_path):
+    path = tmp_path / "b"
+    load(checkpoint()).save(path)
+    for name in ("model.safetensors", "data.safetensors", "items.parquet"):
+        whole = (path / name).read_bytes()
+        (path / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(UserError, match=f"{name} is damaged or changed"):
+            load(path)
+        (path / name).unlink()
+        with pytest.raises(UserError, match=f"{name} is missing"):
+            load(path)
+        (path / name).write_bytes(whole)
+    load(path)
+    config = json.loads((path / "config.json").read_text())
+    for change, message in (
+        ({"format_version": 2}, "its format has the version 2, expected 1"),
+        ({"format": "x"}, "not that of a bundle"),
+        ({"files": {"../x": ""}}, "names a file '../x'"),
+        ({"files": 3}, "no usable 'files'"),
+    ):
+        (path / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(UserError, match=message):
+            load(path)
+    (path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is no JSON"):
+        load(path)
+    with pytest.raises(UserError, match="is not there"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="give the folder of a bundle"):
+        load(tmp_path / "empty")
+
+
+def test_a_bundle_runs_no_file_that_it_names(checkpoint, tmp_path):
+    path = tmp_path / "b"
+    load(checkpoint()).save(path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    config = json.loads((path / "config.json").read_text())
+    config["config"]["model_file"] = str(tmp_path / "evil.py")
+    config["config"]["model"] = "Evil"
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="Evil"):
+        load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_is_replaced_when_asked_and_only_a_bundle(checkpoint, tmp_path):
+    rec = load(checkpoint("SASRec"))
+    rec.save(tmp_path / "b")
+    with pytest.raises(UserError, match="there already; say --overwrite"):
+        rec.save(tmp_path / "b")
+    rec.save(tmp_path / "b", histories=False, overwrite=True)
+    assert not list((tmp_path / "b").glob("users.*"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("x")
+    with pytest.raises(UserError, match="there already; give another name"):
+        rec.save(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "file").read_text() == "x"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []

@@ -1,0 +1,122 @@
+"""The numbers of the inspect page are those of the model, and its texts cannot break out of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_disent import load
+from recbole_disent.cli import main
+from recbole_disent.serving import inspect, inspect_page
+from recbole_disent.session import run
+
+
+@pytest.fixture
+def checkpoint(make_keys):
+    def make(model="DisentS2S", **keys):
+        return run(config_dict=make_keys(model, epochs=1, **keys))["checkpoint"]
+
+    return make
+
+
+def test_numbers_of_a_person_are_those_of_the_model(checkpoint):
+    rec = load(checkpoint(n_intentions=3))
+    user = rec.users[4]
+    person = inspect.describe(rec, [user], [], k=4)["people"][0]
+    expected = rec.recommend([user], k=4)
+    assert [row["item"] for row in person["recommended"]] == list(expected["item"])
+    assert [row["intention"] for row in person["recommended"]] == list(expected["intention"])
+    for row in person["recommended"]:
+        assert max(row["scores"]) == pytest.approx(row["score"], rel=1e-4)
+        assert int(np.argmax(row["scores"])) == row["intention"]
+    past = rec.catalogue.histories.events_of(torch.tensor([5]))[1][-rec.encoder.max_length :]
+    assert [e["item"] for e in person["events"]] == list(rec.catalogue.items[past.numpy()])
+    assert sum(e["weight"] for e in person["events"]) == pytest.approx(1, abs=1e-5)
+    for event in person["events"]:
+        assert sum(event["intentions"]) == pytest.approx(1, abs=1e-5)
+    # The sum of p(k|i) p(i) z_i, normalised, is the query vector.
+    queries = rec.queries_of_users([user], "error")
+    batch = rec.encoder.batch(queries.store, queries.rows, queries.users)
+    net = rec.encoder.model
+    with torch.no_grad():
+        z = net.encoder(batch["item_id_list"])[0]
+        p = torch.tensor([e["intentions"] for e in person["events"]])
+        w = torch.tensor([e["weight"] for e in person["events"]])
+        pooled = torch.einsum("lk,l,ld->kd", p, w, z[: len(w)])
+        phi = net.disentanglement.output_norm(net.disentanglement.bias[0] + pooled) * net.scale
+    np.testing.assert_allclose(phi.numpy(), rec.user_vectors([user])[0], rtol=1e-3, atol=1e-5)
+
+
+def test_shares_sum_to_one_and_a_collapse_is_said(checkpoint):
+    rec = load(checkpoint(n_intentions=3))
+    found = inspect.describe(rec, [], [], k=5)["intentions"]
+    for key in ("share_of_clicks", "share_of_lists"):
+        assert sum(row[key] for row in found["rows"]) == pytest.approx(1, abs=1e-5)
+    chosen = rec.recommend(k=5)["intention"].value_counts(normalize=True)
+    for row in found["rows"]:
+        assert row["share_of_lists"] == pytest.approx(chosen.get(row["intention"], 0.0))
+    net = rec.encoder.model
+    with torch.no_grad():  # all prototypes the same, and all biases
+        net.disentanglement.prototypes[:] = net.disentanglement.prototypes[0]
+        net.disentanglement.bias[:] = net.disentanglement.bias[:, :1]
+    collapsed = inspect.describe(rec, [], [], k=5)["intentions"]
+    assert collapsed["verdict"]["collapsed"]
+    assert collapsed["measures"]["overlap_of_items"] == 1
+    assert "have collapsed" in inspect_page.page(inspect.describe(rec, [], [], k=5))
+
+
+def test_effective_number_and_verdict():
+    assert inspect.effective_number(np.array([1, 1, 1, 1])) == pytest.approx(4)
+    assert inspect.effective_number(np.array([7, 0, 0])) == 1
+    measures = {
+        "effective_intentions_of_lists": 3.0,
+        "effective_intentions_of_clicks": 3.0,
+        "overlap_of_items": 0.1,
+    }
+    assert not inspect.verdict(measures, 4)["collapsed"]
+    for change in ({"effective_intentions_of_lists": 1.2}, {"effective_intentions_of_clicks": 1.0}, {"overlap_of_items": 0.9}):  # noqa: E501  # fmt: skip
+        assert inspect.verdict({**measures, **change}, 4)["collapsed"]
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "Pop"])
+def test_other_models_say_that_they_have_no_intentions(checkpoint, model):
+    rec = load(checkpoint(model))
+    found = inspect.describe(rec, [rec.users[0]], [], k=3)
+    assert found["intentions"] is None
+    assert "no intentions" in found["note"]
+    assert len(found["people"][0]["recommended"]) == 3
+    inspect_page.page(found)
+
+
+def test_the_command_writes_a_page_that_stands_alone(checkpoint, tmp_path, capsys):
+    path = checkpoint(n_intentions=3)
+    rec = load(path)
+    words = [
+        "inspect",
+        path,
+        "--user",
+        rec.users[0],
+        "--sequence",
+        " ".join(rec.items[:3]),
+        "--out",
+        "p.html",
+    ]
+    assert main(words) == 0
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    numbers = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    assert [p["name"] for p in numbers["people"]] == [f"user {rec.users[0]}", "sequence 1"]
+    assert "http" not in page
+    assert "<script" not in page
+    assert numbers["intentions"]["verdict"]["text"] in capsys.readouterr().out
+    assert main([*words[:-1], "p.txt"]) == 2
+
+
+def test_texts_of_items_are_escaped(checkpoint):
+    rec = load(checkpoint())
+    rec.catalogue.texts = ["<script>alert(1)</script>"] * len(rec.catalogue.items)
+    page = inspect_page.page(inspect.describe(rec, [rec.users[0]], [], k=3))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page

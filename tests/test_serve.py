@@ -1,0 +1,193 @@
+"""The server: the lists of recommend, limits, batches, and a new bundle while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from recbole_disent import load
+from recbole_disent.cli import main
+from recbole_disent.session import run
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+pytest.importorskip("safetensors")
+from fastapi.testclient import TestClient
+
+from recbole_disent.serving import batching
+from recbole_disent.serving.http import Limits, make_app
+
+
+@pytest.fixture
+def bundle(make_keys, tmp_path):
+    def make(name="b", model="DisentS2S", **keys):
+        path = run(config_dict=make_keys(model, epochs=1, **keys))["checkpoint"]
+        return load(path).save(tmp_path / name, overwrite=True)
+
+    return make
+
+
+@pytest.fixture
+def folder(bundle):
+    return bundle()
+
+
+@pytest.fixture
+def client(folder):
+    with TestClient(make_app(folder)) as client:
+        yield client
+
+
+def items(answer):
+    assert answer.status_code == 200, answer.text
+    return [row["item"] for row in answer.json()["items"]]
+
+
+def test_answers_are_those_of_recommend(client, folder):
+    rec = load(folder)
+    for user in rec.users[:3]:
+        expected = rec.recommend([user], k=4)
+        answer = client.post("/recommend", json={"user": user, "k": 4})
+        assert items(answer) == list(expected["item"])
+        rows = answer.json()["items"]
+        assert [row["score"] for row in rows] == pytest.approx(list(expected["score"]), rel=1e-5)
+        assert [row["intention"] for row in rows] == list(expected["intention"])
+    some = list(rec.items[:4])
+    expected = rec.recommend_sequences([some], k=5, items_excluded=list(rec.items[5:8]), diversity=0.5)
+    body = {"sequence": [*some, "nowhere"], "k": 5, "items_excluded": list(rec.items[5:8]), "diversity": 0.5}
+    answer = client.post("/recommend", json=body)
+    assert items(answer) == list(expected["item"])
+    assert answer.json()["unknown_items"] == 1
+    found = client.post("/similar", json={"item": some[0], "k": 3})
+    assert items(found) == list(rec.similar_items(some[:1], k=3)["similar"])
+    about = client.get(f"/items/{some[0]}").json()
+    assert about["clicks"] == rec.catalogue.counts[1]
+    health = client.get("/health").json()
+    assert (health["status"], health["model"]) == ("ok", "DisentS2S")
+    assert "<form" in client.get("/").text
+    assert client.get("/docs").status_code == 200
+    assert 'requests_total{route="/recommend",status="200"} 4' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"user": "nobody"}, 404, "the user 'nobody' is not known"),
+        ({}, 422, "either 'user' or 'sequence'"),
+        ({"user": "u1", "sequence": []}, 422, "either 'user' or 'sequence'"),
+        ({"sequence": ["i1"], "k": 10**9}, 422, "less than or equal to 1000"),
+        ({"sequence": ["i1"], "k": 0}, 422, "greater than or equal to 1"),
+        ({"sequence": "i1"}, 422, "valid list"),
+        ({"sequence": ["i1"] * 10001}, 422, "at most 10000"),
+        ({"sequence": ["i1"], "diversity": 2}, 422, "less than or equal to 1"),
+        ({"sequence": ["i1"], "items_allowed": ["no"]}, 422, "none of these items is known"),
+        ({"sequence": ["i1"], "model_file": "/etc/passwd"}, 422, "Extra inputs"),
+    ],
+)
+def test_wrong_requests_are_refused_in_words(client, body, status, message):
+    answer = client.post("/recommend", json=body)
+    assert answer.status_code == status
+    assert message in answer.text
+
+
+def test_malformed_and_long_bodies(client):
+    head = {"Content-Type": "application/json"}
+    assert client.post("/recommend", content=b"{", headers=head).status_code == 422
+    assert client.post("/recommend", content=b"\xff\xfe", headers=head).status_code in (400, 422)
+    assert client.post("/recommend", content=b"x" * (10 * 2**20), headers=head).status_code == 413
+    chunks = (b"x" * 2**16 for _ in range(40))  # without a content-length
+    assert client.post("/recommend", content=chunks, headers=head).status_code == 413
+    assert client.post("/similar", json={"item": "nowhere"}).status_code == 404
+    assert client.get("/items/../../etc/passwd").status_code == 404
+    assert client.get("/items/%2e%2e%2f%2e%2e%2fetc%2fpasswd").status_code == 404
+    assert client.get("/health").status_code == 200
+
+
+def test_concurrent_requests_are_answered_in_batches(folder):
+    rec = load(folder)
+    users = list(rec.users) * 5
+    expected = {user: list(rows["item"]) for user, rows in rec.recommend(k=5).groupby("user")}
+    with TestClient(make_app(folder)) as client, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda u: items(client.post("/recommend", json={"user": u, "k": 5})), users))
+        text = client.get("/metrics").text
+    assert answers == [expected[user] for user in users]
+    gauges = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(gauges["recbole_disent_batched_requests"]) == len(users)
+    assert float(gauges["recbole_disent_batches"]) < len(users)
+
+
+def test_lists_of_a_batch_are_those_of_each_alone(folder):
+    rec = load(folder)
+    asks = [
+        batching.Ask(None, tuple(rec.items[n : n + 3]), k=n + 1, excluded=tuple(rec.items[:n]),
+                     allowed=tuple(rec.items[n : n + 20]) if n % 2 else None)
+        for n in range(6)
+    ]  # fmt: skip
+    together = batching.answer(rec, asks)
+    for ask, found in zip(asks, together, strict=True):
+        alone = batching.answer(rec, [ask])[0]
+        assert found.items == alone.items
+        assert len(found.items) == ask.k
+        assert not set(found.items) & set(ask.excluded)
+
+
+def test_too_many_and_too_slow_requests_get_503(folder, monkeypatch):
+    go = threading.Event()
+    real = batching.answer
+
+    def slow(recommender, asks):
+        go.wait(10)
+        return real(recommender, asks)
+
+    monkeypatch.setattr(batching, "answer", slow)
+    limits = Limits(waiting=2, seconds=1.5)
+    with TestClient(make_app(folder, limits)) as client, ThreadPoolExecutor(8) as pool:
+        user = {"user": str(load(folder).users[0])}
+        waiting = [pool.submit(client.post, "/recommend", json=user) for _ in range(8)]
+        statuses = sorted(w.result().status_code for w in waiting)
+        assert statuses == [503] * 8
+        assert any("too many requests wait" in w.result().text for w in waiting)
+        assert any("longer than 1.5 s" in w.result().text for w in waiting)
+        assert waiting[0].result().headers["retry-after"] == "1"
+        go.set()
+        assert items(client.post("/recommend", json=user))
+
+
+def test_a_new_bundle_is_loaded_and_a_faulty_one_left_alone(bundle):
+    folder = bundle()
+    with TestClient(make_app(folder, Limits(reload_seconds=0.05))) as client:
+        first = client.get("/health").json()["bundle"]
+        answers, stop = [], threading.Event()
+
+        def ask():
+            while not stop.is_set():
+                answers.append(client.post("/recommend", json={"sequence": ["i1", "i2"]}).status_code)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        bundle(seed=7)
+        _until(lambda: client.get("/health").json()["bundle"] != first)
+        (folder / "config.json").write_text("{")
+        _until(lambda: 'reloads_total{result="failed"} 1' in client.get("/metrics").text)
+        stop.set()
+        thread.join()
+        assert set(answers) == {200}
+        assert items(client.post("/recommend", json={"sequence": ["i1"]}))
+
+
+def _until(holds):
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def test_the_command_wants_a_bundle(folder, capsys):
+    assert main(["serve", "nowhere"]) == 2
+    assert "expected a bundle" in capsys.readouterr().err
+    assert main(["serve", str(folder), "--prot=1"]) == 2
+    assert "'--prot=1', which serve does not know" in capsys.readouterr().err
