@@ -36,6 +36,10 @@ REQUIRES = [
 ]
 
 TEST = ["pytest>=7", "hypothesis>=6.100", "pytest-xdist>=3.5"]
+BUNDLE = ["safetensors>=0.4"]
+SERVE = [*BUNDLE, "fastapi>=0.110", "uvicorn>=0.29"]
+TABLES = ["pyarrow>=15"]
+PLOTS = ["matplotlib>=3.9"]
 
 setup(
     version=VERSION,
@@ -55,17 +59,19 @@ setup(
         # Text encoders as item content; 3 is the first that is trained as a plain module.
         "content": ["sentence-transformers>=3"],
         # Bundles: weights in a format that is not executed. Ids are in Parquet, or in CSV without pyarrow.
-        "bundle": ["safetensors>=0.4"],
-        "serve": ["safetensors>=0.4", "fastapi>=0.110", "uvicorn>=0.29"],
+        "bundle": BUNDLE,
+        "serve": SERVE,
+        # Parquet files and Arrow tables of events.
+        "tables": TABLES,
         # Ray stores its trials by pyarrow, which does not say that it wants numpy 2. RecBole's HyperTuning
         # draws its plot by plotly.
         "tune": ["hyperopt>=0.3", "ray[tune]>=2.49", "numpy>=2", "plotly>=5.18"],
         # hypothesis draws the examples of property tests; pytest-xdist runs files of tests side by side.
         "test": TEST,
-        "plots": ["matplotlib>=3.9"],
+        "plots": PLOTS,
         # mkdocs 2 has other plugins and another configuration. latex2mathml turns equations into MathML.
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "latex2mathml>=3.77"],
-        "dev": [*TEST, "ruff>=0.6", "mypy>=1.10", "types-PyYAML", "matplotlib>=3.9"],
+        "dev": [*TEST, *SERVE, *TABLES, *PLOTS, "httpx>=0.27", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["recbole-disent = recbole_disent.cli:main"]},
 )

@@ -111,7 +111,8 @@ async def soak(port: int, users: list[str], folder: Path, bundle: Path, seconds:
 
 
 def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
+    return int(pages) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
 def main() -> None:
