@@ -294,13 +294,20 @@ def test_sequential_models_are_repeatable():
 
 def test_separators():
     wanted = hash_of(load_col=None)
-    for name, separator in (("comma", ","), ("bar", "|"), ("colons", "::"), ("dots", "..")):
+    for name, separator in (("comma", ","), ("bar", "|"), ("colons", "::"), ("dots", ".."), ("signs", "§")):
         head = HEAD.replace("\t", separator)
         write(name, "inter", [separator.join(map(str, row)) for row in small_rows()], head)
         assert hash_of("SASRec", name, load_col=None, field_separator=separator) == wanted
     write("small", "item", [(f"i{n}", f"a;b{n}") for n in range(6)], "item_id:token\ttags:token_seq")
     dataset = load(load_col=None, seq_separator=";")[0]
     assert set(dataset.field2id_token["tags"]) == {"[PAD]", "a", *(f"b{n}" for n in range(6))}
+
+
+@pytest.mark.parametrize("key", ["field_separator", "seq_separator"])
+@pytest.mark.parametrize("value", ["", "\n", 7])
+def test_separators_are_texts_within_a_line(key, value):
+    with pytest.raises(UserError, match=f"{key}: got .*, expected a text within a line"):
+        config(**{key: value})
 
 
 def test_renamed_columns_give_the_same_result():
