@@ -74,10 +74,13 @@ def test_bytes_of_another_encoding_are_named(suffix):
         load(load_col=None)
 
 
-def test_an_unknown_encoding_is_named():
+@pytest.mark.parametrize("encoding", ["gbk9", "hex", "undefined", 7])
+def test_an_unknown_encoding_is_named(encoding):
     write("small", "inter", small_rows())
-    with pytest.raises(UserError, match="encoding: got 'gbk9', expected an encoding that Python knows"):
-        load(encoding="gbk9")
+    with pytest.raises(
+        UserError, match=f"encoding: got {encoding!r}, expected an encoding that Python knows"
+    ):
+        load(encoding=encoding)
 
 
 @pytest.mark.parametrize(

@@ -192,8 +192,8 @@ def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
 
     asked = {}
 
-    def stand_in(model, dataset, config_dict, test):
-        asked.update(config_dict, test=test)
+    def stand_in(model, dataset, config_dict, test, ranks_file):
+        asked.update(config_dict, test=test, ranks_file=ranks_file)
         return {"config": dict(config_dict)}
 
     monkeypatch.setattr(session, "run", stand_in)
@@ -204,7 +204,8 @@ def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
     found = work(spec, options)
     assert asked["test"] == (trial is None)
     assert (asked["data_path"], asked["content_file"]) == ("/data", "/work/v.npz")
-    assert (asked["per_user_file"] is None) == (trial is not None)
+    assert asked["ranks_file"] == "per_user.npz"  # not the user's key: passed over where it cannot be made
+    assert "per_user_file" not in asked
     assert found["config"]["content_file"] == "v.npz"
     assert found["config"]["data_path"] is None
 

@@ -67,6 +67,10 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         if given.get(key) is not None:
             check_interval(key, given[key])
+    for key in ("field_separator", "seq_separator"):
+        value = given.get(key, " ")
+        if not isinstance(value, str) or not value or "\n" in value or "\r" in value:
+            raise UserError(f"{key}: got {value!r}, expected a text within a line such as ','")
     values = given.get("val_interval")
     if values is not None and not isinstance(values, dict):
         raise UserError(f"val_interval: got {values!r}, expected a dict such as {{'rating': '[3,inf)'}}")

@@ -175,10 +175,11 @@ def read_file(
     kinds: dict[str, Any] = {name: "float64" if name in numbers else "category" for name, _ in wanted}
     if not len(lines):
         return AtomicFile(path, _empty(wanted), lines, cells, header)
+    fast = len(separator) == 1 and separator.isascii()  # pandas' C engine reads no other
     try:
         frame = pd.read_csv(
             path,
-            sep=separator if len(separator) == 1 else re.escape(separator),
+            sep=separator if fast else re.escape(separator),
             header=None,
             names=names,
             skiprows=1,
@@ -188,8 +189,8 @@ def read_file(
             encoding=codec(encoding),
             quoting=csv.QUOTE_NONE,
             skip_blank_lines=False,
-            engine="c" if len(separator) == 1 else "python",
-            **({"float_precision": "round_trip"} if len(separator) == 1 else {}),
+            engine="c" if fast else "python",
+            **({"float_precision": "round_trip"} if fast else {}),
         )
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error

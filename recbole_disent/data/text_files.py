@@ -40,7 +40,8 @@ def codec(encoding: str | None) -> str:
     """
     try:
         name = codecs.lookup(encoding or "utf-8").name
-    except LookupError:
+        "".encode(name)  # codecs such as hex know no text
+    except (LookupError, TypeError, ValueError):
         raise UserError(
             f"encoding: got {encoding!r}, expected an encoding that Python knows, such as utf-8, latin-1, "
             "gb18030 or utf-16"

@@ -19,7 +19,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import hit_matrix, ranks, top_columns
 from recbole_disent.evaluation.scoring import Scorer
-from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader
+from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader, filters_history
 from recbole_disent.parallel import process_group
 
 _PARTS = {"valid": 1, "test": 2}
@@ -158,7 +158,7 @@ class RankingEvaluator:
             scores = scorer.all_items(queries.batch)
             own = scores[owner.to(device), positives.to(device)]
             scores[:, 0] = float("-inf")
-            if self._filters_history(dataset):
+            if filters_history(self.config):
                 row, item = dataset.earlier(queries.rows)
                 scores[row.to(device), item.to(device)] = float("-inf")
                 # A held-out item that the user has met before is still to be found.
@@ -194,10 +194,6 @@ class RankingEvaluator:
             if self.needs.need("rec.repeats"):
                 found["rec.repeats"] = _repeats(dataset, queries.rows, best)[full]
         return found
-
-    def _filters_history(self, dataset: Any) -> bool:
-        wanted = self.config["filter_history"]
-        return not self.config["repeatable"] if wanted is None else wanted
 
     def _describe_data(self, struct: DataStruct) -> None:
         train = self.train

@@ -34,6 +34,12 @@ class EvalBatch:
     positives: Tensor
 
 
+def filters_history(config: Any) -> bool:
+    """Whether the items of a user's history are left out of a full ranking."""
+    wanted = config["filter_history"]
+    return not config["repeatable"] if wanted is None else wanted
+
+
 class EvalLoader:
     """The held-out rows of a part as queries, in chunks that keep the memory limit.
 
@@ -86,14 +92,18 @@ class EvalLoader:
         dataset = self.dataset
         found = np.empty(dataset.user_num, dtype=object)
         found[:] = [torch.zeros(0, dtype=torch.int64)] * dataset.user_num
+        if not filters_history(self.config):
+            return found
         users = dataset.inter_feat[dataset.uid_field].numpy()
-        users, first = np.unique(users, return_index=True)
-        place, items = dataset.earlier(first)
-        held = dataset.inter_feat[dataset.iid_field]
-        own = dataset.inter_feat[dataset.uid_field]
+        order = np.argsort(users, kind="stable")
+        held = dataset.inter_feat[dataset.iid_field].numpy()[order]
+        users, first, counts = np.unique(users[order], return_index=True, return_counts=True)
+        place, items = (values.numpy() for values in dataset.earlier(order[first]))
+        bounds = np.searchsorted(place, np.arange(len(users) + 1))
         for number, user in enumerate(users):
-            met = torch.unique(items[place == number])
-            found[user] = met[~torch.isin(met, held[own == int(user)])]
+            met = items[bounds[number] : bounds[number + 1]]
+            own = held[first[number] : first[number] + counts[number]]
+            found[user] = torch.from_numpy(np.setdiff1d(met, own))
         return found
 
     @property
