@@ -148,8 +148,9 @@ def read_file(
 ) -> AtomicFile:
     """Read columns of an atomic file: 20 million rows of tokens and numbers fit in a few gigabytes.
 
-    Tokens are read as categories, so that each distinct one is a single Python string, and
-    given as an object column of these shared strings, as RecBole goes on with.
+    Tokens are given as an object column in which each distinct one is a single Python string, as
+    RecBole goes on with. (pandas' own categories would be numbers where all tokens look like numbers,
+    from pandas 3.1 on, so that ``01`` and ``1`` would become one token.)
 
     Args:
         path: of the file.
@@ -172,7 +173,7 @@ def read_file(
         )
     names = [name for name, _ in header]
     numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
-    kinds: dict[str, Any] = {name: "float64" if name in numbers else "category" for name, _ in wanted}
+    kinds: dict[str, Any] = {name: "float64" if name in numbers else object for name, _ in wanted}
     if not len(lines):
         return AtomicFile(path, _empty(wanted), lines, cells, header)
     fast = len(separator) == 1 and separator.isascii()  # pandas' C engine reads no other
@@ -201,7 +202,9 @@ def read_file(
         column = frame.pop(name)
         if kind == FeatureType.FLOAT:
             data[name] = column.to_numpy()
-        elif kind == FeatureType.TOKEN:
+            continue
+        column = column.astype("category")
+        if kind == FeatureType.TOKEN:
             data[name] = pd.Series(_shared_strings(column), dtype=object)  # not pandas 3's text
         else:
             number = kind == FeatureType.FLOAT_SEQ
