@@ -51,7 +51,7 @@ def lines_without_id(case: Case) -> Case | None:
 
 
 def empty_histories(case: Case) -> Case | None:
-    """RecBole keeps lines of pre-split files that have no history; a sequential model learns nothing from them."""
+    """RecBole keeps lines of pre-split files that have no history, of which a sequential model learns nothing."""
     if not case.sequential:
         return None
 
@@ -135,15 +135,15 @@ def held_out_rows(case: Case, parts: Parts) -> Parts | None:
 
 
 def repeated_entries(case: Case, parts: Parts) -> Parts | None:
-    """RecBole makes lists of sequences as wide as the longest that was read, and repeats a single entry in them."""
+    """RecBole makes lists of sequences as wide as the longest that was read, and repeats a single entry."""
     found, changed = [], False
     for part in parts.parts:
         part = dict(part)
         for name, values in part.items():
             base = part.get(name.removesuffix(case.keys.get("LIST_SUFFIX", "_list")))
-            if values.dim() == 3 and base is not None and base.dim() == 2 and base.shape[1] < values.shape[2]:
-                if bool((values == values[:, :, :1]).all()):
-                    part[name], changed = values[:, :, :1], True
+            lists = values.dim() == 3 and base is not None and base.dim() == 2
+            if lists and base.shape[1] < values.shape[2] and bool((values == values[:, :, :1]).all()):
+                part[name], changed = values[:, :, :1], True
         found.append(part)
     return Parts(parts.ids, found) if changed else None
 
@@ -183,7 +183,8 @@ def _empty(case: Case, parts: Parts | Exception) -> bool:
     return any(len(table) == 1 for suffix, table in case.tables.items() if suffix.endswith("inter"))
 
 
-#: Names of refusals -> their sentence, and whether RecBole's result (without the other differences) is such a case.
+#: Names of refusals -> their sentence, and whether RecBole's result (without the other differences) is such a
+#: case.
 REFUSALS: dict[str, tuple[str, Callable[[Case, Parts | Exception], bool]]] = {
     "nothing to train on": (r"nothing to train on", _no_training),
     "one label": (r"threshold: .* leaves no (positive|negative)", _one_label),

@@ -140,7 +140,9 @@ def _write_plan_results(folder: Path) -> None:
         place.mkdir(parents=True)
         ranks, users = rng.integers(1, 101, 30), np.arange(1, 31)
         (place / "config.yaml").write_text("config: {epochs: 3}\n")
-        (place / "result.json").write_text(json.dumps(result(rng, ranks, seed=entry["seed"], model=entry["model"])))
+        (place / "result.json").write_text(
+            json.dumps(result(rng, ranks, seed=entry["seed"], model=entry["model"]))
+        )
         np.savez(place / "per_user.npz", user=users, rank=ranks, history=users % 7, popularity=users % 5)
 
 

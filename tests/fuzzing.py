@@ -17,12 +17,14 @@ import yaml
 
 _TEXTS = ["", "nan", "inf", "-1", "0", "1e400", "9" * 30, "9" * 5000, "\x00", "é", "\ud7ff", "[]", "{}", '"',
           "'", "\r", "\t", "\t\t", "\n\n", ":", "token", "float_seq", "None", "True", "2021-99-99", "!!int x",
-          "&a", "*a", "(" * 500, "[" * 3000, "- " * 400, "~", "\ufeff", "a b", "#", ",", "1e5", "-inf"]  # fmt: skip
-_VALUES: list[Any] = [None, True, 0, -1, 10**30, 1.5, float("nan"), float("inf"), "", "a", "é\x00", [], [None],
-                      [1, "a"], {}, {"a": None}, [[]], {"1": {}}]  # fmt: skip
+          "&a", "*a", "(" * 500, "[" * 3000, "- " * 400, "~", "\ufeff", "a b", "#", ",", "1e5",
+          "-inf"]  # fmt: skip
+_VALUES: list[Any] = [None, True, 0, -1, 10**30, 1.5, float("nan"), float("inf"), "", "a", "é\x00", [],
+                      [None], [1, "a"], {}, {"a": None}, [[]], {"1": {}}]  # fmt: skip
 # Each line is nine times the one before: a few hundred bytes that stand for 10^9 values.
-_BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+BOMB = (
+    b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)).encode()
 )
 
 
@@ -75,7 +77,7 @@ def _another_text(rng: np.random.Generator, content: bytes) -> bytes:
         return content[:end] + content[begin:]
     text = str(rng.choice(_TEXTS)).encode("utf-8")
     if kind == 5 and rng.random() < 0.05:
-        return _BOMB.encode() + content
+        return BOMB + content
     cells = list(re.finditer(rb"[\w.\-]+", content[:20000]))
     if kind < 7 and cells:
         cell = cells[int(rng.integers(len(cells)))]

@@ -232,8 +232,8 @@ class AtomicDataset(Dataset):
             self._clean_histories(file)
         if not len(file.frame) and part != "valid":
             raise UserError(
-                f"{file.path}: no interaction is left of the {count} lines; complete their users, items, times "
-                "and histories"
+                f"{file.path}: no interaction is left of the {count} lines; complete their users, items, "
+                "times and histories"
             )
         if timed and len(file.frame):
             times = file.frame[self.time_field].to_numpy()

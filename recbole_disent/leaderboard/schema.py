@@ -32,8 +32,7 @@ _PLAN: dict[str, tuple[type, ...]] = {
     "command": (list, _NONE),
 }  # fmt: skip
 _RUN: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "label", "dataset", "protocol", "model"), (str,)), "seed": (int,),
-    "trial": (int, _NONE),
+    **dict.fromkeys(("id", "label", "dataset", "protocol"), (str,)), "seed": (int,),
 }  # fmt: skip
 _SEARCH: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("label", "dataset", "protocol"), (str,)), "trials": (int,), "chosen": (dict, _NONE),
@@ -54,14 +53,19 @@ def check_result(path: Path, result: Any) -> None:
     _check(where, result, _RESULT)
     _check(where, result, _LATER, optional=True)
     for key in ("test_result", "best_valid_result"):
-        _check(where, result, {f"{key}.{name}": _NUMBER for name in result[key] or {}})
         for name, value in (result[key] or {}).items():
             try:
                 float(value)
-            except (ValueError, OverflowError):
-                raise UserError(f"{where}: {key}: {name}: got {value!r}, expected a number{_REMEDY}") from None
-    _check(where, result, {f"candidate_hashes.{part}": (str,) for part in result["candidate_hashes"]})
-    _check(where, result, {f"versions.{name}": (str, _NONE) for name in result["versions"]})
+            except (ValueError, TypeError, OverflowError):
+                raise UserError(
+                    f"{where}: {key}: {name}: got {value!r}, expected a number{_REMEDY}"
+                ) from None
+    _check(
+        f"{where}: candidate_hashes",
+        result["candidate_hashes"],
+        dict.fromkeys(result["candidate_hashes"], (str,)),
+    )
+    _check(f"{where}: versions", result["versions"], dict.fromkeys(result["versions"], (str, _NONE)))
 
 
 def check_plan(path: Path, plan: Any) -> None:
@@ -91,15 +95,13 @@ def check_plan(path: Path, plan: Any) -> None:
 _REMEDY = "; restore the file, or delete it and run again"
 
 
-def _check(
-    where: str, values: Any, wanted: dict[str, tuple[type, ...]], optional: bool = False
-) -> None:
+def _check(where: str, values: Any, wanted: dict[str, tuple[type, ...]], optional: bool = False) -> None:
     if not isinstance(values, dict):
         raise UserError(f"{where}: got {str(values)[:40]!r}, expected a dictionary{_REMEDY}")
     for path, kinds in wanted.items():
+        above, _, last = path.rpartition(".") if path not in values else ("", "", path)
         place: Any = values
-        *above, last = path.split(".", path.count(".")) if path.split(".")[0] in values else [path]
-        for key in above:
+        for key in above.split(".") if above else ():
             place = place[key]
         if last not in place:
             if optional:

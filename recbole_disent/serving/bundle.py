@@ -248,8 +248,8 @@ def _fitting(where: str, described: dict[str, Any]) -> Iterator[None]:
         raise
     except Exception as error:
         raise UserError(
-            f"{where}: its files do not fit together ({type(error).__name__}, {' '.join(str(error).split())}); "
-            f"it was exported with {described['versions']}; copy or export it again"
+            f"{where}: its files do not fit together ({type(error).__name__}, "
+            f"{' '.join(str(error).split())}); it was exported with {described['versions']}; copy or export it again"
         ) from error
 
 

@@ -49,8 +49,8 @@ def read(folder: Path, name: str, files: Collection[str]) -> dict[str, list[Any]
         ) from error
     except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
         raise UserError(
-            f"bundle '{folder.name}': {name}.{kind} is no table of ids ({' '.join(str(error).split())}); copy "
-            "the bundle again"
+            f"bundle '{folder.name}': {name}.{kind} is no table of ids ({' '.join(str(error).split())}); "
+            "copy the bundle again"
         ) from error
 
 
