@@ -51,7 +51,7 @@ def lines_without_id(case: Case) -> Case | None:
 
 
 def empty_histories(case: Case) -> Case | None:
-    """RecBole keeps lines of pre-split files that have no history, of which a sequential model learns nothing."""
+    """RecBole keeps lines of pre-split files without a history, of which sequential models learn nothing."""
     if not case.sequential:
         return None
 

@@ -249,7 +249,8 @@ def _fitting(where: str, described: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         raise UserError(
             f"{where}: its files do not fit together ({type(error).__name__}, "
-            f"{' '.join(str(error).split())}); it was exported with {described['versions']}; copy or export it again"
+            f"{' '.join(str(error).split())}); it was exported with {described['versions']}; copy or export "
+            "it again"
         ) from error
 
 
