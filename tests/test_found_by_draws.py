@@ -65,6 +65,16 @@ def test_a_file_without_a_line_that_can_be_used_is_named():
         faults.load("Pop", "cut", benchmark_filename=faults.SPLIT, **KEYS)
 
 
+def test_a_file_of_short_lines_only_is_told():
+    faults.write("small", "inter", ["u\ti\t1", "u\tj\t2"], HEAD + "\tshop:token\ttags:token_seq")
+    with pytest.raises(UserError, match=r"small\.inter, line 2: got 3 cells, expected 5"):
+        faults.load("BPR", **KEYS)
+    faults.write("small", "inter", faults.small_rows())
+    faults.write("small", "item", [f"i{n}" for n in range(6)], "item_id:token\tprice:float\ttags:token_seq")
+    items = faults.load("BPR", **KEYS)[0].item_feat
+    assert items["tags"].shape[0] == items["price"].shape[0] == 7
+
+
 # -- files of numbers ------------------------------------------------------------------
 
 

@@ -171,11 +171,12 @@ def read_file(
             f"{path}, line {lines[place]}: got {cells[place]} cells, expected {len(header)}; the cells are "
             f"separated by {separator!r} (field_separator)"
         )
-    names = [name for name, _ in header]
-    numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
-    kinds: dict[str, Any] = {name: "float64" if name in numbers else object for name, _ in wanted}
     if not len(lines):
         return AtomicFile(path, _empty(wanted), lines, cells, header)
+    # Where every line is short, pandas refuses names of columns that no line has.
+    names = [name for name, _ in header][: int(cells.max())]
+    numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
+    kinds: dict[str, Any] = {n: "float64" if n in numbers else object for n, _ in wanted if n in names}
     fast = len(separator) == 1 and separator.isascii()  # pandas' C engine reads no other
     try:
         frame = pd.read_csv(
@@ -185,7 +186,7 @@ def read_file(
             names=names,
             skiprows=1,
             index_col=False,
-            usecols=list(kinds),
+            usecols=list(kinds) or names[:1],
             dtype=kinds,
             encoding=codec(encoding),
             quoting=csv.QUOTE_NONE,
@@ -199,9 +200,9 @@ def read_file(
         frame = frame.iloc[body]
     data: dict[str, Any] = {}
     for name, kind in wanted:
-        column = frame.pop(name)
+        column = frame.pop(name) if name in kinds else pd.Series(np.full(len(lines), np.nan), dtype=object)
         if kind == FeatureType.FLOAT:
-            data[name] = column.to_numpy()
+            data[name] = column.to_numpy(dtype=np.float64)
             continue
         column = column.astype("category")
         if kind == FeatureType.TOKEN:
