@@ -190,7 +190,7 @@ def _pack_ranks(found: PlanResults) -> bytes:
         )
         arrays[f"run_{number}"] = np.array(names)
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
 
