@@ -52,6 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--config_files", default="", help="YAML files, separated by blanks")
     data.set_defaults(do=_data)
 
+    convert = commands.add_parser(
+        "convert", allow_abbrev=False,
+        help="convert a table of events to a data set in atomic files, or atomic files to a table",
+        epilog="Further --KEY=VALUE say how a table is read: user, item, time, rating, min_user, min_item, "
+        "dedupe, missing_time, encoding.",
+    )  # fmt: skip
+    convert.add_argument(
+        "source", help="CSV, TSV, JSON lines or Parquet file, folder of Parquet files or data set"
+    )
+    convert.add_argument("out", help="folder of the data set, or a .csv, .tsv, .jsonl or .parquet file")
+    convert.add_argument("--items", help="table with a row an item, the catalogue")
+    convert.set_defaults(do=_convert)
+
     compare = commands.add_parser(
         "compare",
         allow_abbrev=False,
@@ -177,6 +190,23 @@ def _data(known: argparse.Namespace, rest: list[str]) -> int:
     if known.dataset is None:
         raise UserError("command line: no data set; say recbole-disent data NAME [--KEY=VALUE ...]")
     _say(as_text(report(known.dataset, known.model, known.config_files.split(), rest)))
+    return 0
+
+
+def _convert(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.config.literals import key_values
+    from recbole_disent.errors import UserError, nearest
+    from recbole_disent.tables import convert
+
+    options = key_values(rest)
+    names = ("user", "item", "time", "rating", "min_user", "min_item", "dedupe", "missing_time", "encoding")
+    for key in options:
+        if key not in names:
+            raise UserError(f"convert: the option '{key}' is not known{nearest(key, set(names))}")
+    found = convert(known.source, known.out, known.items, **options)
+    for note in found.get("notes", []):
+        _say(note)
+    _say(f"{found['events']} events are in {', '.join(map(str, found['files']))}")
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,8 +149,8 @@ def read_file(
 ) -> AtomicFile:
     """Read columns of an atomic file: 20 million rows of tokens and numbers fit in a few gigabytes.
 
-    Tokens are read as categories, so that each distinct one is a single Python string, and
-    given as an object column of these shared strings, as RecBole goes on with.
+    Tokens are read as objects: the reader keeps one Python string for each distinct token of a column.
+    Categories would not do, because pandas 3.1 makes numbers of categories that look like numbers.
 
     Args:
         path: of the file.
@@ -172,26 +173,29 @@ def read_file(
         )
     names = [name for name, _ in header]
     numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
-    kinds: dict[str, Any] = {name: "float64" if name in numbers else "category" for name, _ in wanted}
+    kinds: dict[str, Any] = {name: "float64" if name in numbers else object for name, _ in wanted}
     if not len(lines):
         return AtomicFile(path, _empty(wanted), lines, cells, header)
     fast = len(separator) == 1 and separator.isascii()  # pandas' C engine reads no other
     try:
-        frame = pd.read_csv(
-            path,
-            sep=separator if fast else re.escape(separator),
-            header=None,
-            names=names,
-            skiprows=1,
-            index_col=False,
-            usecols=list(kinds),
-            dtype=kinds,
-            encoding=codec(encoding),
-            quoting=csv.QUOTE_NONE,
-            skip_blank_lines=False,
-            engine="c" if fast else "python",
-            **({"float_precision": "round_trip"} if fast else {}),
-        )
+        with warnings.catch_warnings():
+            # Without it times of 17 digits lose their last one; pandas 4 is out of the range in setup.py.
+            warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
+            frame = pd.read_csv(
+                path,
+                sep=separator if fast else re.escape(separator),
+                header=None,
+                names=names,
+                skiprows=1,
+                index_col=False,
+                usecols=list(kinds),
+                dtype=kinds,
+                encoding=codec(encoding),
+                quoting=csv.QUOTE_NONE,
+                skip_blank_lines=False,
+                engine="c" if fast else "python",
+                **({"float_precision": "round_trip"} if fast else {}),
+            )
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error
     if len(body) < len(counts):
@@ -202,7 +206,7 @@ def read_file(
         if kind == FeatureType.FLOAT:
             data[name] = column.to_numpy()
         elif kind == FeatureType.TOKEN:
-            data[name] = pd.Series(_shared_strings(column), dtype=object)  # not pandas 3's text
+            data[name] = column
         else:
             number = kind == FeatureType.FLOAT_SEQ
             data[name] = _sequences(path, name, column, lines, seq_separator, number)
@@ -214,20 +218,13 @@ def _empty(wanted: Columns) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()})
 
 
-def _shared_strings(column: pd.Series) -> np.ndarray:
-    """A category column as objects; missing values as NaN."""
-    values = np.append(column.cat.categories.to_numpy(dtype=object), [np.nan]).astype(object)
-    return values[column.cat.codes.to_numpy()]
-
-
 def _sequences(
     path: str, name: str, column: pd.Series, lines: np.ndarray, separator: str, numbers: bool
 ) -> np.ndarray:
-    """A category column as object arrays of tokens, or arrays of float64; missing cells are empty."""
-    categories = column.cat.categories
+    """A text column as object arrays of tokens, or arrays of float64; missing cells are empty."""
+    codes, categories = pd.factorize(column)
     values = np.empty(len(categories) + 1, dtype=object)
     values[-1] = np.array([], dtype=np.float64 if numbers else object)
-    codes = column.cat.codes.to_numpy()
     for number, text in enumerate(categories):
         entries = [entry for entry in str(text).split(separator) if entry]
         try:
