@@ -164,7 +164,8 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
         The model in evaluation mode, and its data.
 
     Raises:
-        UserError: no checkpoint, or data that differ from those it was trained on.
+        UserError: no checkpoint, data that differ from those it was trained on, or a model of a file
+            that *config_dict* does not name as ``model_file``.
     """
     state = checkpoint.load(path)
     stored = state["config"]
@@ -176,7 +177,13 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
         for key, rule in rules.items()
         if rule.scope == "result" and key in stored and rule.accepts(stored[key])
     }
-    given = {**kept, **state["given"], "resume_file": None, **(config_dict or {})}
+    given = {**kept, **state["given"], "resume_file": None, "model_file": None, **(config_dict or {})}
+    if given["model_file"] is None and stored.get("model_file"):
+        # A checkpoint may come from anyone: only the user says which file is run.
+        raise UserError(
+            f"checkpoint '{path}' is of a model of the file '{stored['model_file']}'; give that file as "
+            "config_dict={'model_file': FILE}, or --model_file=FILE, if you trust it"
+        )
     config = Config(stored["model"], stored["dataset"], config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)

@@ -54,10 +54,13 @@ def test_by_a_file_on_the_command_line(run_keys):
     assert report["config"]["hidden_size"] == 8
 
 
-def test_a_checkpoint_brings_its_model_file(run_keys):
+def test_a_checkpoint_runs_no_file_that_the_user_does_not_name(run_keys):
     report = run("MyGRU", "hostile", config_dict={**run_keys, **SMALL, "model_file": str(FILE)})
     registry._registered.clear()
-    net, data = load_checkpoint(report["checkpoint"])
+    with pytest.raises(UserError, match=r"is of a model of the file .*my_model\.py'; give that file"):
+        load_checkpoint(report["checkpoint"])
+    assert "MyGRU" not in registry.model_names()
+    net, data = load_checkpoint(report["checkpoint"], {"model_file": str(FILE)})
     assert type(net).__name__ == "MyGRU"
     assert data.config["train_batch_size"] == 8
 
