@@ -80,6 +80,7 @@ _ROWS = (
             "pairs": "recbole_disent.loaders.prefixes:build_pair_loader",
         },
         check="recbole_disent.models.disents2s.checks:check",
+        choose_preset="recbole_disent.models.disents2s.choice:choose_preset",
         trim_safe=True,
         content="content",
     ),
