@@ -322,7 +322,7 @@ class DisentS2S(SequentialRecommender):
                 pairs, blocks, groups, share, self.pooling, self.score_limit, rest_weight
             )
         else:
-            columns = self._columns(pairs.targets, blocks)
+            columns = self._columns(pairs, blocks)
             item, rest = negatives.over_items(pairs, columns, self.pooling, self.score_limit, rest_weight)
         if self.n_intentions > 1 and self.cosine_limit < 1:
             item = item + excess_cosine(pairs.past, self.cosine_limit).sum()
@@ -339,12 +339,12 @@ class DisentS2S(SequentialRecommender):
         trusted = losses.confident(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
 
-    def _columns(self, targets: Tensor, blocks: distributed.Blocks) -> Columns:
+    def _columns(self, pairs: Pairs, blocks: distributed.Blocks) -> Columns:
         """The items of a softmax over all items, or over a sample of them that all processes share."""
         if self.negatives == "all":
-            return all_items(self.encoder.item_table(), targets)
-        vectors_of = self.encoder.item_vectors
-        return sample(self.n_items, self.sampled_negatives, targets, blocks, self.log_share, vectors_of)
+            return all_items(self.encoder.item_table(), pairs.targets)
+        number, vectors_of = self.sampled_negatives, self.encoder.item_vectors
+        return sample(self.n_items, number, pairs.targets, pairs.users, blocks, self.log_share, vectors_of)
 
     def _groups(self, blocks: distributed.Blocks, users: Tensor) -> Tensor | None:
         """Users of all pairs, where those of one are not each other's negatives; None: all are.
