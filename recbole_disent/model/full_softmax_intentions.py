@@ -195,8 +195,8 @@ def sample(
     items = torch.cat([random, every]).unique()
     inclusion = log_inclusion(log_share[items], blocks.total, len(random) / (n_items - 1))
     pair, other = (users[:, None] == blocks.gather(users)).nonzero(as_tuple=True)
-    number = (pair * len(items) + torch.searchsorted(items, every[other])).unique()
-    certain = torch.stack([number // len(items), number % len(items)])
+    places = (pair * len(items) + torch.searchsorted(items, every[other])).unique()
+    certain = torch.stack([places // len(items), places % len(items)])
     return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion, certain)
 
 
