@@ -28,11 +28,14 @@ class Columns(NamedTuple):
         own: int64 (P,), the column of each pair's next item.
         log_inclusion: float (C,) or None; ln of the probability that an item is among the columns.
             None: all items are.
+        certain: int64 (2, n), with *log_inclusion*; pairs and columns that are there for certain, in
+            ascending order of the pairs, none twice. The own column of each pair is among them.
     """
 
     vectors: Tensor
     own: Tensor
     log_inclusion: Tensor | None = None
+    certain: Tensor | None = None
 
 
 class _WeightedLogSumExp(torch.autograd.Function):
@@ -48,8 +51,8 @@ class _WeightedLogSumExp(torch.autograd.Function):
         phi: Tensor,
         vectors: Tensor,
         weights: Tensor,
-        own: Tensor,
         log_inclusion: Tensor | None,
+        certain: Tensor | None,
         best: bool,
         limit: int,
         wanted: bool,
@@ -66,11 +69,11 @@ class _WeightedLogSumExp(torch.autograd.Function):
             size = len(part)
             rows = part.flatten(0, 1)
             scores = torch.mm(rows, vectors.T, out=buffer[: len(rows)]).view(size, intentions, count)
-            if log_inclusion is not None:
-                mine = own[begin : begin + step]
+            if log_inclusion is not None and certain is not None:
                 scores.sub_(log_inclusion)
-                # The next item is among the columns in any case.
-                scores[torch.arange(size, device=phi.device), :, mine] += log_inclusion[mine, None]
+                first, last = torch.searchsorted(certain[0], torch.tensor([begin, begin + size]).to(certain))
+                pair, column = certain[:, first:last]
+                scores[pair - begin, :, column] += log_inclusion[column, None]
             terms = _best(scores) if best and intentions > 1 else scores
             top = terms.amax((1, 2), keepdim=True)
             if terms is scores:
@@ -121,9 +124,9 @@ def weighted_logsumexp(
 ) -> tuple[Tensor, Tensor]:
     """Sum over the pairs of weight * ln of the sum over items and intentions of exp(h . phi / sqrt(D)).
 
-    With ``log_inclusion`` each term but that of the own next item is divided by the probability that
-    the item is among the columns. The sum is then an unbiased estimate of the sum over all items
-    (Horvitz and Thompson, 1952).
+    With ``log_inclusion`` each term that is not there for certain is divided by the probability that the
+    item is among the columns. The sum is then an unbiased estimate of the sum over all items (Horvitz
+    and Thompson, 1952).
 
     Args:
         phi: float (P, K, D).
@@ -144,7 +147,9 @@ def weighted_logsumexp(
         weights = phi.new_ones(len(phi)) if weights is None else weights.to(wide)
         inclusion = columns.log_inclusion
         inclusion = None if inclusion is None else inclusion.to(wide)
-        return _WeightedLogSumExp.apply(phi, vectors, weights, columns.own, inclusion, best, limit, wanted)
+        return _WeightedLogSumExp.apply(
+            phi, vectors, weights, inclusion, columns.certain, best, limit, wanted
+        )
 
 
 def own_scores(phi: Tensor, vectors: Tensor) -> Tensor:
@@ -166,24 +171,33 @@ def sample(
     n_items: int,
     number: int,
     targets: Tensor,
+    users: Tensor,
     blocks: process_group.Blocks,
     log_popularity: Tensor,
     vectors_of: Callable[[Tensor], Tensor],
 ) -> Columns:
     """A sample of the items that all processes share: some at random, and the next items of the batch.
 
+    The next items of a pair's own user are there for certain. They are what the
+    user likes, and would be pushed away from the user if they counted as draws by popularity.
+
     Args:
         n_items: rows of the item table, padding included.
         number: items that are drawn at random.
         targets: int64 (P,), next items of this process's pairs.
+        users: int64 (P,), users of these pairs.
         blocks: how the global batch is divided.
         log_popularity: float (n_items,), ln of each item's share of the training clicks.
         vectors_of: int64 (C,) -> float (C, D), embeddings of items.
     """
     random = process_group.from_first(torch.randperm(n_items - 1, device=targets.device)[:number] + 1)
-    items = torch.cat([random, blocks.gather(targets)]).unique()
+    every = blocks.gather(targets)
+    items = torch.cat([random, every]).unique()
     inclusion = log_inclusion(log_popularity[items], blocks.total, len(random) / (n_items - 1))
-    return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion)
+    pair, other = (users[:, None] == blocks.gather(users)).nonzero(as_tuple=True)
+    places = (pair * len(items) + torch.searchsorted(items, every[other])).unique()
+    certain = torch.stack([places // len(items), places % len(items)])
+    return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion, certain)
 
 
 def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:

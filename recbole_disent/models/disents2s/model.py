@@ -267,7 +267,7 @@ class DisentS2S(VectorRecommender):
                 pairs, blocks, groups, share, self.pooling, self.max_scores, rest_weight
             )
         else:
-            columns = self._columns(pairs.targets, blocks)
+            columns = self._columns(pairs, blocks)
             item, rest = negatives.over_items(pairs, columns, self.pooling, self.max_scores, rest_weight)
         if self.n_intentions > 1 and self.cosine_limit < 1:
             item = item + excess_cosine(pairs.past, self.cosine_limit).sum()
@@ -284,12 +284,14 @@ class DisentS2S(VectorRecommender):
         trusted = losses.trusted_mask(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
 
-    def _columns(self, targets: Tensor, blocks: process_group.Blocks) -> Columns:
+    def _columns(self, pairs: Pairs, blocks: process_group.Blocks) -> Columns:
         """The items of a softmax over all items, or over a sample of them that all processes share."""
         if self.negatives == "all":
-            return all_items(self.encoder.item_table(), targets)
-        vectors_of = self.encoder.embed_items
-        return sample(self.n_items, self.sampled_negatives, targets, blocks, self.log_popularity, vectors_of)
+            return all_items(self.encoder.item_table(), pairs.targets)
+        number, vectors_of = self.sampled_negatives, self.encoder.embed_items
+        return sample(
+            self.n_items, number, pairs.targets, pairs.users, blocks, self.log_popularity, vectors_of
+        )
 
     def _groups(self, blocks: process_group.Blocks, users: Tensor) -> Tensor | None:
         """Users of all pairs, where those of one are not each other's negatives; None: all are.
