@@ -34,7 +34,7 @@ def test_resume_goes_on_as_the_first_run_would_have(make_keys):
 def test_resume_warns_on_a_changed_configuration(make_keys, caplog):
     first = run(config_dict=make_keys())
     run(config_dict=make_keys(resume_file=first["checkpoint"], learning_rate=0.5, epochs=3))
-    assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
+    assert "resume: learning_rate is 0.5, was 0.002" in caplog.text
 
 
 def test_resume_does_not_warn_of_keys_younger_than_the_checkpoint(make_keys, caplog):
