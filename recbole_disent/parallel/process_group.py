@@ -296,7 +296,7 @@ def loss_of_all(
         parts = found if isinstance(found, tuple) else (found,)
         if len(parts) > _PARTS:
             raise UserError(
-                f"nproc: got a model with {len(parts)} losses, expected at most {_PARTS}; run it in one process"
+                f"nproc: got a model with {len(parts)} losses, expected at most {_PARTS}; use nproc=1"
             )
         # A process without a share learns from the others how many losses there are.
         numbers = torch.zeros(_HEAD + _PARTS, dtype=torch.float64)
