@@ -19,7 +19,7 @@ _LIKE = 0.5
 
 
 def user_contrast(rows: Tensor, columns: Tensor, temperature: float, users: Tensor, limit: int) -> Tensor:
-    """User-grained contrast in one direction: each row's own column among those of the batch.
+    """User-grained contrast in one direction: each row's own column among the columns of the batch.
 
     loss_u = ln sum over v of exp(cos(row_u, column_v) / temperature) - cos(row_u, column_u) / temperature
 
