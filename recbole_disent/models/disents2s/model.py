@@ -156,9 +156,9 @@ class DisentS2S(VectorRecommender):
         )
 
     def pairs_of_windows(self, batch: WindowBatch, sample: Tensor | None) -> Pairs:
-        """Encode all pairs of each window with one forward and one backward pass over the window.
+        """Encode all pairs of each window with one pass over the window and one pass over its reverse.
 
-        The backward pass covers only the futures of *sample*.
+        The pass over the reverse covers only the futures of *sample*.
 
         Args:
             batch: windows.
