@@ -81,7 +81,7 @@ def test_resuming_with_another_shape_or_learner_is_one_sentence(make_keys):
 
 def test_checkpoints_of_others_are_refused(make_keys, hostile):
     first = run(config_dict=make_keys())
-    with pytest.raises(UserError, match="is of the model DisentS2S, expected SASRec"):
+    with pytest.raises(UserError, match="belongs to the model DisentS2S, expected SASRec"):
         run(config_dict=make_keys("SASRec", resume_file=first["checkpoint"]))
     write_inter(hostile, "hostile", hostile_rows(9))
     with pytest.raises(UserError, match="was trained on other data or another split"):
@@ -101,7 +101,7 @@ def test_damaged_and_hostile_checkpoints_are_not_executed(make_keys, content):
     else:
         whole = Path(run(config_dict=make_keys(epochs=1))["checkpoint"]).read_bytes()
         path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[content])
-    with pytest.raises(UserError, match="is no checkpoint of this package"):
+    with pytest.raises(UserError, match="is not a checkpoint of this package"):
         checkpoint.load(str(path))
     assert not Path("executed").exists()
 

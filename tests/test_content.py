@@ -222,7 +222,7 @@ def test_a_checkpoint_has_the_hash_and_not_the_matrix(make_config):
 def test_a_checkpoint_of_other_content_is_an_error(make_config, hostile):
     path = trained(make_config)
     rewrite(hostile, [(t, "other", g) for t, _, g in hostile_items()])
-    with pytest.raises(UserError, match=r"it was trained with other item content \(hash \w{16}, here"):
+    with pytest.raises(UserError, match=r"the model was trained with other item content \(hash \w{16}, here"):
         load_checkpoint(path)
 
 
@@ -237,7 +237,7 @@ def test_other_vectors_of_the_same_content_are_an_error(make_config):
             load_checkpoint(path)
         else:
             with pytest.raises(
-                UserError, match=r"the same item content gave other vectors here.*copy saved/"
+                UserError, match=r"the same item content gives other vectors here.*copy saved/"
             ):
                 load_checkpoint(path)
 

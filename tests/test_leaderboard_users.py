@@ -64,7 +64,7 @@ def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
 def test_users_with_several_test_items_are_refused_before_training(hostile):
     keys = {**TINY, "data_path": str(hostile), "per_user_file": "u.npz",
             "eval_args": {"split": {"RS": [0.4, 0.3, 0.3]}}}  # fmt: skip
-    with pytest.raises(UserError, match="per_user_file: got a test part without one ranked item a user"):
+    with pytest.raises(UserError, match="per_user_file: got a test part without ranks or with several items"):
         run("Pop", "hostile", config_dict=keys)
     assert not Path("u.npz").exists()
 

@@ -225,7 +225,7 @@ def test_no_process_outlives_the_launcher(run_keys, how):
     ("more", "message"),
     [
         (["--nproc=2", "--world_size=1"], "world_size: got 1, expected at least group_offset + nproc = 2"),
-        (["--nproc=2", "--world_size=4"], "port: several machines"),
+        (["--nproc=2", "--world_size=4"], "port: got None with several machines"),
         (["--nproc=0"], "nproc: got 0"),
         (["--local_rank=1"], "'local_rank' is not supported: processes get their places from the launcher"),
         (["--nproc=2", "--learning_rate=1e30", "--epochs=5"], "training diverged"),

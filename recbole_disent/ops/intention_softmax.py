@@ -1,6 +1,7 @@
 """Softmax over all items, or over a shared sample of them, for sequences with K intention vectors.
 
-P pairs (past, next item), K intentions, width D, C columns: the items of the softmax.
+There are P pairs (past, next item) and K intentions; vectors have the width D. The C columns are the
+items of the softmax.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Columns(NamedTuple):
         vectors: float (C, D), item embeddings.
         own: int64 (P,), the column of each pair's next item.
         log_inclusion: float (C,) or None; ln of the probability that an item is among the columns.
-            None: all items are.
-        certain: int64 (2, n), with *log_inclusion*; pairs and columns that are there for certain, in
-            ascending order of the pairs, none twice. The own column of each pair is among them.
+            None: the columns are all items.
+        certain: int64 (2, n), with *log_inclusion*; pairs and the columns that each pair is certain to
+            have, in ascending order of the pairs, without repeats. The own column of a pair is one of them.
     """
 
     vectors: Tensor
@@ -83,7 +84,7 @@ class _WeightedLogSumExp(torch.autograd.Function):
                 total = share.sum((1, 2), keepdim=True)
                 if wanted:
                     scores.eq_(terms)
-                    # Equal vectors share what one of them would have.
+                    # Intentions with equal scores share the gradient of one.
                     scores *= share.div_(scores.sum(1, keepdim=True))
             values[begin : begin + step] = (total.log() + top).view(size)
             if not wanted:
@@ -124,22 +125,22 @@ def weighted_logsumexp(
 ) -> tuple[Tensor, Tensor]:
     """Sum over the pairs of weight * ln of the sum over items and intentions of exp(h . phi / sqrt(D)).
 
-    With ``log_inclusion`` each term that is not there for certain is divided by the probability that the
-    item is among the columns. The sum is then an unbiased estimate of the sum over all items (Horvitz
+    With ``log_inclusion``, each term whose item is not certain to be among the columns is divided by the
+    probability that the item is among the columns. The sum is then an unbiased estimate of the sum over all items (Horvitz
     and Thompson, 1952).
 
     Args:
         phi: float (P, K, D).
         columns: C >= 1 items.
         weights: float (P,), without a gradient; None: 1.
-        best: whether only the best of an item's K scores takes part.
-        limit: scores that may exist at a time.
+        best: whether the sum includes only the best of an item's K scores.
+        limit: largest number of scores in memory at a time.
 
     Returns:
-        The weighted sum, float (), and the logarithm of each pair, float (P,), without a gradient.
+        The weighted sum, float (), and each pair's logarithm, float (P,), without a gradient.
     """
     vectors = columns.vectors
-    # Sums of many exponentials are not for half precision, whatever made the vectors.
+    # Sums of many exponentials need more than half precision, whatever the dtype of the vectors.
     wide = torch.promote_types(torch.promote_types(phi.dtype, vectors.dtype), torch.float32)
     with torch.autocast(phi.device.type, enabled=False):
         wanted = torch.is_grad_enabled() and (phi.requires_grad or vectors.requires_grad)
@@ -158,10 +159,10 @@ def own_scores(phi: Tensor, vectors: Tensor) -> Tensor:
 
 
 def all_items(table: Tensor, targets: Tensor) -> Columns:
-    """All items but the padding item.
+    """Columns of all items except the padding item.
 
     Args:
-        table: float (n_items, D), row 0 is the padding item's.
+        table: float (n_items, D), row 0 belongs to the padding item.
         targets: int64 (P,), next items >= 1.
     """
     return Columns(table[1:], targets - 1)
@@ -176,14 +177,14 @@ def sample(
     log_popularity: Tensor,
     vectors_of: Callable[[Tensor], Tensor],
 ) -> Columns:
-    """A sample of the items that all processes share: some at random, and the next items of the batch.
+    """Columns of a sample that all processes share: random items, and the next items of the batch.
 
-    The next items of a pair's own user are there for certain. They are what the
-    user likes, and would be pushed away from the user if they counted as draws by popularity.
+    The next items of a pair's own user are certain to be in the sample. If they counted as draws by
+    popularity, the loss would push items that the user likes away from the user.
 
     Args:
         n_items: rows of the item table, padding included.
-        number: items that are drawn at random.
+        number: number of items that are drawn at random.
         targets: int64 (P,), next items of this process's pairs.
         users: int64 (P,), users of these pairs.
         blocks: how the global batch is divided.
@@ -203,16 +204,16 @@ def sample(
 def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:
     """ln of the probability that an item is in the sample: ln(1 - (1 - share)^P (1 - drawn)).
 
-    The next items count as drawn by the items' shares of the training clicks.
+    The next items are treated as draws in proportion to the items' shares of the training clicks.
 
     Args:
         log_popularity: float (C,), ln of each item's share of the training clicks.
-        pairs: P, next items in the sample.
+        pairs: number P of next items in the sample.
         drawn: share of all items that are drawn at random, without replacement.
 
     Returns:
         float (C,).
     """
-    # An item with all clicks would give ln 0.
+    # The limit avoids ln 0 for an item with all clicks.
     never = pairs * torch.log1p(-log_popularity.exp().clamp(max=1 - 1e-6))
     return torch.log1p(-never.exp() * (1 - drawn))
