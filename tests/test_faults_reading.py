@@ -229,9 +229,9 @@ def test_lines_without_user_or_item_are_counted_in_pre_split_files_too():
         ("data/beauty/beauty.inter", "--data_path=data --dataset=beauty"),
         (
             "data/beauty.inter",
-            "put the file into data/beauty/beauty.inter and say --data_path=data --dataset=beauty",
+            "put the file into data/beauty/beauty.inter and set --data_path=data --dataset=beauty",
         ),
-        ("beauty.inter", "put the file into beauty/beauty.inter and say --data_path=. --dataset=beauty"),
+        ("beauty.inter", "put the file into beauty/beauty.inter and set --data_path=. --dataset=beauty"),
         ("data/beauty", "--data_path=data --dataset=beauty"),
     ],
 )

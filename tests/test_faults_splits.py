@@ -184,7 +184,7 @@ def test_filters_without_effect_on_pre_split_files_are_refused(key):
         ({"order": "RO"}, "order: got RO, expected TO: SASRec learns from sequences in time order"),
         (
             {"order": "RO", "split": {"TS": [0.8, 0.1, 0.1]}},
-            "TS splits at a time, so that order has to be TO",
+            "order: got RO with the split TS, expected TO",
         ),
         ({"mode": {"vald": "full"}}, "mode: got the part 'vald', expected valid and test"),
         ({"mode": {"valid": "ful"}}, "mode: got 'ful', expected full"),
