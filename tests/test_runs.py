@@ -179,7 +179,7 @@ def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(m
     report = run("BERT4Rec", "hostile", config_dict={**keys, "MAX_ITEM_LIST_LENGTH": 7})
     model, _ = load_checkpoint(report["checkpoint"])
     assert model.item_embedding.weight.dtype == torch.float64
-    with pytest.raises(UserError, match="precision: LightGCN makes numbers in single precision by itself"):
+    with pytest.raises(UserError, match="precision: got double, but LightGCN creates numbers in single precision"):
         run("LightGCN", "hostile", config_dict=keys)
     assert torch.get_default_dtype() == torch.float32
 

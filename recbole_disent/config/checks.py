@@ -148,8 +148,8 @@ def check_metrics(metrics: Any, modes: Any) -> None:
     ranking = [name for name in names if name not in single]
     if single and ranking:
         raise UserError(
-            f"metrics: got {names}, which cannot be used at the same time: {', '.join(ranking)} measure a "
-            f"ranking, {', '.join(single)} measure single scores; keep one kind"
+            f"metrics: got {names}, which cannot be used at the same time, because they mix metrics of a "
+            f"ranking ({', '.join(ranking)}) and of single scores ({', '.join(single)}); keep one kind"
         )
     if single and "full" in (modes.values() if isinstance(modes, dict) else [modes]):
         raise UserError(
