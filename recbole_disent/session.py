@@ -76,7 +76,7 @@ def run(
     if launcher.wanted(config):
         if on_epoch is not None:
             raise UserError(
-                f"nproc: got {config['nproc']}, but a call after each epoch (tuning) needs a run of one "
+                "nproc: got several processes, but a call after each epoch (tuning) needs a run of one "
                 "process; set nproc=1"
             )
         call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,

@@ -181,9 +181,9 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
     ours, theirs = SequenceDataset(config).build(), SequentialDataset(config).build()
     for a, b in zip(ours, theirs, strict=True):
         assert_same_batches(a, b)
-    with pytest.raises(UserError, match="to learn from whole sequences, and these files hold cut histories"):
+    with pytest.raises(UserError, match="learns from whole sequences, but these files contain cut histories"):
         build_pair_loader(config, ours[0], None)
-    with pytest.raises(UserError, match="one interaction a line, or leave out train_mode=sequences"):
+    with pytest.raises(UserError, match="one interaction per line, or leave out train_mode=sequences"):
         build_window_loader(config, ours[0], None)
     row, item = ours[2].earlier(np.array([2, 0]))
     assert row.tolist() == [0, 0, 1, 1]
