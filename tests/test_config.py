@@ -118,7 +118,7 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
             "'save_dataset' is not supported: it stores Python pickles",
         ),
         (["--resume_file=there.pth"], "resume_file: 'there.pth' is not there"),
-        (["--eval_mode=labeled"], "labeled has no candidates to rank, and metrics are"),
+        (["--eval_mode=labeled"], "labeled has no candidates to rank, but the metrics are"),
     ],
 )
 def test_wrong_settings_get_one_sentence(words, message):

@@ -66,7 +66,7 @@ def test_columns_are_chosen():
     more = load(load_col={**LOAD, "vectors": ["key", "vector"]}, additional_feat_suffix=["vectors"])[0]
     assert more.vectors_feat["vector"].shape == (3, 2)
     for key, value, message in (
-        ("unload_col", {"inter": ["rating"]}, "unload_col: got columns of inter, of which load_col"),
+        ("unload_col", {"inter": ["rating"]}, "unload_col: got columns of inter, but load_col"),
         ("load_col", {"inter": "user_id"}, "load_col: got .*, expected suffixes of files"),
         ("load_col", {**LOAD, "item": ["class"]}, "expected 'item_id' among them"),
     ):

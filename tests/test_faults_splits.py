@@ -299,9 +299,12 @@ def test_compare_works_where_users_have_several_test_items(tmp_path, capsys):
     [
         (
             {"metrics": ["AUC"], "valid_metric": "AUC"},
-            r"metrics: got \['AUC'\], which judge single scores, with eval_args",
+            r"metrics: got \['AUC'\], which measure single scores, with eval_args",
         ),
-        ({"metrics": ["AUC", "Recall"]}, "Recall judge a ranking, AUC single scores; keep one kind"),
+        (
+            {"metrics": ["AUC", "Recall"]},
+            r"metrics of a ranking \(Recall\) and of single scores \(AUC\); keep one kind",
+        ),
         ({"metrics": ["Recal"]}, "there is no metric named 'Recal'; did you mean 'recall'"),
         ({"eval_mode": "labeled"}, "labeled has no candidates to rank"),
         (

@@ -44,7 +44,8 @@ class BucketedTrainDataLoader(TrainDataLoader):
 class PairLoader(TrainDataLoader):
     """Loader of pairs (past, future): RecBole's rows, each with its reversed future.
 
-    The pairs are those of section 3.3 of the KDD 2020 paper. A future ends with the user's last training item.
+    The pairs are those of section 3.3 of the KDD 2020 paper. A future ends with the user's last
+    training item.
     """
 
     def collate_fn(self, index: Any) -> Interaction:
