@@ -192,15 +192,15 @@ def test_faulty_keys_are_one_sentence(make_config, keys, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"content_fields: the file .*hostile\.item is not there"),
+        (None, r"content_fields: the file .*hostile\.item does not exist"),
         (TITLE + "i1\tred\tchair\n", r"hostile\.item, line 2: got 3 cells, expected 2"),
         (TITLE + "i1\tred\n\ti2\n", r"hostile\.item, line 3: no item id"),
-        (TITLE + "i1\tred\ni2\tb\ni1\tblue\n", r"line 4: the item 'i1' is there already, in line 2"),
+        (TITLE + "i1\tred\ni2\tb\ni1\tblue\n", r"line 4: the item 'i1' is a duplicate of line 2"),
         (TITLE + "i1\t\ni2\t  \n", r"the columns title are empty for every item"),
         (TITLE + "i1\t...\ni2\t--\n", r"content_source: got .*, but every text, bag or vector is empty"),
         (TITLE + "z1\tred\n", r"none of the item ids is in the interactions"),
-        ("item_id:token\n", r"content_fields: no column to read"),
-        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: no column 'item_id' with the item ids; got"),
+        ("item_id:token\n", r"content_fields: there is no column to read"),
+        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: got the columns .*, expected a column 'item_id' with"),
         ("item_id\ttitle\n", r"line 1: got 'item_id', expected a header 'name:type'"),
         ("", r"line 1: the file is empty"),
     ],
@@ -242,7 +242,7 @@ def test_a_number_column_has_no_tokens(make_config, hostile):
 def test_bytes_of_another_encoding(make_config, hostile):
     (hostile / "hostile" / "hostile.item").write_bytes((TITLE + "i1\tété\n").encode("latin-1"))
     with pytest.raises(
-        UserError, match=r"hostile\.item, line \d+: bytes that are not utf-8; .*name its encoding"
+        UserError, match=r"hostile\.item, line \d+: got bytes that are not utf-8; .*name its encoding"
     ):
         content_of(make_config)
     rows = rows_of(make_config, encoding="latin-1", content_fields=["title"])

@@ -135,7 +135,7 @@ def test_general_models_take_the_targets():
         (
             HEAD,
             {"seq_len": {"item_id_list": 2}},
-            "seq_len: got 'item_id_list', a history; say MAX_ITEM_LIST_LENGTH",
+            "seq_len: got 'item_id_list', which is a history; set MAX_ITEM_LIST_LENGTH",
         ),
     ],
 )

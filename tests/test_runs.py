@@ -97,7 +97,7 @@ def test_every_baseline_runs_under_both_protocols(hostile, model):
         (["--result_dir=/proc/none"], "output folders: "),
         (["--weight_decay=-1"], "weight_decay: got -1"),
         (["--field_separator=,"], "line 1: got"),
-        (["--model=SASRecF"], "selected_features: got 'class', which is no loaded column"),
+        (["--model=SASRecF"], "selected_features: got 'class', which is not a loaded column"),
         (["--model=GRU4Rec", "--learning_rate=1e30"], "training diverged: the loss is not a number"),
         (["--config_files=no.yaml"], "config file 'no.yaml'"),
     ],
@@ -206,7 +206,7 @@ def test_models_with_item_features(make_keys, hostile):
 
 def test_features_have_to_be_loaded(make_keys):
     load = {"inter": ["user_id", "item_id", "timestamp"]}
-    message = "selected_features: got 'tags', which is no loaded column of the items; load it, such as load"
+    message = "selected_features: got 'tags', which is not a loaded column of the items; load the column, for example by load"
     with pytest.raises(UserError, match=message):
         run(config_dict=make_keys("SASRecF", load_col=load, selected_features=["tags"]))
 

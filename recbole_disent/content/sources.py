@@ -135,7 +135,8 @@ def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> Ite
     missing = [field for field in fields or [] if field not in table.kinds]
     if missing:
         dataset.logger.warning(
-            f"content: {path} has no column {', '.join(missing)}; the columns used are {', '.join(table.kinds)}"
+            f"content: {path} has no column {', '.join(missing)}; the columns used are "
+            f"{', '.join(table.kinds)}"
         )
     return table
 
