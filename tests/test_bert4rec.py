@@ -151,7 +151,7 @@ def test_items_may_have_another_name(tmp_path, counting, caplog):
             "epochs": 1, "load_col": {"inter": ["user_id", "product", "timestamp"]}}  # fmt: skip
     with caplog.at_level("WARNING"):
         assert run(config_dict=keys)["epochs_run"] == 1
-    assert "epoch of 1 steps; train_batch_size, 2048, counts windows" in caplog.text
+    assert "an epoch has only 1 steps: train_batch_size=2048 is a number of windows" in caplog.text
 
 
 def test_processes_share_the_windows_of_a_batch(counting, monkeypatch):

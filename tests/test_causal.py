@@ -212,7 +212,7 @@ def test_it_learns(run_keys):
             r"softmax_learns: got auto with train_mode=pairs, expected",
         ),
         ("SASRec", {"train_mode": "both"}, r"train_mode: got 'both', expected one of sequences, pairs"),
-        ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser is trained in one way only; .*SASRec"),
+        ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser has only one training mode; .*SASRec"),
     ],
 )
 def test_keys(make_config, model, keys, message):

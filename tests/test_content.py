@@ -144,7 +144,7 @@ def test_missing_items_are_counted(make_config, caplog):
     with caplog.at_level(logging.WARNING):
         content_of(make_config, content_fields=["title"])
     assert any("1 of 30 items, such as 'i0', have no line in" in r.message for r in caplog.records)
-    assert any("items have none; theirs is zero" in r.message for r in caplog.records)
+    assert any("items have no content; their vectors are zero" in r.message for r in caplog.records)
 
 
 def test_long_texts_of_any_script_and_quotes_are_read(make_config, hostile):

@@ -56,7 +56,7 @@ def test_disents2s_without_content_reads_none(make_config, hostile):
     assert not any("content" in name for name in found[0])
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name])
-    with pytest.raises(UserError, match=r"content_fields: the file .*hostile\.item is not there"):
+    with pytest.raises(UserError, match=r"content_fields: the file .*hostile\.item does not exist"):
         build_model(build_data(make_config("DisentS2S", content=True)))
 
 

@@ -151,7 +151,7 @@ def test_every_configured_name_is_recboles_or_has_a_way_to_get_it():
 
 def test_a_name_without_download_says_what_to_do(tmp_path):
     with pytest.raises(
-        UserError, match=r"transactions_train.csv.*put hm.inter there, or say --data_path=FOLDER"
+        UserError, match=r"transactions_train.csv.*put hm.inter there, or set --data_path=FOLDER"
     ):
         create_dataset(config_of("hm", tmp_path))
 

@@ -232,12 +232,12 @@ def test_a_transform_changes_batches_and_needs_its_keys():
         ("crop_itemseq", "eta"),
         ("reorder_itemseq", "beta"),
     ):
-        with pytest.raises(UserError, match=f"transform: {name} needs {missing}.*; say such as --{missing}="):
+        with pytest.raises(UserError, match=f"transform: {name} needs {missing}.*; set .* --{missing}="):
             config("GRU4Rec", transform=name)
     for name in ("user_defined", "mirror"):
         with pytest.raises(UserError, match=f"transform: got '{name}', expected one of mask_itemseq"):
             config("GRU4Rec", transform=name)
-    with pytest.raises(UserError, match="inverse_itemseq changes item sequences, which BPR has none of"):
+    with pytest.raises(UserError, match="inverse_itemseq changes item sequences, and BPR does not use"):
         config("BPR", transform="inverse_itemseq")
     cropped = build_data(config("GRU4Rec", transform="crop_itemseq", eta=0.5))
     batch = next(iter(cropped.loaders[0]))

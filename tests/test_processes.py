@@ -247,7 +247,7 @@ def test_models_without_a_gradient_are_refused(run_keys, model):
 
 
 def test_a_function_cannot_go_to_other_processes(run_keys):
-    with pytest.raises(UserError, match="nproc: a call after each epoch"):
+    with pytest.raises(UserError, match="nproc: got several processes, but a call after each epoch"):
         run("BPR", "hostile", config_dict={"data_path": run_keys["data_path"], "nproc": 2}, on_epoch=print)
 
 

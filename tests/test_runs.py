@@ -97,7 +97,7 @@ def test_every_baseline_runs_under_both_protocols(hostile, model):
         (["--result_dir=/proc/none"], "output folders: "),
         (["--weight_decay=-1"], "weight_decay: got -1"),
         (["--field_separator=,"], "line 1: got"),
-        (["--model=SASRecF"], "selected_features: got 'class', which is no loaded column"),
+        (["--model=SASRecF"], "selected_features: got 'class', which is not a loaded column"),
         (["--model=GRU4Rec", "--learning_rate=1e30"], "training diverged: the loss is not a number"),
         (["--config_files=no.yaml"], "config file 'no.yaml'"),
     ],
@@ -179,7 +179,7 @@ def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(m
     report = run("BERT4Rec", "hostile", config_dict={**keys, "MAX_ITEM_LIST_LENGTH": 7})
     model, _ = load_checkpoint(report["checkpoint"])
     assert model.item_embedding.weight.dtype == torch.float64
-    with pytest.raises(UserError, match="precision: LightGCN makes numbers in single precision by itself"):
+    with pytest.raises(UserError, match="precision: got double, but LightGCN creates numbers in single"):
         run("LightGCN", "hostile", config_dict=keys)
     assert torch.get_default_dtype() == torch.float32
 
@@ -206,14 +206,14 @@ def test_models_with_item_features(make_keys, hostile):
 
 def test_features_have_to_be_loaded(make_keys):
     load = {"inter": ["user_id", "item_id", "timestamp"]}
-    message = "selected_features: got 'tags', which is no loaded column of the items; load it, such as load"
+    message = "selected_features: got 'tags', which is not a loaded column of the items; load the column, for example by load"
     with pytest.raises(UserError, match=message):
         run(config_dict=make_keys("SASRecF", load_col=load, selected_features=["tags"]))
 
 
 def test_labels_are_evaluated_where_there_are_any(make_keys):
     keys = make_keys("BPR", epochs=1, eval_mode="labeled", metrics=["AUC"], valid_metric="AUC")
-    with pytest.raises(UserError, match="labeled, but the interactions have no column 'label'"):
+    with pytest.raises(UserError, match="got labeled, but the interactions have no column 'label'"):
         run(config_dict=keys)
     keys["load_col"] = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
     assert 0 < run(config_dict={**keys, "threshold": {"rating": 3}})["test_result"]["auc"] < 1

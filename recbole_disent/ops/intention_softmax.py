@@ -126,8 +126,8 @@ def weighted_logsumexp(
     """Sum over the pairs of weight * ln of the sum over items and intentions of exp(h . phi / sqrt(D)).
 
     With ``log_inclusion``, each term whose item is not certain to be among the columns is divided by the
-    probability that the item is among the columns. The sum is then an unbiased estimate of the sum over all items (Horvitz
-    and Thompson, 1952).
+    probability that the item is among the columns. The sum is then an unbiased estimate of the sum over
+    all items (Horvitz and Thompson, 1952).
 
     Args:
         phi: float (P, K, D).
