@@ -153,8 +153,9 @@ def read_file(
 ) -> AtomicFile:
     """Read columns of an atomic file; 20 million rows of tokens and numbers need a few gigabytes of memory.
 
-    Tokens are read as objects: the reader keeps one Python string for each distinct token of a column.
-    Categories would not do, because pandas 3.1 makes numbers of categories that look like numbers.
+    Tokens are read as objects, of which pandas keeps one Python string for each distinct token of a
+    column (with ``low_memory`` it would do so for each part of the file). Categories do not work, because
+    pandas 3.1 turns categories that look like numbers into numbers.
 
     Args:
         path: path of the file.
@@ -198,7 +199,7 @@ def read_file(
                 quoting=csv.QUOTE_NONE,
                 skip_blank_lines=False,
                 engine="c" if fast else "python",
-                **({"float_precision": "round_trip"} if fast else {}),
+                **({"float_precision": "round_trip", "low_memory": False} if fast else {}),
             )
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error

@@ -103,6 +103,8 @@ def by_time(keys: np.ndarray, times: np.ndarray, ratios: list[float]) -> list[np
     Returns:
         The rows of the training, validation and test part.
     """
+    if not len(times):  # no percentile of nothing
+        return [np.zeros(0, dtype=np.int64)] * 3
     boundary = np.percentile(times, 100 * (1 - ratios[-1]))
     order, _, _ = group_rows(keys)
     late = times[order] > boundary
