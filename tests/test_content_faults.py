@@ -200,7 +200,7 @@ def test_faulty_keys_are_one_sentence(make_config, keys, message):
         (TITLE + "i1\t...\ni2\t--\n", r"content_source: got .*, but every text, bag or vector is empty"),
         (TITLE + "z1\tred\n", r"none of the item ids is in the interactions"),
         ("item_id:token\n", r"content_fields: there is no column to read"),
-        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: got the columns .*, expected a column 'item_id' with"),
+        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: got the columns .*, expected a column 'item_id'"),
         ("item_id\ttitle\n", r"line 1: got 'item_id', expected a header 'name:type'"),
         ("", r"line 1: the file is empty"),
     ],
@@ -242,7 +242,7 @@ def test_a_number_column_has_no_tokens(make_config, hostile):
 def test_bytes_of_another_encoding(make_config, hostile):
     (hostile / "hostile" / "hostile.item").write_bytes((TITLE + "i1\tété\n").encode("latin-1"))
     with pytest.raises(
-        UserError, match=r"hostile\.item, line \d+: got bytes that are not utf-8; .*name its encoding"
+        UserError, match=r"hostile\.item, line \d+: got bytes that are not utf-8; .*set the key 'encoding'"
     ):
         content_of(make_config)
     rows = rows_of(make_config, encoding="latin-1", content_fields=["title"])

@@ -67,7 +67,7 @@ def test_columns_are_chosen():
     assert more.vectors_feat["vector"].shape == (3, 2)
     for key, value, message in (
         ("unload_col", {"inter": ["rating"]}, "unload_col: got columns of inter, but load_col"),
-        ("load_col", {"inter": "user_id"}, "load_col: got .*, expected suffixes of files"),
+        ("load_col", {"inter": "user_id"}, "load_col: got .*, expected a dict from file suffixes"),
         ("load_col", {**LOAD, "item": ["class"]}, "expected 'item_id' among them"),
     ):
         write("small", "item", [("i0", "a")], "item_id:token\tclass:token")
@@ -122,7 +122,9 @@ def test_threshold_makes_labels():
 def test_labels_do_not_rank_and_it_is_said(caplog):
     with_labels = small_run("BPR", threshold={"rating": 3})
     assert with_labels["rows"] == small_run("BPR")["rows"]
-    assert "threshold: labels are for value metrics such as AUC; with ranking metrics every" in caplog.text
+    assert (
+        "threshold: labels are used by value metrics such as AUC; ranking metrics treat every" in caplog.text
+    )
 
 
 # -- filters ---------------------------------------------------------------------------

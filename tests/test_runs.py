@@ -206,7 +206,7 @@ def test_models_with_item_features(make_keys, hostile):
 
 def test_features_have_to_be_loaded(make_keys):
     load = {"inter": ["user_id", "item_id", "timestamp"]}
-    message = "selected_features: got 'tags', which is not a loaded column of the items; load the column, for example by load"
+    message = "selected_features: got 'tags', which is not a loaded column of the items; load the column"
     with pytest.raises(UserError, match=message):
         run(config_dict=make_keys("SASRecF", load_col=load, selected_features=["tags"]))
 

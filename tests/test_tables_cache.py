@@ -137,7 +137,7 @@ def test_faulty_conversions_get_one_sentence(table, tmp_path):
     convert(table, tmp_path / "shop")
     with pytest.raises(UserError, match=r"out: got .*shop.xls', expected a file that ends with .csv"):
         convert(tmp_path / "shop", tmp_path / "shop.xls")
-    with pytest.raises(UserError, match="min_user: it has no effect"):
+    with pytest.raises(UserError, match="min_user: the option has no effect"):
         convert(tmp_path / "shop" / "shop.inter", tmp_path / "a.csv", min_user=5)
     with pytest.raises(UserError, match=r"out: got .*shop.inter', expected the folder of the data set"):
         convert(table, tmp_path / "shop" / "shop.inter")

@@ -305,8 +305,8 @@ class AtomicDataset(Dataset):
             return
         if name not in file.frame:
             raise UserError(
-                f"load_col: got {', '.join(file.frame)} for {source.value}, expected '{name}' among them; add "
-                f"the column, which identifies the rows of {file.path}"
+                f"load_col: got {', '.join(file.frame)} for {source.value}, expected '{name}' among them; "
+                f"add the column, which identifies the rows of {file.path}"
             )
         if dict(file.header)[name] != FeatureType.TOKEN:
             kind = dict(file.header)[name].value
