@@ -115,7 +115,7 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--eval_args=3"], "eval_args: got 3, expected"),
         (
             ["--save_dataset=True"],
-            "'save_dataset' is not supported: it stores Python pickles",
+            "'save_dataset' is not supported: it would store Python pickles",
         ),
         (["--resume_file=there.pth"], "resume_file: 'there.pth' is not there"),
         (["--eval_mode=labeled"], "labeled has no candidates to rank, but the metrics are"),

@@ -205,7 +205,7 @@ def test_results_that_cannot_be_compared_are_refused(finished, tmp_path, what):
 def test_a_damaged_file_of_ranks_is_one_sentence(finished, tmp_path):
     shutil.copytree(finished / "out", tmp_path / "copy")
     next((tmp_path / "copy/runs").glob("*/per_user.npz")).write_bytes(b"no zip")
-    with pytest.raises(UserError, match=r"per_user.npz is no file of ranks .*; delete it and run again"):
+    with pytest.raises(UserError, match=r"per_user.npz: expected a file of ranks .*; delete the folder"):
         collect(tmp_path / "copy")
 
 
@@ -232,13 +232,13 @@ def test_result_files_without_a_plan(plain, tmp_path, capsys):
     means = [np.mean([found[metric] for found in stored]) for metric in ("recall@5", "ndcg@5")]
     (row,) = re.findall(r"^\| BPR \| (\S+) ± \S+ \| (\S+) ± \S+ \| 1, 2 \|", text, re.MULTILINE)
     assert row == tuple(f"{mean:.4f}" for mean in means)
-    assert "Ranks of single users are not stored" in text
+    assert "Rows without stored ranks of users have no tests." in text
     assert "comparisons" not in text
     other = json.loads((plain / "BPR-1.json").read_text())
     other["config"]["embedding_size"] = 3
     (plain / "b.json").write_text(json.dumps(other))
     assert cli.main(["report", str(plain)]) == 2
-    assert "a second result of BPR, seed 1; name the configuration keys" in capsys.readouterr().err
+    assert "got a second result of BPR, seed 1; name the configuration keys" in capsys.readouterr().err
     assert cli.main(["report", str(plain), "--by", "embedding_size"]) == 0
     assert "| BPR embedding_size=3 |" in (plain / "report.md").read_text()
 
@@ -252,8 +252,8 @@ def test_a_metric_that_results_lack_is_one_sentence(plain, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["report", "nowhere"], "'nowhere' is no folder"),
-        (["report", "."], r"no result file \(\*.json\), no plan.json and no runs.csv in '.'"),
+        (["report", "nowhere"], "got 'nowhere', expected a folder"),
+        (["report", "."], r"got '.', expected a folder with result files \(\*.json\), plan.json"),
         (["compact", "."], r"compact: '.' has no plan.json; give the folder"),
         (["compact", ".", "--nonsense=1"], "got '--nonsense=1', which compact does not know"),
         (["report", ".", "--nonsense=1"], "got '--nonsense=1', which report does not know"),
@@ -261,7 +261,7 @@ def test_a_metric_that_results_lack_is_one_sentence(plain, capsys):
         (["compare", "--models=Pop", "nonsense=2", "more"], r"plan 'nonsense=2': No such file"),
         (["compare", "--models=Pop", "--epochs=2", "--topk"], "got '--topk', expected --key=value"),
         (["paper", "nosie"], "the experiment 'nosie' is unknown"),
-        (["paper", "noise"], "plan: datasets: nothing given"),
+        (["paper", "noise"], "plan: datasets: got an empty value"),
     ],
 )
 def test_wrong_commands_are_one_sentence(words, message, capsys):

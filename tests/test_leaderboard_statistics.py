@@ -136,11 +136,11 @@ def test_models_that_draw_are_not_better_for_equal_seeds(types, differ):
             for name, ability, kind in zip("AB", (2.0, 0.0), types, strict=True)]  # fmt: skip
     for row in rows:
         row.results, row.users = row.results * 2, row.users * 2
-    setting = ResultGroup("d", "full", None, rows)
-    (found,) = compare(setting, ["recall@10"], OPTIONS)
+    group = ResultGroup("d", "full", None, rows)
+    (found,) = compare(group, ["recall@10"], OPTIONS)
     assert found.p_users < 0.01
     assert (found.p_holm < 0.05) == differ
-    assert bool(significantly_best(setting, "recall@10", OPTIONS)) == differ
+    assert bool(significantly_best(group, "recall@10", OPTIONS)) == differ
 
 
 def slow_holm(p):
@@ -190,11 +190,11 @@ def test_a_model_against_itself_with_other_seeds_is_significant_no_more_often_th
     times, wrong, wrong_users_only, wrong_bold = 200, 0, 0, 0
     for _ in range(times):
         rows = [simulated_row(rng, "A", 0.0), simulated_row(rng, "B", 0.0)]
-        setting = ResultGroup("d", "full", None, rows)
-        (found,) = compare(setting, ["recall@10"], {**OPTIONS, "resamples": 400})
+        group = ResultGroup("d", "full", None, rows)
+        (found,) = compare(group, ["recall@10"], {**OPTIONS, "resamples": 400})
         wrong += found.p_holm < 0.05
         wrong_users_only += found.p_users < 0.05
-        wrong_bold += bool(significantly_best(setting, "recall@10", {**OPTIONS, "resamples": 400}))
+        wrong_bold += bool(significantly_best(group, "recall@10", {**OPTIONS, "resamples": 400}))
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / times)
     assert wrong / times <= most
     assert wrong_bold / times <= most
@@ -217,16 +217,16 @@ def test_a_better_model_is_found():
     rows = [simulated_row(rng, "good", 0.8, users=2000, seed_effect=0.02, model="DisentS2S"),
             simulated_row(rng, "bad", 0.0, users=2000, seed_effect=0.02),
             simulated_row(rng, "worse", -0.4, users=2000, seed_effect=0.02)]  # fmt: skip
-    setting = ResultGroup("d", "full", None, rows)
-    found = compare(setting, ["recall@10", "ndcg@10"], OPTIONS)
+    group = ResultGroup("d", "full", None, rows)
+    found = compare(group, ["recall@10", "ndcg@10"], OPTIONS)
     assert [(c.reference, c.other, c.metric) for c in found] == [
         ("good", "bad", "recall@10"), ("good", "worse", "recall@10"),
         ("good", "bad", "ndcg@10"), ("good", "worse", "ndcg@10")]  # fmt: skip
     for c in found:
         assert c.p_holm < 0.05
         assert 0 < c.low < c.difference < c.high
-    assert significantly_best(setting, "recall@10", OPTIONS) == [rows[0]]
-    assert compare(setting, ["recall@10", "ndcg@10"], OPTIONS) == found
+    assert significantly_best(group, "recall@10", OPTIONS) == [rows[0]]
+    assert compare(group, ["recall@10", "ndcg@10"], OPTIONS) == found
 
 
 def test_differences_are_those_of_users_averaged_over_seeds():
@@ -247,11 +247,11 @@ def test_differences_are_those_of_users_averaged_over_seeds():
 def test_one_seed_is_never_enough_for_bold():
     rng = np.random.default_rng(15)
     rows = [simulated_row(rng, "good", 2.0, seeds=1), simulated_row(rng, "bad", 0.0, seeds=1)]
-    setting = ResultGroup("d", "full", None, rows)
-    (found,) = compare(setting, ["recall@10"], OPTIONS)
+    group = ResultGroup("d", "full", None, rows)
+    (found,) = compare(group, ["recall@10"], OPTIONS)
     assert found.p_users < 0.01
     assert found.p_seeds is None
-    assert significantly_best(setting, "recall@10", OPTIONS) == []
+    assert significantly_best(group, "recall@10", OPTIONS) == []
 
 
 def test_the_reference_is_chosen_by_validation_and_among_this_packages_models():
@@ -309,13 +309,13 @@ def test_a_metric_by_group_is_the_mean_over_its_users():
 
 def test_the_table_of_cold_items_is_of_users_whose_test_item_is_rare():
     row = simulated_row(np.random.default_rng(19), "a", 0.0)
-    setting = ResultGroup("d", "full", None, [row])
+    group = ResultGroup("d", "full", None, [row])
     rare = sorted(row.users[0]["popularity"])[40] + 1
-    table = cold_table(setting, ["recall@10", "itemcoverage@10", "mrr@5"], rare)
+    table = cold_table(group, ["recall@10", "itemcoverage@10", "mrr@5"], rare)
     assert table.head == ["model", "recall@10", "mrr@5"]
     inside = [stored["rank"][stored["popularity"] < rare] for stored in row.users]
     recall, mrr = (cell.value for cell in table.rows[0][1:])
     assert recall == pytest.approx(np.mean([np.mean(ranks <= 10) for ranks in inside]))
     assert mrr == pytest.approx(np.mean([np.mean(np.where(r <= 5, 1 / r, 0.0)) for r in inside]))
     assert f"{len(inside[0])} of 400 users" in table.notes[0]
-    assert cold_table(setting, ["recall@10"], 0) is None
+    assert cold_table(group, ["recall@10"], 0) is None

@@ -257,10 +257,10 @@ def test_a_given_key_is_not_searched(keys, space_file):
         (["--algo=best"], "algo: got 'best', expected one of exhaustive, random, bayes"),
         (["--max_evals=0"], "max_evals: got 0"),
         (["--params_file=none.hyper"], "search space 'none.hyper': no such file"),
-        (["--params_file=bad.hyper"], "all 1 trials failed, the first by: config_dict: the key 'n_layer'"),
+        (["--params_file=bad.hyper"], "all 1 trials failed, the first with: config_dict: the key 'n_layer'"),
         (["--n_layer=3"], "did you mean 'n_layers'?"),
-        (["--per_user_file=u.npz"], "per_user_file: got 'u.npz', but each trial has its own"),
-        (["--params_file=one.hyper", "--n_layers=1"], "tune: nothing is left to search"),
+        (["--per_user_file=u.npz"], "per_user_file: got 'u.npz', but the search sets this key"),
+        (["--params_file=one.hyper", "--n_layers=1"], "tune: every key of the search space is given"),
     ],
 )
 def test_wrong_commands_get_one_sentence(keys, capsys, extra, message):
@@ -275,7 +275,7 @@ def test_wrong_commands_get_one_sentence(keys, capsys, extra, message):
 def test_another_search_in_the_same_folder_is_refused(keys, space_file):
     given = {"config_dict": keys, "output": "out", "max_evals": 1}
     command.tune("DisentS2S", "hostile", params_file=space_file(FINITE), **given)
-    with pytest.raises(UserError, match="output 'out' holds another search: its space is"):
+    with pytest.raises(UserError, match="output 'out' holds another search: got space"):
         command.tune("DisentS2S", "hostile", params_file=space_file(SPACE), **given)
     Path("out/0123456789ab.json").write_text("{")
     with pytest.raises(UserError, match=r"0123456789ab\.json: expected a trial"):

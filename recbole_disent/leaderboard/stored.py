@@ -1,4 +1,4 @@
-"""The results of a plan as its run folders hold them."""
+"""Reads the results of a plan from its run folders."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from recbole_disent.leaderboard.worker import CONFIG, PER_USER, RESULT
 
 PLAN_FILE = "plan.json"
 USER_ARRAYS = ("user", "rank", "history", "popularity")
-# What numpy raises for a file that is damaged, or no npz at all.
+# Exceptions of numpy for a file that is damaged or has another format.
 NPZ_ERRORS = (ValueError, KeyError, OSError, EOFError, NotImplementedError, BadZipFile, zlib.error)
 
 
 @dataclass
 class PlanResults:
-    """All that a report needs of a plan.
+    """The results of a plan, as a report needs them.
 
     Attributes:
-        plan: content of ``plan.json`` without its runs and trials.
-        runs, trials: label, dataset, protocol, sweep, model, seed, id and trial of each.
-        results: id -> content of its result file.
-        users: id -> the arrays of ``per_user.npz``, int (n,) each.
-        errors: id -> why there is no result.
-        given: id -> configuration keys that the run was given.
+        plan: content of ``plan.json`` without runs and trials.
+        runs, trials: label, dataset, protocol, sweep, model, seed, id and trial of each run and trial.
+        results: id -> content of the result file.
+        users: id -> arrays of ``per_user.npz``, int (n,) each.
+        errors: id -> reason why there is no result.
+        given: id -> configuration keys of the run.
     """
 
     plan: dict[str, Any]
@@ -47,7 +47,7 @@ def read_folders(folder: Path) -> PlanResults:
     """Read ``plan.json`` and the run folders of a plan.
 
     Raises:
-        UserError: a damaged file.
+        UserError: a file is damaged.
     """
     plan = read_json(folder / PLAN_FILE)
     found = PlanResults(plan, plan.pop("runs"), plan.pop("trials"))
@@ -69,19 +69,22 @@ def _read_given(path: Path) -> dict[str, Any]:
         return yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise UserError(
-            f"report: {path} is no configuration of a run ({' '.join(str(error).split())}); delete the run's "
-            "folder and run again"
+            f"report: {path}: expected the configuration of a run ({' '.join(str(error).split())}); "
+            "delete the folder of the run and repeat compare"
         ) from error
 
 
 def read_users(path: Path) -> dict[str, np.ndarray]:
-    """Read the ranks that a run has written.
+    """Read the ranks of users from the file that a run wrote.
 
     Raises:
-        UserError: a damaged file.
+        UserError: a file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in USER_ARRAYS}
     except NPZ_ERRORS as error:
-        raise UserError(f"report: {path} is no file of ranks ({error}); delete it and run again") from error
+        raise UserError(
+            f"report: {path}: expected a file of ranks ({error}); delete the folder of the run and repeat "
+            "compare"
+        ) from error
