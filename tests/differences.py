@@ -149,7 +149,7 @@ def _short(case: Case, parts: Parts | Exception) -> bool:
     return any(len(row) < len(table[0]) for table in case.tables.values() for row in table)
 
 
-#: Names of refusals -> their sentence, and whether RecBole's result (without the other differences) is such a case.
+#: Names of refusals -> their sentence, and whether RecBole's result is such a case.
 REFUSALS: dict[str, tuple[str, Callable[[Case, Parts | Exception], bool]]] = {
     "nothing to train on": (r"nothing to train on", _no_training),
     "one label": (r"threshold: .* leaves no (positive|negative)", _one_label),

@@ -295,7 +295,7 @@ def test_the_swept_key_is_not_searched(given):
         ({"models": [{"name": "Pop", "config": {"model": "BPR"}}]}, "models, Pop, config: .*'model' "),
         ({"sweep": {"seed": [1, 2]}}, "plan: sweep: the key 'seed' .* use the key seeds"),
         ({"config": {"resume_file": "x"}}, "'resume_file' .* repeat the same command"),
-        ({"datasets": ["nowhere"]}, "dataset 'nowhere': no folder"),
+        ({"datasets": ["nowhere"]}, "dataset 'nowhere': there is no folder"),
     ],
 )
 def test_wrong_plans_are_one_sentence_before_anything_runs(given, more, message):
