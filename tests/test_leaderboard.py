@@ -289,7 +289,7 @@ def test_plots_are_the_same_bytes_each_time(finished, tmp_path):
 def test_without_matplotlib_there_are_all_tables_and_a_sentence(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     report.write(finished / "out", out=tmp_path, say=lambda line: None)
-    sentence = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
+    sentence = "This report has no plots, because matplotlib is missing: pip install 'recbole_disent[plots]'."
     assert sentence in (tmp_path / "report.md").read_text()
     assert "recbole_disent[plots]" in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "plots").exists()
