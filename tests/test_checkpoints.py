@@ -1,4 +1,4 @@
-"""Checkpoints: resuming, loading, and files that are damaged, hostile or of others."""
+"""Tests of checkpoints: resuming, loading, and damaged, hostile or foreign files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_load_checkpoint_gives_the_scores_back(make_keys, model):
 
 
 def test_a_checkpoint_outlives_a_change_of_defaults(make_keys):
-    """As if the keys it was made with had been the defaults of then."""
+    """The test removes keys, as if their values had been the defaults when the checkpoint was made."""
     path = run(config_dict=make_keys("TSSR", epochs=1, output="linear", n_layers=2))["checkpoint"]
     state = checkpoint.load(path)
     del state["given"]["output"], state["given"]["n_layers"]

@@ -1,4 +1,4 @@
-"""Configuration: priorities, checks before any data are read, one clear sentence."""
+"""Tests of the configuration: priorities, checks before data are read, and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content of items: right vectors from each source, one sentence for each fault, a cache that is data."""
+"""Tests of item content: vectors of each source, errors, and the cache."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_other_models_do_not_see_the_item_file(make_config, hostile):
 
 
 def test_content_does_not_change_with_interactions(make_config, hostile):
-    """Other interactions of the same items: the same vectors."""
+    """Other interactions with the same items give the same vectors."""
     first = rows_of(make_config)
     lines = (hostile / "hostile" / "hostile.inter").read_text().splitlines()
     rows = [line.split("\t") for line in lines[1:]]

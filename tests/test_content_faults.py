@@ -1,4 +1,4 @@
-"""Files of vectors and .item files with every fault: right vectors, or one sentence."""
+"""Tests of faulty files of vectors and faulty .item files, which give correct vectors or an error."""
 
 from __future__ import annotations
 

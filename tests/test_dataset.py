@@ -1,4 +1,4 @@
-"""The lazy data sets equal RecBole's, item for item, and leak nothing."""
+"""Tests that the lazy data sets equal RecBole's data sets and leak no held-out items."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPLITS = [
 
 
 def assert_same(ours, theirs):
-    """All columns of all rows, in the same order."""
+    """Compare all columns of all rows, in the same order."""
     assert len(ours.inter_feat) == len(theirs.inter_feat)
     assert sorted(ours.inter_feat.columns) == sorted(theirs.inter_feat.columns)
     if not len(theirs.inter_feat):
@@ -194,7 +194,7 @@ def test_benchmark_files_with_histories_work_as_in_recbole(tmp_path):
 
 
 def training_tensors(config):
-    """Everything a training step or a training statistic of a run can see."""
+    """Return everything that training steps and training statistics can read."""
     dataset = SequenceDataset(config)
     train = dataset.build()[0]
     seen = [train.training_counts(), train.inter_matrix("csr").toarray()]

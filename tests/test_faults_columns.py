@@ -1,4 +1,4 @@
-"""RecBole's keys of columns, labels, filters and vectors: what they read, keep and make."""
+"""Tests of RecBole's keys for columns, labels, filters and vectors."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_filters_by_values_need_a_loaded_column_and_values_of_its_type():
 
 
 class WithVectors(BPR):
-    """A model of one's own that reads pre-trained vectors."""
+    """A model of a user that reads pre-trained vectors."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

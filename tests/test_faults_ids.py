@@ -1,4 +1,4 @@
-"""Ids: one space for what is one thing, and the framework's tools that read them."""
+"""Tests of columns that share ids, and of RecBole's tools that read ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pre-split files that carry their histories: item_id_list columns."""
+"""Tests of pre-split files that contain histories in item_id_list columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as users write them: encodings, quotes, compressed files, cells, names."""
+"""Tests of files as users write them: encodings, quotes, compressed files, cells and names."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_cells_are_counted_across_chunks(monkeypatch):
 
 
 def test_every_text_file_is_opened_with_its_encoding():
-    """The lint rule in pyproject.toml says it, too; a locale would decide otherwise."""
+    """A lint rule in pyproject.toml also requires an encoding; without one, the locale would decide."""
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):

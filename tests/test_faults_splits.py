@@ -1,4 +1,4 @@
-"""Splits: pre-split files, parts that are empty, arguments that are none, and the identity of the data."""
+"""Tests of splits: pre-split files, empty parts, invalid arguments, and the data hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_TIME = "user_id:token\titem_id:token"
 
 
 def cut(name="cut", head=HEAD, shuffled=True, parts=SPLIT):
-    """Pre-split files: the last two of each user's six events held out; lines not in time order."""
+    """Write pre-split files that hold out the last two of six events of each user, not in time order."""
     rows = small_rows()
     wanted = {"train": range(4), "valid": [4], "test": [5]}
     for part in parts:

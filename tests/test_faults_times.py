@@ -1,4 +1,4 @@
-"""Times decide the order: exact ones, dates, missing ones, and what is said about them."""
+"""Tests of the order by time: exact times, dates, missing times and messages about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOAD = {"inter": ["user_id", "item_id", "timestamp"]}
 
 
 def timed(times, kind="float", name="small"):
-    """One user u whose events a, b, c, ... have the times; others keep the data set large enough."""
+    """Write the events a, b, c, ... of user u at the given times, and events of other users."""
     others = [(f"v{n}", item, n) for n in range(3) for item in "abcdef"]
     own = [("u", item, time) for item, time in zip("abcdef", times, strict=True)]
     if kind == "token":

@@ -1,4 +1,4 @@
-"""The softmax over all items for K intention vectors equals its definition, gradients included."""
+"""Tests that the softmax for K intention vectors equals its definition, including gradients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def columns_of(vectors, own, inclusion):
 
 
 def plain(phi, vectors, own, log_inclusion, weights, best):
-    """Loops, item by item."""
+    """Return the loss from loops over the items."""
     total = 0
     for p in range(len(phi)):
         terms = []
@@ -154,7 +154,7 @@ def test_a_sample_has_the_next_items_and_no_padding(number):
 
 
 def test_a_sample_estimates_the_sum_over_all_items():
-    """The mean over many samples of the sum over the others is the sum over all others."""
+    """The corrected sum over a sample equals the sum over all other items, on average over many samples."""
     torch.manual_seed(0)
     items, rest = 30, 5
     share = torch.rand(items, dtype=torch.float64).softmax(0)

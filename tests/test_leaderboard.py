@@ -1,4 +1,4 @@
-"""Comparisons from end to end: real runs, the report, what happens when all of it is killed."""
+"""End-to-end tests of comparisons: real runs, the report, and a kill at any time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def results(folder: str = "out") -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Folder with a finished plan: two models, one with a search, two seeds, two values."""
+    """Folder of a finished plan with two models, one of them with a search, two seeds and two values."""
     from tests.conftest import hostile_rows, write_inter
 
     folder = tmp_path_factory.mktemp("finished")
@@ -214,7 +214,7 @@ def test_a_damaged_file_of_ranks_is_one_sentence(finished, tmp_path):
 
 @pytest.fixture
 def plain(finished, tmp_path):
-    """Folder with the result files of two models, two seeds each, and nothing else."""
+    """Folder with only the result files of two models and two seeds."""
     plan = json.loads((finished / "out/plan.json").read_text())
     (tmp_path / "plain").mkdir()
     for row in plan["runs"]:
@@ -289,7 +289,7 @@ def test_plots_are_the_same_bytes_each_time(finished, tmp_path):
 def test_without_matplotlib_there_are_all_tables_and_a_sentence(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     report.write(finished / "out", out=tmp_path, say=lambda line: None)
-    sentence = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
+    sentence = "This report has no plots, because matplotlib is missing: pip install 'recbole_disent[plots]'."
     assert sentence in (tmp_path / "report.md").read_text()
     assert "recbole_disent[plots]" in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "plots").exists()

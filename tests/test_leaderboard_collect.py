@@ -1,4 +1,4 @@
-"""Reading results into rows: what counts, what is left out, what cannot stand in one table."""
+"""Tests of collecting results: rows, results that are left out, and results that cannot be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compact form of a plan's results: nothing that a report needs is lost, and damage is told."""
+"""Tests of the compact form of results: it keeps all content of a report and detects damage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORED = sorted((Path(__file__).resolve().parent.parent / "results").glob("*/run
 
 
 def quiet(line: str) -> None:
-    """Say nothing."""
+    """Ignore a line."""
 
 
 def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
@@ -43,7 +43,7 @@ def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Folder of a plan: two labels, two seeds, one broken run and one trial."""
+    """Folder of a plan with two labels, two seeds, one broken run and one trial."""
     rng = np.random.default_rng(1)
     place = tmp_path / "out"
     runs = []
@@ -211,7 +211,7 @@ def test_damaged_or_missing_ranks_are_one_sentence(folder):
 
 @pytest.mark.parametrize("damage", ["no zip", "objects", "shape", "lacking"])
 def test_ranks_that_are_none_are_one_sentence_whatever_the_digest_says(folder, damage):
-    """A file of somebody else, with a digest that fits: nothing in it is unpickled."""
+    """Nothing in a foreign file is unpickled, even with the right digest."""
     compact(folder, delete=True, say=quiet)
     with np.load(folder / "ranks.npz") as stored:
         arrays = dict(stored)

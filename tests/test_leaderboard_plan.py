@@ -1,4 +1,4 @@
-"""Plans: what is run, under which name, and what is refused."""
+"""Tests of plans: runs, their names, and plans that are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY = {"topk": [1, 5], "MAX_ITEM_LIST_LENGTH": 7, "epochs": 1,
 
 @pytest.fixture
 def given(hostile):
-    """Keys of a small plan."""
+    """Return the keys of a small plan."""
     return {"models": ["DisentS2S", "Pop"], "datasets": ["hostile"], "seeds": [1, 2], "config": dict(TINY),
             "data_path": str(hostile)}  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Doing the runs: skipping, breaking, retrying, stopping. Most with a stand-in for training."""
+"""Tests of executing runs: skipping, failing, retrying and stopping, most without real training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ json.dump(result, open("result.json", "w"))
 
 @pytest.fixture
 def make_runner(given, tmp_path):  # noqa: F811
-    """Return a function (**keys) -> Runner with the stand-in, its runs, and the lines that it says."""
+    """Return a function (**keys) -> Runner without real training, its runs, and the lines that it prints."""
     fake = tmp_path / "fake.py"
     fake.write_text(FAKE)
 
@@ -83,7 +83,7 @@ def test_done_runs_are_skipped(make_runner):
 
 
 def test_time_left_counts_epochs(make_runner):
-    """Trials are short: what follows them is expected to take as long for each of its epochs."""
+    """The runs after short trials are expected to take as much time per epoch as the trials."""
     runner, runs, lines = make_runner()
     long = [replace(run, epochs=1000) for run in runs]
     trial = replace(runs[0], trial=0, id="trial", epochs=1)

@@ -1,4 +1,4 @@
-"""Statistics of comparisons: against scipy, against slow references, and when nothing is there."""
+"""Tests of the statistics of comparisons, against scipy and slow references and on simulated results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = {"alpha": 0.05, "resamples": 2000, "statistics_seed": 1, "reference": 
 
 
 def within(p: float, q: float, resamples: int) -> bool:
-    """Whether two estimates of one probability differ by no more than their chance."""
+    """Return whether two estimates of a probability agree within their sampling error."""
     spread = np.sqrt(max(p * (1 - p), q * (1 - q), 1 / resamples) * 2 / resamples)
     return abs(p - q) <= 4 * spread + 1 / resamples
 
@@ -53,7 +53,7 @@ def test_a_metric_that_no_rank_gives_is_an_error():
 
 
 def constructed(kind: str) -> np.ndarray:
-    """Differences of 300 users with a p-value of some percent."""
+    """Return differences of 300 users with a p-value of a few percent."""
     rng = np.random.default_rng(4)
     if kind == "discrete":
         return np.repeat([-1.0, 0.0, 1.0], [60, 160, 80])
@@ -144,7 +144,7 @@ def test_models_that_draw_are_not_better_for_equal_seeds(types, differ):
 
 
 def slow_holm(p):
-    """Holm, word by word: the k-th smallest times the number of those not smaller, made monotone."""
+    """Return the p-values by definition: the k-th smallest p-value times n - k + 1, made monotone."""
     found = [0.0] * len(p)
     order = sorted(range(len(p)), key=lambda i: p[i])
     for place, index in enumerate(order):
@@ -170,7 +170,7 @@ def test_holm_on_a_known_example():
 
 def simulated_row(rng, label, ability, seeds=3, users=400, seed_effect=0.15, model="SASRec",
                   model_type="SEQUENTIAL"):  # fmt: skip
-    """Ranks of one model: users differ, and so do seeds, each by a shift of all its users."""
+    """Return a row with ranks that differ between users, and between seeds by a shift of all users."""
     results, stored = [], []
     base = np.random.default_rng(99).normal(size=users)  # users are easy or hard for every model
     for seed in range(seeds):

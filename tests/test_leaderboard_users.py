@@ -1,4 +1,4 @@
-"""Ranks of users: what a run writes of them, against the files by hand."""
+"""Tests of the ranks of users that a run writes, against values from the data files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_ranks_of_users_give_the_metrics_and_belong_to_the_users(hostile, model,
 
 
 def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
-    """Chunks and kinds of models number their queries in other orders."""
+    """Ranks do not depend on chunks and kinds of models, which have different orders of queries."""
     keys = {**TINY, "data_path": str(hostile), "filter_history": True, "show_progress": False}
     stored = []
     for model, size in (("DisentS2S", 512), ("DisentS2S", 3), ("BPR", 2)):

@@ -1,4 +1,4 @@
-"""A model from outside the package: by a file, by an entry point, and with the public contract."""
+"""Tests of a model from outside the package: by a file, by an entry point, and with the contract."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = {"hidden_size": 8, "train_batch_size": 8}
 
 @pytest.fixture(autouse=True)
 def no_registered_models(monkeypatch):
-    """Each test registers its models by itself."""
+    """Empty the registry, because each test registers its own models."""
     monkeypatch.setattr(registry, "_registered", {})
     registry._from_entry_points.cache_clear()
     yield
@@ -132,7 +132,7 @@ def test_the_example_passes_the_public_contract_outside_of_this_repository(tmp_p
 
 
 def test_a_model_that_breaks_the_contract_fails_it(tmp_path, make_config):
-    """A model that takes the state behind the padding: the contract must not be a formality."""
+    """The contract finds a model that wrongly takes the state behind the padding."""
     shutil.copytree(EXAMPLES, tmp_path / "mine")
     file = tmp_path / "mine" / "my_model.py"
     right = "self.gather_indexes(states, batch[self.ITEM_SEQ_LEN] - 1)[:, None]"

@@ -1,4 +1,4 @@
-"""Presets: named sets of keys that a user's own keys replace."""
+"""Tests of presets, which are named sets of keys that a user's own keys replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of several processes: metrics, files and data of one process, and they end together."""
+"""Tests that runs of several processes have the metrics, files and data of one process and end together."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_arrays_are_mapped_and_the_rest_is_equal(tmp_path):
 
 
 def loaded(keys):
-    """Who made the data, what they are, and whether they are mapped."""
+    """Return the process that made the data, the data, and whether they are memory-mapped."""
     made = []
     from recbole_disent.data import preparation
 

@@ -1,4 +1,4 @@
-"""Runs from end to end: command line, result file, checkpoints, every baseline."""
+"""End-to-end tests of runs: command line, result file, checkpoints and every baseline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "NARM", "CORE", "
 
 
 def words(hostile, *more):
-    """Command line for the data set ``hostile``; later words replace earlier ones."""
+    """Return a command line for the data set ``hostile``; later words replace earlier words."""
     usual = ["--model=DisentS2S", "--dataset=hostile", f"--data_path={hostile}", "--epochs=2",
              "--topk=[1,5,10]", "--MAX_ITEM_LIST_LENGTH=7", "--show_progress=False"]  # fmt: skip
     return ["run", *{word.partition("=")[0]: word for word in [*usual, *more]}.values()]
@@ -153,7 +153,7 @@ def test_a_download_is_unpacked_and_renamed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BERT4Rec", "Caser", "BPR"])
 def test_training_equals_recboles_batch_for_batch(make_config, monkeypatch, model):
-    """Same seed: the losses of RecBole's own data sets, loaders and trainer."""
+    """With the same seed, losses equal those of RecBole's data sets, loaders and trainer."""
     monkeypatch.setattr(InteractionDataset, "rows_kept", 1)  # as RecBole; this package keeps one more
     found = []
     for ours in (True, False):
@@ -269,7 +269,7 @@ def test_objective_function_gives_what_hypertuning_reads(make_keys):
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("model", ["NeuMF", "SASRec"])
 def test_value_metrics_go_through_recboles_loader(make_keys, monkeypatch, model, right):
-    """A model that gives the label of each row away, or its opposite."""
+    """A model that returns the label of each row as its score, or the opposite label."""
     monkeypatch.setattr(
         get_model(model), "predict", lambda self, rows: rows["label"] if right else 1 - rows["label"]
     )
@@ -295,7 +295,7 @@ def test_model_class_of_ones_own(make_keys):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_goes_away_ends_nothing(tmp_path, unbuffered):
-    """As in ``recbole-disent paper | head -1``."""
+    """The test simulates ``recbole-disent paper | head -1``."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "recbole_disent.cli", "paper"]

@@ -1,4 +1,4 @@
-"""Search spaces: RecBole's format, literals only, errors with file and line."""
+"""Tests of search spaces: RecBole's format, literals only, and errors with file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of events in place of a data set: on the command line, in a plan, from Python."""
+"""Tests of a table of events instead of a data set: on the command line, in a plan and in Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of events: sources, columns, ids, cleaning, and one sentence for each bad table."""
+"""Tests of tables of events: sources, columns, ids, cleaning and errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def source(kind: str, folder: Path):
-    """The table of FRAME in one of its forms."""
+    """Return the table of FRAME in one of its formats."""
     if kind == "csv":
         return write(folder / "e.csv", TEXT)
     if kind == "csv with mark":

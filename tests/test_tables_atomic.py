@@ -1,4 +1,4 @@
-"""Atomic files: what is written comes back, for every reader of the package."""
+"""Tests that every reader of the package reads written atomic files correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as data sets of runs: the cache, conversions, and equality with the atomic files."""
+"""Tests of tables as data sets: the cache, conversions, and equality with atomic files."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_faulty_conversions_get_one_sentence(table, tmp_path):
 
 
 def movielens(kind: str, folder: Path):
-    """ML-100K in another form."""
+    """Return ML-100K in another format."""
     if kind in ("csv", "jsonl", "parquet"):
         convert(ML / "ml-100k", folder / f"m.{kind}")
         return folder / f"m.{kind}"

@@ -1,4 +1,4 @@
-"""Times of a table: every form of the same times gives the same numbers in the same order."""
+"""Tests that every format of the same times gives the same numbers in the same order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuning: proposals, trials that are neither lost nor repeated, RecBole's HyperTuning, Ray."""
+"""Tests of tuning: proposals, trials, RecBole's HyperTuning and Ray."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def space_file(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Trials that were really run."""
+    """Return the trials that were executed."""
     ran = []
 
     def counting(**given):
@@ -85,7 +85,7 @@ def test_proposals_are_a_function_of_seed_and_results(space_file, tool, algo):
 
 
 def test_bayes_learns_from_the_scores(space_file):
-    """Late proposals of TPE are better than random ones: that losses and values arrive together."""
+    """Late proposals of TPE are better than random ones, so each loss reaches TPE with its values."""
     pytest.importorskip("hyperopt")
     space = read_space(space_file(SPACE))
     late = {}
@@ -170,7 +170,7 @@ def test_a_search_that_was_stopped_equals_one_that_was_not(keys, space_file, cou
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on(keys, space_file, tmp_path):
-    """SIGKILL at any moment: what was finished is kept, the rest is made once."""
+    """After SIGKILL at any time, finished trials are kept and the others run once."""
     keys.pop("epochs")
     words = ["tune", "--model=DisentS2S", "--dataset=hostile", f"--params_file={space_file(SPACE)}",
              "--max_evals=6", "--output=out", "--epochs=3",
@@ -200,7 +200,7 @@ def test_a_killed_search_goes_on(keys, space_file, tmp_path):
 
 
 def test_a_trial_goes_on_from_its_checkpoint(keys, space_file, monkeypatch):
-    """A trial that was stopped in its middle is continued and equals one that was not."""
+    """A stopped trial continues and gives the result of a trial without a stop."""
     study = command.tune("DisentS2S", "hostile", config_dict={**keys, "epochs": 4}, max_evals=1,
                          output="whole", params_file=space_file(SPACE))  # fmt: skip
 
