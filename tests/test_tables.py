@@ -149,7 +149,7 @@ GOOD = {"user": ["a", "b"], "item": ["x", "y"], "ts": [1, 2]}
         ({"item": [2.0**53, 2.0]}, "row 0: .* below 2\\^53; store the id as text"),
         ({"item": ["a", 7]}, "row 1: column 'item' \\(item\\) contains 7, but 'a', a value of another type"),
         ({"item": [True, False]}, "column 'item' \\(item\\) contains true and false"),
-        ({"item": [{"id": 1}, {"id": 2}]}, "column 'item' \\(item\\) contains nested records.*flatten the records"),
+        ({"item": [{"id": 1}, {"id": 2}]}, "column 'item' \\(item\\) contains nested.*flatten the records"),
         ({"item": [["a"], ["b"]]}, "column 'item' \\(item\\) contains lists.*one row for each element"),
         ({"item": [b"a", b"b"]}, "column 'item' \\(item\\) contains bytes.*decode"),
         ({"item": [3 + 1j, 4j]}, "column 'item' \\(item\\) contains values of an unsupported type"),
