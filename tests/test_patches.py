@@ -263,7 +263,8 @@ def test_recboles_models_still_turn_anomaly_detection_on_and_ours_keep_it_off():
         "reload(sine)\n"
         "print(torch.is_anomaly_enabled())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    root = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == ["False", "True"]
 
 
