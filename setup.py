@@ -1,4 +1,4 @@
-"""Packaging of recbole_disent: the reason of each dependency range stands beside it."""
+"""Packaging of recbole_disent; comments give the reasons for the ranges of the dependencies."""
 
 from pathlib import Path
 
@@ -7,28 +7,28 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = "0.2.0"
 
-# properties/ and dataset_configs/ stand at the top level of the repository and
-# are data packages inside the wheel.
+# properties/ and dataset_configs/ are folders at the top level of the repository. The wheel contains them
+# as packages of data.
 DATA_PACKAGES = {
     "recbole_disent.properties": "properties",
     "recbole_disent.dataset_configs": "dataset_configs",
 }
 
-# RecBole itself is not here: its own list wants a ray of 2023, which has no build for Python 3.12 and newer.
-# It is installed with --no-deps (README, "Install"; pyproject.toml does the same for uv), and this list
-# has what it imports in a run.
+# This list does not contain RecBole, because RecBole requires a release of ray from 2023, which has no build
+# for Python 3.12 and newer. RecBole is installed with --no-deps (README, "Install"; pyproject.toml does the
+# same for uv). The list therefore contains the packages that RecBole imports in a run.
 REQUIRES = [
-    # 2.4 brought the fused Adam to the CPU.
+    # 2.4 is the first release with the fused Adam on the CPU.
     "torch>=2.4",
     "numpy>=1.26,<3",
-    # From here on: the first releases that run with numpy 2. pandas 3 changed what RecBole relies on;
-    # recbole_disent/recbole/patches.py has the patches.
+    # For pandas and the packages below, the range starts at the first release that runs with numpy 2.
+    # pandas 3 changed behaviour that RecBole relies on; recbole_disent/recbole/patches.py has the patches.
     "pandas>=2.2.2,<4",
     "scipy>=1.13",
     "scikit-learn>=1.5",
     "pyyaml>=6.0.1",
     "tqdm>=4.66",
-    # RecBole imports these four wherever it trains or logs; it pins the releases of 2021 of two of them.
+    # RecBole imports the next four packages to train and to log, and pins two of them to releases of 2021.
     "tensorboard>=2.17.1",
     "colorlog>=4.7.2",
     "colorama>=0.4.4",
@@ -56,20 +56,20 @@ setup(
     },
     install_requires=REQUIRES,
     extras_require={
-        # Text encoders as item content; 3 is the first that is trained as a plain module.
+        # Text encoders for item content. Models of release 3 and later can be trained as plain modules.
         "content": ["sentence-transformers>=3"],
-        # Bundles: weights in a format that is not executed. Ids are in Parquet, or in CSV without pyarrow.
+        # Bundles store weights in a format without code, and ids in Parquet, or in CSV without pyarrow.
         "bundle": BUNDLE,
         "serve": SERVE,
-        # Parquet files and Arrow tables of events.
+        # For Parquet files and Arrow tables of events.
         "tables": TABLES,
-        # Ray stores its trials by pyarrow, which does not say that it wants numpy 2. RecBole's HyperTuning
-        # draws its plot by plotly.
+        # Ray stores its trials with pyarrow, which needs numpy 2 but does not require it. RecBole's
+        # HyperTuning draws its plot with plotly.
         "tune": ["hyperopt>=0.3", "ray[tune]>=2.49", "numpy>=2", "plotly>=5.18"],
-        # hypothesis draws the examples of property tests; pytest-xdist runs files of tests side by side.
+        # hypothesis draws the examples of property tests; pytest-xdist runs test files in parallel.
         "test": TEST,
         "plots": PLOTS,
-        # mkdocs 2 has other plugins and another configuration. latex2mathml turns equations into MathML.
+        # mkdocs 2 has incompatible plugins and configuration files. latex2mathml turns equations into MathML.
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "latex2mathml>=3.77"],
         "dev": [*TEST, *SERVE, *TABLES, *PLOTS, "httpx>=0.27", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
     },

@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, RecBole's side of a comparison, measuring."""
+"""Functions that the benchmarks share: arguments, configurations, measurements and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ register_metrics()
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:
-    """Parse --dataset, --data_path, --max_length, --threads and what *defaults* adds."""
+    """Parse --dataset, --data_path, --max_length, --threads and the arguments in *defaults*."""
     parser = argparse.ArgumentParser(description=description)
     common = {"dataset": "ml-100k", "data_path": "dataset/", "max_length": 50, "threads": 1}
     for name, value in {**common, **defaults}.items():
@@ -30,7 +30,7 @@ def arguments(description: str, **defaults: Any) -> argparse.Namespace:
 
 
 def common_keys(args: argparse.Namespace, **keys: Any) -> dict[str, Any]:
-    """Configuration keys of every run, and *keys*."""
+    """Return the configuration keys of every run, updated by *keys*."""
     return {
         "data_path": args.data_path,
         "MAX_ITEM_LIST_LENGTH": args.max_length,
@@ -42,12 +42,12 @@ def common_keys(args: argparse.Namespace, **keys: Any) -> dict[str, Any]:
 
 
 def config(args: argparse.Namespace, model: str, **keys: Any) -> Config:
-    """Make a configuration of one of the two sides."""
+    """Return the configuration of a model."""
     return Config(model, args.dataset, config_dict=common_keys(args, **keys))
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the wall time of *work* and its result."""
+    """Return the wall time of *work* in seconds, and its result."""
     gc.collect()
     start = perf_counter()
     result = work()
@@ -55,18 +55,15 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def clock() -> Callable[[], float]:
-    """CPU time with one thread, which other programs change least; time on the wall with more."""
+    """Return a clock: CPU time with one thread, because other programs change it least, or wall time."""
     return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
 def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> tuple[float, int]:
-    """Train for about *limit* seconds after two batches of warm-up.
-
-    With one thread seconds of CPU time are counted, so that what else the machine does is left out;
-    with more, seconds on the wall.
+    """Train for about *limit* seconds after two batches of warm-up, timed by :func:`clock`.
 
     Returns:
-        seconds of a target (of a pair, for DisentS2S), and how many were timed.
+        seconds per target (per pair, for DisentS2S), and the number of targets that were timed.
     """
     now = clock()
     net.train()
@@ -86,12 +83,12 @@ def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> 
 
 
 def peak_gb() -> float:
-    """Peak resident memory of this process."""
+    """Return the peak resident memory of this process in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def in_own_process(work: Callable[..., Any], *args: Any) -> Any:
-    """Run *work* in a fresh process, so that its peak memory is its own."""
+    """Run *work* in a new process, so that its peak memory can be measured."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, args)
 

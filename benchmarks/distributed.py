@@ -1,7 +1,7 @@
-"""Training steps of one and of several processes, and what they send each other.
+"""Training steps of one process and of several processes, and the data that processes exchange.
 
-``python process_group.py --dataset=ml-100k --nproc=2`` times the same global batches of
-DisentS2S, or of ``--model``, on one thread a process, and counts the bytes of each collective.
+``python distributed.py --dataset=ml-100k --nproc=2`` times the same global batches of DisentS2S, or of
+``--model``, with one thread per process, and counts the bytes of each collective operation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WARM = 3
 
 
 def counted() -> dict[str, int]:
-    """Count the payload of every collective of torch.distributed from now on, by its name."""
+    """Return name -> bytes of the collective operations of torch.distributed from this call on."""
     sent = {"all_gather": 0, "all_reduce": 0, "broadcast": 0}
 
     def wrap(name: str) -> None:
@@ -44,7 +44,7 @@ def counted() -> dict[str, int]:
 
 
 def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Time the steps of this process's share of each batch."""
+    """Time the training steps of this process on its share of each batch."""
     import argparse
 
     args = argparse.Namespace(**options)
@@ -82,7 +82,7 @@ def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[st
 
 
 def main() -> None:
-    """Print the table and the ratio."""
+    """Print the table and the ratios."""
     args = arguments(__doc__ or "", model="DisentS2S", nproc=2, steps=15, batch=0, hidden_size=64)
     keys: dict[str, Any] = {"hidden_size": args.hidden_size}
     if args.batch:

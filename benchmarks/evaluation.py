@@ -1,7 +1,7 @@
-"""Ranking among sampled candidates, and among all items: RecBole's loaders against ours.
+"""Speed of ranking sampled candidates or all items, with RecBole and with this package.
 
-RecBole is timed at several batch sizes on a sample of users (``--recbole_users``); its best
-one counts. Ours ranks all users. Ends with ``users_per_second=<ours / RecBole>``.
+RecBole is timed at several batch sizes on a sample of users (``--recbole_users``), and its best time
+counts. This package ranks all users. The last line is ``users_per_second=<ours / RecBole>``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How the time of an epoch grows with the data and with the maximum length, and what it takes of memory.
+"""Growth of the time and the memory of an epoch with the data and with the maximum length.
 
-Trains DisentS2S for whole epochs on 10 %, 30 % and 100 % of the users of a data set, then on
-10 % of them with other maximum lengths and with other limits of ``loss_chunk_mb``; each
-in a process of its own, with the shipped values. Ends with
+The script trains DisentS2S for whole epochs on 10 %, 30 % and 100 % of the users of a data set. Then it
+trains on 10 % of the users with other maximum lengths and another limit ``loss_chunk_mb``. Each epoch has
+its own process; all other keys have their defaults. The last line is
 ``seconds_per_interaction_100_to_10=<ratio> peak_gb=<peak of the whole data set>``.
 """
 
@@ -22,7 +22,7 @@ from recbole_disent.session import build_data, build_model
 
 
 def part_of_users(args: argparse.Namespace, share: float, folder: str) -> None:
-    """Write the interactions of a share of the users, drawn with a fixed seed, to *folder*."""
+    """Write the interactions of a random share of the users to *folder*; the seed is fixed."""
     source = Path(args.data_path) / args.dataset / f"{args.dataset}.inter"
     rows = pd.read_csv(source, sep="\t", dtype=str)
     users = rows.iloc[:, 0].unique()
@@ -33,7 +33,7 @@ def part_of_users(args: argparse.Namespace, share: float, folder: str) -> None:
 
 
 def epoch(args: argparse.Namespace, keys: dict[str, int]) -> tuple[float, int, float]:
-    """CPU seconds and pairs of one epoch, and the peak memory in GiB of the process."""
+    """Return CPU seconds and number of pairs of an epoch, and the peak memory of the process in GiB."""
     torch.set_num_threads(args.threads)
     data = build_data(config(args, "DisentS2S", **keys))
     net = build_model(data).train()

@@ -1,6 +1,7 @@
-"""Augmentation, sort and split: RecBole's SequentialDataset against the sequence store.
+"""Time and memory of the preparation of data, with RecBole's SequentialDataset and the sequence store.
 
-Ends with ``time=<RecBole / ours> memory=<RecBole / ours>``; memory is that of the prepared data.
+The preparation consists of augmentation, sort and split. The last line is ``time=<RecBole / ours>
+memory=<RecBole / ours>``, with the memory of the prepared data.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from recbole_disent.data.lazy_interaction import LazyInteraction
 
 
 def prepared_bytes(parts: list[Any]) -> int:
-    """Bytes of the interaction tensors of all parts."""
+    """Return the bytes of the interaction tensors of all parts."""
     found = 0
     for part in parts:
         feat = part.inter_feat
@@ -30,7 +31,7 @@ def prepared_bytes(parts: list[Any]) -> int:
 
 
 def measure(kind: str, args: argparse.Namespace) -> dict[str, float]:
-    """Load a data set, then time what comes after the file is read."""
+    """Load a data set, and time the preparation that follows."""
     dataset_class = SequentialDataset if kind == "RecBole" else SequenceDataset
     config = common.config(args, "SASRec")
     load, dataset = common.seconds(lambda: dataset_class(config))

@@ -1,7 +1,7 @@
-"""Where the time of a training step of DisentS2S goes, and its share of the machine's matrix rate.
+"""Time of the operations in a training step of DisentS2S, and the share of the peak matrix rate.
 
-The rate of matrix products is measured first (square products of the size of a batch); a
-step's products are counted by torch's flop counter.
+The script first measures the rate of products of square matrices. The flop counter of torch counts the
+operations of a step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recbole_disent.session import build_data, build_model
 
 
 def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
-    """Floating-point operations per second of a (size, size) product."""
+    """Return the floating-point operations per second of a product of two (size, size) matrices."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     for _ in range(3):
         a @ b

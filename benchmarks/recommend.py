@@ -1,8 +1,8 @@
-"""Lists for all users: ``Recommender.recommend`` against RecBole's ``full_sort_topk``, with the same weights.
+"""Speed of lists, with ``Recommender.recommend`` and RecBole's ``full_sort_topk`` on the same weights.
 
-RecBole is timed at several batch sizes on a sample of users (``--recbole_users``); its best one counts.
-Ours makes the lists of all users, tables of external ids included. With one thread
-seconds are CPU time. Ends with ``users_per_second=<ours / RecBole>``.
+RecBole is timed at several batch sizes on a sample of users (``--recbole_users``), and its best time
+counts. This package makes the lists of all users, including the table of external ids. With one thread,
+seconds are CPU time. The last line is ``users_per_second=<ours / RecBole>``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recbole_disent.session import build_data, build_model
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Time of *work* by :func:`common.clock`, and its result."""
+    """Return the time of *work* by :func:`common.clock`, and its result."""
     now = clock()
     start = now()
     result = work()
@@ -44,7 +44,7 @@ def main() -> None:
         histories_of([loader.dataset for loader in data.loaders]),
     )
     rec = Recommender(Source(net, data.config, train, catalogue, {}))
-    rec.recommend(rec.users[:256], k=args.k)  # first use of each kernel
+    rec.recommend(rec.users[:256], k=args.k)  # warm-up
     time, found = seconds(lambda: rec.recommend("all", k=args.k))
     ours = len(rec.users) / time
     rows = [("ours", 256, len(rec.users), time, ours)]

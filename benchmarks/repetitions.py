@@ -1,10 +1,10 @@
-"""Runs of several processes beside the same run of one, again and again.
+"""Differences between repeated runs with several processes and the same run with one process.
 
-``python repetitions.py --models=DisentS2S,SASRec --repetitions=20 --nproc=2`` trains without dropout
-on the same global batches and compares all test metrics; ``--keys`` has more keys, as YAML. In
-single precision a sum over processes is rounded in another order than a sum over one batch, and
-training carries that on; in double precision (``--precision=double`` of the program) the metrics
-have to be equal, as long as training does not multiply 1e-16 until it changes a rank.
+``python repetitions.py --models=DisentS2S,SASRec --repetitions=20 --nproc=2`` trains without dropout on
+the same global batches and compares all test metrics. ``--keys`` adds configuration keys as YAML. In
+single precision, a sum over processes and a sum over one batch are rounded differently, and training
+amplifies the difference. In double precision the metrics are equal, unless training amplifies rounding
+errors of 1e-16 until a rank changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
 from recbole_disent.session import run
 
-# Keys without random numbers that each process would draw for itself.
+# Keys that turn off random numbers which differ between processes.
 SAME = {
     "DisentS2S": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
     "TSSR": {"hidden_dropout_prob": 0.0},
@@ -34,7 +34,7 @@ SAME = {
 
 
 def tested(args: argparse.Namespace, model: str, folder: str, nproc: int, precision: str) -> dict[str, float]:
-    """Train and test with ``--nproc`` and ``--precision``."""
+    """Train and test a model, and return its test metrics."""
     keys = common_keys(
         args,
         epochs=args.epochs,
@@ -53,12 +53,12 @@ def tested(args: argparse.Namespace, model: str, folder: str, nproc: int, precis
 
 
 def difference(a: dict[str, float], b: dict[str, float]) -> float:
-    """Largest difference of two runs over all metrics."""
+    """Return the largest difference between two runs over all metrics."""
     return max(abs(a[name] - b[name]) for name in a)
 
 
 def row(args: argparse.Namespace, model: str, folder: str, precision: str) -> tuple[Any, ...]:
-    """Compare runs of one model."""
+    """Return the row of the table for a model and a precision."""
     alone = tested(args, model, folder, 1, precision)
     differences, failed = [], 0
     for number in range(1, args.repetitions + 1):
@@ -84,7 +84,7 @@ def main() -> None:
         epochs=1,
         max_length=10,
     )
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes of --nproc
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # threads of the child processes
     with tempfile.TemporaryDirectory() as folder:
         models, kinds = args.models.split(","), args.precisions.split(",")
         rows = [row(args, model, folder, kind) for model in models for kind in kinds]

@@ -1,7 +1,7 @@
-"""Load, prepare and train on a synthetic data set of any size.
+"""Time and memory of loading, preparing and training on a synthetic data set of any size.
 
-Lengths and popularity follow power laws. Ends with ``peak_gb=... seconds=...`` of a process
-that loads the file, prepares it and trains 200 batches of DisentS2S.
+Lengths and popularity follow power laws. The last line is ``peak_gb=... seconds=...`` of a process that
+loads the file, prepares the data and trains ``--batches`` batches of DisentS2S.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recbole_disent.session import build_data, build_model
 
 
 def write(folder: Path, interactions: int, users: int, items: int) -> None:
-    """Write ``folder/synthetic/synthetic.inter`` in random order of users."""
+    """Write ``folder/synthetic/synthetic.inter``; the times of the events are random."""
     rng = np.random.default_rng(0)
     weight = (np.arange(1, users + 1) ** -0.6)[rng.permutation(users)]
     lengths = np.maximum(20, np.round(interactions * weight / weight.sum())).astype(np.int64)
@@ -36,7 +36,7 @@ def write(folder: Path, interactions: int, users: int, items: int) -> None:
 
 
 def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
-    """Run our side; each step's seconds, then the peak memory."""
+    """Return step -> seconds, and the peak memory in GiB and the number of training rows."""
     torch.set_num_threads(args.threads)
     args.dataset, args.data_path = "synthetic", folder
     found = {}
@@ -67,7 +67,7 @@ def main() -> None:
     peak, rows = found.pop("peak"), found.pop("rows")
     print(f"{args.interactions} interactions, length {args.max_length}, {args.threads} thread(s)")
     common.table(list(found.items()), ("step", "seconds"))
-    # Two copies of (item and time histories, 12 bytes a step) + 28 bytes a row.
+    # Two copies of a row, each with 12 bytes per position for item and time histories, and 28 further bytes.
     theirs = 2 * rows * (12 * args.max_length + 28) / 2**30
     print(f"RecBole's padded tensors for the {rows} training rows alone: {theirs:.1f} GiB (computed)")
     print(f"peak_gb={peak:.2f} seconds={sum(found.values()):.0f}")

@@ -1,9 +1,9 @@
-"""The server under load: latency at several numbers of clients, then a soak with hostile requests.
+"""Latency of the server with several numbers of clients, then a soak test with hostile requests.
 
-``python serve.py BUNDLE [--seconds=10] [--soak=60]`` starts the server by itself. Clients hold their
-connection and ask for the next list when they have got the last one. The soak mixes lists with malformed
-JSON, huge k, unknown ids, bodies of 10 MB, slow clients and new bundles. It ends with the statuses that
-clients met and the memory of the server.
+``python serve.py BUNDLE [--seconds=10] [--soak=60]`` starts the server. A client keeps its connection open
+and requests the next list as soon as it has received the last list. The soak test mixes valid requests with
+malformed JSON, huge k, unknown ids, bodies of 10 MB, slow clients and new bundles. It prints the HTTP
+statuses that clients received and the memory of the server.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def slow(port: int, until: float) -> None:
 
 
 async def reload(folder: Path, bundle: Path, until: float) -> None:
-    """Put a copy with another digest into the place of the bundle, again and again."""
+    """Replace the bundle every 5 seconds by a copy with another digest."""
     number = 0
     while time.perf_counter() < until:
         await asyncio.sleep(5)
@@ -138,7 +138,7 @@ def main() -> None:
                     if not trial.connect_ex(("127.0.0.1", port)):
                         break
                 time.sleep(0.1)
-            asyncio.run(load(port, users, 4, 2))  # warm
+            asyncio.run(load(port, users, 4, 2))  # warm-up
             rows = [asyncio.run(load(port, users, n, args.seconds)) for n in (1, 16, 64)]
             table(rows, ("clients", "requests per second", "p50 ms", "p99 ms", "statuses"))
             if args.soak:

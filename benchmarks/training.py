@@ -1,12 +1,13 @@
-"""Training pairs per second: RecBole's SASRec on its own data path against ours.
+"""Training pairs per second of a model of RecBole in RecBole, and of a model in this package.
 
-``--model pairs`` puts DisentS2S's own ``train_mode: pairs`` in RecBole's place.
+``--model`` is the model that runs in RecBole. ``--model pairs`` compares with DisentS2S in the mode
+``train_mode: pairs`` instead. ``--ours`` is the model that runs in this package: DisentS2S with its defaults,
+or a model of RecBole such as SASRec. SASRec trains on whole sequences, or with ``--train_mode pairs`` on
+trimmed, bucketed batches. BERT4Rec and Caser run with ``chunked_softmax``; ``--model`` should name the same
+model.
 
-``--ours`` is the model of our side: DisentS2S with its defaults, or a model of RecBole, SASRec say:
-on whole sequences, or with ``--train_mode pairs`` for the effect of trimmed, bucketed batches alone;
-BERT4Rec and Caser (with themselves as ``--model``) with ``chunked_softmax``.
-RecBole trains its sequential models with torch's anomaly detection, which one of them turns on for
-all (recbole_disent/recbole/patches.py); ``--anomaly 0`` turns it off. Ends with
+One of RecBole's sequential models turns on torch's anomaly detection for all models
+(recbole_disent/recbole/patches.py); ``--anomaly 0`` turns it off. The last line is
 ``pairs_per_second=<ours / RecBole>``.
 """
 
@@ -27,7 +28,7 @@ from recbole_disent.session import build_data, build_model
 
 
 def pairs_per_second(net: Any, loader: Any, learning_rate: float, limit: float) -> tuple[float, int]:
-    """Train for about *limit* seconds; also the number of pairs that were timed."""
+    """Train for about *limit* seconds; return pairs per second and the number of timed pairs."""
     fused = isinstance(loader, (WindowLoader, PairLoader))  # as in SafeTrainer
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=fused)
     each, pairs = seconds_of_a_target(net, optimizer, loader, limit)
@@ -55,7 +56,7 @@ def main() -> None:
     del train, net
 
     keys: dict[str, Any] = {}
-    # A masked model's windows have no pairs.
+    # The windows of a masked model have no pairs.
     if "train_mode" in key_rules.of_model(args.ours) and args.ours not in MASKED:
         keys["train_mode"] = args.train_mode
     if "chunked_softmax" in key_rules.of_model(args.ours):

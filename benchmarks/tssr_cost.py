@@ -1,11 +1,11 @@
-"""What two streams and a contrast cost: time of an epoch, memory and latency against SASRec.
+"""Time of an epoch, memory and latency of TSSR and its ablations, relative to SASRec.
 
-SASRec is RecBole's model on this package's loader (bucketed batches). An epoch is timed for
-about ``--seconds``, of CPU time with one thread, and extrapolated by its share of the targets;
-latency is that of scoring all items for 256 held-out rows, the median of 20 times, of CPU time too.
-Each model has a process of its own. The models take turns, three times; of each figure the least
-counts, which other programs have disturbed least. Ends with ``epoch_time=``, ``memory=`` and
-``latency=<TSSR / SASRec>``.
+SASRec is RecBole's model with a loader of this package (bucketed batches). The script times about
+``--seconds`` of an epoch and extrapolates by the share of the targets. Latency is the time to score all
+items for 256 held-out rows, as the median of 20 repetitions. With one thread, all times are CPU time. Each
+model has its own process. The models are measured in turn, three times, and the smallest value of each
+figure counts, because other programs have disturbed it least. The last lines are ``epoch_time=``,
+``memory=`` and ``latency=<TSSR / SASRec>``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BASE, _OURS = next(iter(_ROWS)), "TSSR"
 
 
 def measure(args: Any, name: str) -> tuple[float, float, float]:
-    """Seconds of an epoch, peak memory in GiB, milliseconds to score _QUERIES histories."""
+    """Return seconds of an epoch, peak memory in GiB and milliseconds to score _QUERIES histories."""
     torch.set_num_threads(args.threads)
     model, keys = _ROWS[name]
     data = build_data(config(args, model, **keys))
@@ -50,7 +50,7 @@ def measure(args: Any, name: str) -> tuple[float, float, float]:
             start = now()
             net.full_sort_predict(batch)
             times.append(now() - start)
-    return epoch, peak_gb(), 1000 * float(np.median(times[1:]))  # the first warms up
+    return epoch, peak_gb(), 1000 * float(np.median(times[1:]))  # the first repetition is a warm-up
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""From a configuration to data, model and trainer: the parts of a run, made one after the other."""
+"""The parts of a run: the functions here build the data, the model and the trainer of a configuration."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _DTYPES = {"single": torch.float32, "double": torch.float64}
 
 @dataclass
 class RunData:
-    """What a run works with.
+    """The configuration, the data set and the loaders of a run.
 
     Attributes:
         config: the configuration.
         dataset: the whole data set (after the split).
         loaders: training, validation and test loader.
-        data_hash: digest of data and split.
-        report: what the files hold and what became of it (:mod:`recbole_disent.data.report`).
-        seconds: time that loading and splitting took.
+        data_hash: digest of the data and the split.
+        report: statistics of the files and of the data set (:mod:`recbole_disent.data.report`).
+        seconds: duration of loading and splitting.
     """
 
     config: Config
@@ -47,7 +47,7 @@ class RunData:
     seconds: float
 
     def train_with_validation(self) -> Any:
-        """Return the training and the validation part as one training part (the key ``refit``)."""
+        """Return the training and the validation part joined to one training part (for the key ``refit``)."""
         train, valid = (loader._dataset for loader in self.loaders[:2])
         return train.joined_with(valid)
 
@@ -56,7 +56,7 @@ def build_data(config: Config) -> RunData:
     """Load and split the data set of a configuration.
 
     Raises:
-        UserError: missing or faulty files or settings.
+        UserError: a file is missing or faulty, or a key is wrong.
     """
     start = perf_counter()
     with wrap_errors(f"dataset '{config['dataset']}'"):
@@ -69,14 +69,14 @@ def build_data(config: Config) -> RunData:
 
 
 def build_model(data: RunData, train: Any = None) -> Any:
-    """Make a model with freshly drawn weights, on the configured device.
+    """Create a model with randomly initialised weights on the configured device.
 
     Args:
-        data: of the run.
-        train: the training part; None: the one of the split.
+        data: data of the run.
+        train: training part; None means the training part of the split.
 
     Raises:
-        UserError: settings or item content that do not suit the model.
+        UserError: a key or the item content does not suit the model.
     """
     config = data.config
     train = data.loaders[0]._dataset if train is None else train
@@ -86,13 +86,22 @@ def build_model(data: RunData, train: Any = None) -> Any:
             given["content"] = build_content(config, train) if registry.uses_content(config) else None
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         model = config.model_class(config, train, **given)
-    if config["precision"] == "double":  # RecBole's models draw some weights from numpy
+    if config["precision"] == "double":  # RecBole's models take some weights from numpy
         model = model.double()
     return process_group.broadcast_model(model.to(config["device"]))
 
 
 def build_trainer(data: RunData, model: Any, resume: bool = True) -> Any:
-    """Make the trainer of a model and, unless *resume* is False, continue from ``resume_file``."""
+    """Create the trainer of a model.
+
+    Args:
+        data: data of the run.
+        model: the model.
+        resume: whether the trainer continues from the checkpoint ``resume_file``, if the key is set.
+
+    Raises:
+        UserError: a training key is wrong, or the checkpoint does not fit the run.
+    """
     with wrap_errors("training settings"):
         trainer = make_trainer(data.config, model)
     trainer.data_hash = data.data_hash
@@ -104,10 +113,12 @@ def build_trainer(data: RunData, model: Any, resume: bool = True) -> Any:
 
 @contextmanager
 def arithmetic(config: Config) -> Iterator[None]:
-    """Let tensors that a model makes as it goes be of the type of its weights.
+    """Set torch's default dtype to the configured precision inside the ``with`` block.
+
+    Tensors that a model creates in its forward pass then have the dtype of its weights.
 
     Raises:
-        UserError: double precision, and a model that says by itself that a number is single.
+        UserError: the precision is double, and the model creates tensors of single precision itself.
     """
     usual = torch.get_default_dtype()
     torch.set_default_dtype(_DTYPES[config["precision"]])
@@ -117,8 +128,8 @@ def arithmetic(config: Config) -> Iterator[None]:
         if config["precision"] == "single" or not re.search("dtype|scalar type|Float|Double", str(error)):
             raise
         raise UserError(
-            f"precision: {config['model']} makes numbers in single precision by itself and cannot be "
-            f"computed in double ({str(error).splitlines()[0]}); leave precision at single"
+            f"precision: got double, but {config['model']} creates numbers in single precision itself and "
+            f"cannot be computed in double ({str(error).splitlines()[0]}); set precision=single"
         ) from error
     finally:
         torch.set_default_dtype(usual)

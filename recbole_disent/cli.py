@@ -1,4 +1,4 @@
-"""Command line: arguments only."""
+"""The command line: parses arguments and calls the functions of the package."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recbole_disent.config import key_rules
 from recbole_disent.serving.commands import add_commands
 from recbole_disent.specs import PLAIN_SEQUENTIAL
 
@@ -22,7 +23,7 @@ recbole-disent tune --model=NAME --dataset=NAME [--params_file=FILE] [--tool=ran
        [--algo=exhaustive|random|bayes] [--max_evals=N] [--output=FOLDER] [--config_files="a.yaml b.yaml"]
        [--KEY=VALUE ...]
 
-docs/tune.md explains the options; the same command continues a search that was stopped.
+docs/tune.md explains the options. Repeat the command to continue a search that was stopped.
 """
 
 
@@ -37,28 +38,39 @@ def _parser() -> argparse.ArgumentParser:
         "tune", usage=_TUNE_USAGE, allow_abbrev=False, help="search for hyper-parameters"
     )
     _model_arguments(tune)
-    for option in _TUNE_OPTIONS:
-        tune.add_argument(f"--{option}", default=argparse.SUPPRESS)
+    for option, rule in key_rules.of_tuning().items():
+        tune.add_argument(f"--{option}", default=argparse.SUPPRESS, help=rule.meaning.replace("%", "%%"))
     tune.set_defaults(do=_tune)
 
     data = commands.add_parser(
-        "data", allow_abbrev=False, help="print what the files of a data set hold and what becomes of it",
-        epilog="Further --KEY=VALUE are configuration keys, such as those of filters and of the split.",
+        "data", allow_abbrev=False, help="report on the files of a data set and on the data made from them",
+        epilog="Further --KEY=VALUE are configuration keys, such as the keys of filters and of the split.",
     )  # fmt: skip
     data.add_argument("dataset", help="name of the data set")
-    data.add_argument(
-        "--model", "-m", default=PLAIN_SEQUENTIAL, help="name of the model that the data are for"
-    )
-    data.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    data.add_argument("--model", "-m", default=PLAIN_SEQUENTIAL, help="name of the model that uses the data")
+    data.add_argument("--config_files", default="", help="YAML files, separated by spaces")
     data.set_defaults(do=_data)
+
+    convert = commands.add_parser(
+        "convert", allow_abbrev=False,
+        help="convert a table of events to a data set in atomic files, or atomic files to a table",
+        epilog="Further --KEY=VALUE say how a table is read: user, item, time, rating, min_user, min_item, "
+        "dedupe, missing_time, encoding.",
+    )  # fmt: skip
+    convert.add_argument(
+        "source", help="CSV, TSV, JSON lines or Parquet file, folder of Parquet files or data set"
+    )
+    convert.add_argument("out", help="folder of the data set, or a .csv, .tsv, .jsonl or .parquet file")
+    convert.add_argument("--items", help="table with a row an item, the catalogue")
+    convert.set_defaults(do=_convert)
 
     compare = commands.add_parser(
         "compare",
         allow_abbrev=False,
-        help="run a plan of models, data sets and seeds, and report it",
+        help="run a plan of models, data sets and seeds, and write a report",
         epilog="Further --KEY=VALUE are configuration keys of every run. docs/compare.md explains a plan.",
     )
-    compare.add_argument("plan", nargs="?", help="YAML file; what is given here replaces what it says")
+    compare.add_argument("plan", nargs="?", help="YAML file of the plan; arguments replace its keys")
     compare.add_argument("--models", help="names, separated by commas")
     compare.add_argument("--protocols", help="full, uniN, popN, separated by commas")
     _plan_arguments(compare)
@@ -68,24 +80,28 @@ def _parser() -> argparse.ArgumentParser:
         "paper",
         allow_abbrev=False,
         help="run an experiment of a paper",
-        epilog="Without a name the experiments are listed. Further --KEY=VALUE are as for compare.",
+        epilog="Without a name, the command lists the experiments. Further --KEY=VALUE are as for compare.",
     )
-    paper.add_argument("name", nargs="?", help="of the experiment")
-    paper.add_argument("--scale", default="quick", help="quick (to see that it works) or full")
+    paper.add_argument("name", nargs="?", help="name of the experiment")
+    paper.add_argument(
+        "--scale", default="quick", help="quick (a short run that shows that the experiment works) or full"
+    )
     _plan_arguments(paper)
     paper.set_defaults(do=_paper)
 
-    report = commands.add_parser("report", allow_abbrev=False, help="make a report from result files again")
-    report.add_argument("folder", type=Path, help="of a plan, or any folder with result files")
+    report = commands.add_parser("report", allow_abbrev=False, help="make a report from result files")
+    report.add_argument("folder", type=Path, help="folder of a plan, or any folder with result files")
     report.add_argument("--metrics", nargs="+", help="columns of the tables, such as recall@10 ndcg@10")
-    report.add_argument("--by", nargs="+", default=[], help="configuration keys that tell rows apart")
-    report.add_argument("--out", type=Path, help="folder of the report; the one of the results by default")
+    report.add_argument("--by", nargs="+", default=[], help="configuration keys that distinguish rows")
+    report.add_argument("--out", type=Path, help="folder of the report; by default the folder of the results")
     report.set_defaults(do=_report)
 
-    compact = commands.add_parser("compact", allow_abbrev=False, help="keep a plan's results in two files")
-    compact.add_argument("folder", type=Path, help="of a plan")
-    compact.add_argument("--delete", action="store_true", help="delete the run folders then")
-    compact.add_argument("--without-ranks", action="store_true", help="keep no ranks of users")
+    compact = commands.add_parser(
+        "compact", allow_abbrev=False, help="replace the results of a plan by two files"
+    )
+    compact.add_argument("folder", type=Path, help="folder of a plan")
+    compact.add_argument("--delete", action="store_true", help="delete the run folders afterwards")
+    compact.add_argument("--without-ranks", action="store_true", help="leave out the ranks of users")
     compact.set_defaults(do=_compact)
 
     add_commands(commands)
@@ -93,42 +109,45 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", "-m", help="name of the model; a config file may give it")
-    parser.add_argument("--dataset", "-d", help="name of the data set; a config file may give it")
-    parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    parser.add_argument("--model", "-m", help="name of the model; a configuration file can also name it")
+    parser.add_argument("--dataset", "-d", help="name of the data set; a configuration file can also name it")
+    parser.add_argument("--config_files", default="", help="YAML files, separated by spaces")
 
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", "--dataset", help="names, separated by commas")
     parser.add_argument("--seeds", help="numbers, separated by commas")
-    parser.add_argument("--epochs", type=int, help="most epochs of a run")
+    parser.add_argument("--epochs", type=int, help="largest number of epochs of a run")
     parser.add_argument("--data_path", help="folder of the data sets")
-    parser.add_argument("--out", help="folder of runs and report")
-    parser.add_argument("--trials", type=int, help="settings tried for each model on the validation part")
-    parser.add_argument("--search_epochs", type=int, help="most epochs of a trial")
+    parser.add_argument("--out", help="folder of the runs and of the report")
+    parser.add_argument(
+        "--trials", type=int, help="configurations tried for each model on the validation part"
+    )
+    parser.add_argument("--search_epochs", type=int, help="largest number of epochs of a trial")
     parser.add_argument("--search_seed", type=int, help="seed of the trials")
     parser.add_argument("--parallel", type=int, help="runs at a time")
-    parser.add_argument("--threads", type=int, help="threads of a run")
-    parser.add_argument("--time_limit", type=float, help="most minutes of a run")
-    parser.add_argument("--keep_checkpoints", action="store_true", default=None)
+    parser.add_argument("--threads", type=int, help="threads of each run")
+    parser.add_argument("--time_limit", type=float, help="time limit of a run in minutes")
+    parser.add_argument(
+        "--keep_checkpoints", action="store_true", default=None, help="keep the weights of each run"
+    )
     parser.add_argument("--metrics", help="columns of the tables, separated by commas")
-    parser.add_argument("--reference", help="label that the others are tested against")
-    parser.add_argument("--title", help="of the report")
-    parser.add_argument("--retry", action="store_true", help="try broken runs again")
-    parser.add_argument("--redo", action="store_true", help="make results again that other code has made")
-    parser.add_argument("--dry-run", action="store_true", help="only list the runs")
+    parser.add_argument("--reference", help="label of the row that the other rows are tested against")
+    parser.add_argument("--title", help="title of the report")
+    parser.add_argument("--retry", action="store_true", help="repeat broken runs")
+    parser.add_argument(
+        "--redo", action="store_true", help="repeat runs whose results another version of the code made"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the runs only")
 
 
-# Of properties/tune.yaml, which has their meaning, values and defaults.
-_TUNE_OPTIONS = ("params_file", "tool", "algo", "max_evals", "output", "ray_address",
-                 "cpus_per_trial", "gpus_per_trial", "grace_epochs", "reduction_factor")  # fmt: skip
 _LISTS = ("models", "datasets", "protocols", "metrics")
 _VALUES = ("data_path", "out", "trials", "search_epochs", "search_seed", "parallel", "threads", "time_limit",
            "keep_checkpoints", "reference", "title")  # fmt: skip
 
 
 def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Put the arguments of a command line over the keys of a plan."""
+    """Replace keys of a plan by the arguments of a command line."""
     from recbole_disent.config.literals import key_values
     from recbole_disent.errors import UserError
 
@@ -150,7 +169,7 @@ def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) 
 
 
 def _split(names: str) -> list[str]:
-    """Names separated by commas or blanks."""
+    """Split names that are separated by commas or spaces."""
     return names.replace(",", " ").split()
 
 
@@ -162,7 +181,10 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[str]:
-    """Return the further words; argparse takes one with a blank in it for the positional argument *name*."""
+    """Return the further arguments, and correct the positional argument *name*.
+
+    argparse takes an argument ``--KEY=VALUE`` with a space in its value for the positional argument.
+    """
     words = [word for word in (getattr(known, name), *rest) if word is not None]
     named = [word for word in words if not word.startswith("--")]
     setattr(known, name, named[0] if named else None)
@@ -175,8 +197,27 @@ def _data(known: argparse.Namespace, rest: list[str]) -> int:
 
     rest = _with_blanks(known, rest, "dataset")
     if known.dataset is None:
-        raise UserError("command line: no data set; say recbole-disent data NAME [--KEY=VALUE ...]")
+        raise UserError(
+            "command line: expected the name of a data set: recbole-disent data NAME [--KEY=VALUE ...]"
+        )
     _say(as_text(report(known.dataset, known.model, known.config_files.split(), rest)))
+    return 0
+
+
+def _convert(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.config.literals import key_values
+    from recbole_disent.errors import UserError, nearest
+    from recbole_disent.tables import convert
+
+    options = key_values(rest)
+    names = ("user", "item", "time", "rating", "min_user", "min_item", "dedupe", "missing_time", "encoding")
+    for key in options:
+        if key not in names:
+            raise UserError(f"convert: the option '{key}' is not known{nearest(key, set(names))}")
+    found = convert(known.source, known.out, known.items, **options)
+    for note in found.get("notes", []):
+        _say(note)
+    _say(f"{found['events']} events are in {', '.join(map(str, found['files']))}")
     return 0
 
 
@@ -184,7 +225,7 @@ def _tune(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.config.literals import literal
     from recbole_disent.tuning.tune import tune
 
-    given = {name: literal(getattr(known, name)) for name in _TUNE_OPTIONS if hasattr(known, name)}
+    given = {name: literal(getattr(known, name)) for name in key_rules.of_tuning() if hasattr(known, name)}
     tune(known.model, known.dataset, known.config_files.split(), cmd_args=rest, **given)
     return 0
 
@@ -233,7 +274,7 @@ def _compact(known: argparse.Namespace, rest: list[str]) -> int:
 def _check_models(known: argparse.Namespace, rest: list[str]) -> None:
     """Refuse a misspelt model before torch is imported, which takes seconds.
 
-    A model that a file of the user's may define is left to the configuration.
+    With a configuration file or ``--model_file``, the configuration checks the name of the model instead.
     """
     if getattr(known, "config_files", None) or any(word.startswith("--model_file") for word in rest):
         return
@@ -245,7 +286,7 @@ def _check_models(known: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _say(text: str) -> None:
-    """Print, as long as anybody reads; ``| head`` ends no work."""
+    """Print a text; if the reader has closed the pipe (``| head``), drop the text and continue."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -259,7 +300,7 @@ def _command() -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit code: 0, or 2 for an error that the user can correct."""
     known, rest = _parser().parse_known_args(argv)
-    # RecBole, torch and pandas take seconds to import: --help must not wait for them.
+    # Import nothing heavy at the top: RecBole, torch and pandas take seconds, and --help must not wait.
     from recbole_disent.errors import UserError
 
     try:

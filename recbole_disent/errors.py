@@ -8,14 +8,17 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A wrong setting, file or command: one sentence that says what to do.
+    """An error in a key, a file or a command, with a message of one sentence that says how to fix it.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints the message without a traceback and exits with code 2.
     """
 
 
 def nearest(name: object, known: Collection[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name nearest to *name*, else ``""``."""
+    """Return ``"; did you mean 'x'?"`` for the known name most similar to *name*.
+
+    The function returns ``""`` if no known name is similar.
+    """
     by_lower = {k.lower(): k for k in sorted(known)}
     found = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[found[0]]}'?" if found else ""
@@ -23,16 +26,19 @@ def nearest(name: object, known: Collection[str]) -> str:
 
 @contextmanager
 def wrap_errors(what: str) -> Iterator[None]:
-    """Turn an input error of RecBole, met while doing *what*, into a :class:`UserError`.
+    """Convert exceptions inside the ``with`` block to a :class:`UserError`.
 
-    The original stays chained for whoever debugs.
+    The original exception is chained, so that it appears in a traceback.
+
+    Args:
+        what: beginning of the message: the key, file or step that the block works on.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # RecBole meets a wrong value anywhere: with a sentence, or just by failing on it.
+        # For a wrong value RecBole raises either an exception with a sentence or some incidental exception.
         message = " ".join(str(error).split())
         if not isinstance(error, (ValueError, NotImplementedError, OSError, SyntaxError)):
             message = f"{type(error).__name__}: {message}"

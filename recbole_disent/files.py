@@ -1,4 +1,4 @@
-"""Files that are either complete or not there."""
+"""Writing of files so that they are either complete or absent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import IO
 
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside *path*; it takes the name *path* when the block succeeds.
+    """Open a temporary file beside *path*, and rename it to *path* when the ``with`` block succeeds.
 
-    A process that is killed leaves a file ``.<name>.*.tmp`` at worst, never half of *path*.
+    A process that is killed may leave a file ``.<name>.*.tmp``, but never an incomplete file *path*.
     """
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
@@ -32,6 +32,6 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 file, complete or not at all."""
+    """Write a UTF-8 file; after an interruption the file is either complete or absent."""
     with write_atomically(path) as file:
         file.write(text.encode("utf-8"))

@@ -1,7 +1,7 @@
-"""RecBole's names: ``run_recbole``, ``objective_function``, ``load_data_and_model`` of this package.
+"""``run_recbole``, ``objective_function`` and ``load_data_and_model`` for programs written for RecBole.
 
-Programs that are written for ``recbole.quick_start`` find here what they know, with this package's
-configuration, data, checkpoints and evaluation. New programs take :func:`recbole_disent.run`.
+The functions have the interface of ``recbole.quick_start`` and use the configuration, data, checkpoints
+and evaluation of this package. New programs should call :func:`recbole_disent.run`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def run_recbole(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
 ) -> dict[str, Any]:
-    """Train and test a model; return RecBole's four keys of the report.
+    """Train and test a model, and return the four keys of the report that RecBole returns.
 
     Args:
         model, dataset, config_file_list, config_dict: see :class:`recbole_disent.config.config.Config`.
-        saved: whether a checkpoint and a result file are written.
+        saved: whether to write a checkpoint and a result file.
 
     Raises:
-        UserError: wrong settings or files.
+        UserError: a key or a file is wrong.
     """
     return _recboles_part(run(model, dataset, config_file_list, config_dict, saved=saved))
 
@@ -39,7 +39,7 @@ def objective_function(
     config_file_list: list[str] | None = None,
     saved: bool = True,
 ) -> dict[str, Any]:
-    """One trial of RecBole's ``HyperTuning``: the keys that it reads, for any model."""
+    """Run one trial of RecBole's ``HyperTuning``, and return the keys that ``HyperTuning`` reads."""
     # hyperopt turns lists into tuples.
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in (config_dict or {}).items()}
     report = run(config_file_list=config_file_list, config_dict=plain, saved=saved)
@@ -52,10 +52,13 @@ def _recboles_part(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_data_and_model(model_file: str) -> tuple[Any, Any, Any, Any, Any, Any]:
-    """Load a checkpoint: configuration, model, data set, training, validation and test loader.
+    """Load a checkpoint.
+
+    Returns:
+        configuration, model, data set, training loader, validation loader and test loader.
 
     Raises:
-        UserError: no checkpoint of this package, or data that differ from those it was trained on.
+        UserError: the file is not a checkpoint of this package, or the data differ from the training data.
     """
     model, data = load_checkpoint(model_file)
     return data.config, model, data.dataset, *data.loaders

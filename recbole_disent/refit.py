@@ -1,7 +1,8 @@
-"""The key ``refit``: once the epoch is chosen on the validation part, train on both parts and test once.
+"""The key ``refit``: training on the training and the validation part, after the best epoch is known.
 
-The number of training steps is the one that led to the best epoch of the first training. The second
-training starts from new weights of the same seed and looks at no held-out item until it is tested.
+The first training chooses the epoch on the validation part. The second training starts from new weights
+of the same seed, takes as many steps as the first training took to its best epoch, and uses no item of
+the test part. The model of the second training is then tested once.
 """
 
 from __future__ import annotations
@@ -15,29 +16,35 @@ from recbole_disent.loaders.build import make_train_loader
 
 
 def check_refit(data: RunData, saved: bool) -> None:
-    """Check that a run can be refitted, before any time is spent on training.
+    """Check before the training that a run can be refitted.
+
+    Args:
+        data: data of the run.
+        saved: whether the run writes a checkpoint.
 
     Raises:
-        UserError: there is no validation part, or no checkpoint is written.
+        UserError: there is no validation part, or the run writes no checkpoint.
     """
     if not data.loaders[1]:
         raise UserError(
             "refit: got True, but the split has no validation part to choose the epoch on; leave refit out, "
-            "or hold out with eval_args split {'LS': 'valid_and_test'}"
+            "or set the eval_args split to {'LS': 'valid_and_test'}"
         )
     if not saved:
-        raise UserError("refit: got True with saved=False, expected saved=True: a file keeps the best epoch")
+        raise UserError(
+            "refit: got True with saved=False, expected saved=True, because a file keeps the best epoch"
+        )
 
 
 def refit(data: RunData, first: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Train a new model on the training and the validation part, for as many steps as the best epoch took.
+    """Train a new model on the training and the validation part, with the number of steps to the best epoch.
 
     Args:
-        data: of the run; its test part is not looked at.
-        first: the trainer of the first training, after it.
+        data: data of the run; the function does not use the test part.
+        first: trainer of the first training, which is finished.
 
     Returns:
-        The new model, its trainer, and what the result file tells of the refit.
+        The new model, its trainer, and the entry ``refit`` of the result file.
     """
     config, logger = data.config, getLogger()
     steps, rows = first.best_steps, len(data.loaders[0]._dataset.inter_feat)
@@ -45,12 +52,12 @@ def refit(data: RunData, first: Any) -> tuple[Any, Any, dict[str, Any]]:
     logger.info(f"refit: {steps} steps on {len(train.inter_feat)} rows ({rows} without the validation part)")
     model = build_model(data, train)
     trainer = build_trainer(data, model, resume=False)
-    trainer.ranking = first.ranking  # the same candidates and statistics for both
+    trainer.ranking = first.ranking  # both trainings use the same candidates and statistics
     trainer.take_steps(steps)
     trainer.saved_model_file = first.saved_model_file.removesuffix(".pth") + ".refit.pth"
     trainer.fit(make_train_loader(config, train), None, saved=True, show_progress=config["show_progress"])
     trainer.seconds = {key: value + trainer.seconds[key] for key, value in first.seconds.items()}
     trainer.best_epoch, trainer.resumed_from = first.best_epoch, first.resumed_from
-    told = {"steps": steps, "epochs": trainer.epochs_run, "rows": len(train.inter_feat)}
+    entry = {"steps": steps, "epochs": trainer.epochs_run, "rows": len(train.inter_feat)}
     trainer.epochs_run += first.epochs_run
-    return model, trainer, told
+    return model, trainer, entry

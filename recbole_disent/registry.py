@@ -1,7 +1,7 @@
-"""From a model's name to its row of the table, its class, its loader and its check.
+"""Lookup of a model by its name: its :class:`ModelSpec`, its class, its loader and its checks.
 
-Models from outside the package have rows, too: those that installed packages offer as entry
-points of the group ``recbole_disent.models``, and those of a file named by ``model_file``.
+Models from outside the package also have a specification. Installed packages register models as entry
+points of the group ``recbole_disent.models``, and the key ``model_file`` registers the model of a file.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _registered: dict[str, ModelSpec] = {}
 
 
 def resolve(path: str) -> Any:
-    """Import ``module:name``."""
+    """Import a function or class by its path ``module:name``."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 
 
 def register(spec: ModelSpec) -> None:
-    """Make a model from outside the package known under its name.
+    """Register a model from outside the package.
 
     Args:
-        spec: the row of the model; ``cls`` and ``properties`` (absolute paths) are its own.
+        spec: specification of the model; ``properties`` contains absolute paths.
 
     Raises:
-        UserError: the package or RecBole has a model of that name.
+        UserError: this package or RecBole already has a model of this name.
     """
     _require_free(spec.name)
     _registered[spec.name] = spec
@@ -44,13 +44,13 @@ def _require_free(name: str) -> None:
     if name in SPECS or name in recbole_models():
         raise UserError(
             f"model '{name}': the name is taken by a model of this package or of RecBole; "
-            "give the class and its row another name"
+            "rename the class and the ModelSpec"
         )
 
 
 @cache
 def _from_entry_points() -> dict[str, ModelSpec]:
-    """Rows of models that installed packages offer; an entry point names a :class:`ModelSpec`."""
+    """Return the models that installed packages register; an entry point refers to a :class:`ModelSpec`."""
     found: dict[str, ModelSpec] = {}
     for point in entry_points(group=ENTRY_POINTS):
         try:
@@ -58,12 +58,12 @@ def _from_entry_points() -> dict[str, ModelSpec]:
         except Exception as error:
             raise UserError(
                 f"entry point '{point.name}' of {ENTRY_POINTS}: '{point.value}' cannot be imported "
-                f"({type(error).__name__}: {error}); update or uninstall the package that offers it"
+                f"({type(error).__name__}: {error}); update or uninstall its package"
             ) from error
         if not isinstance(spec, ModelSpec):
             raise UserError(
                 f"entry point '{point.name}' of {ENTRY_POINTS}: got a {type(spec).__name__}, expected a "
-                "recbole_disent.specs.ModelSpec"
+                "recbole_disent.specs.ModelSpec; correct or uninstall the package"
             )
         _require_free(spec.name)
         found[spec.name] = spec
@@ -71,16 +71,16 @@ def _from_entry_points() -> dict[str, ModelSpec]:
 
 
 def load_model_file(path: str) -> ModelSpec:
-    """Run a Python file of the user's own and register the model that it defines as ``SPEC``.
+    """Execute a Python file of the user and register the model that the file defines as ``SPEC``.
 
     Args:
         path: a Python file with a class and ``SPEC = ModelSpec(name, cls=f"{__name__}:Class", ...)``.
 
     Returns:
-        The row of the model.
+        The specification of the model.
 
     Raises:
-        UserError: no such file, a file that fails, or a file without ``SPEC``.
+        UserError: the file does not exist, fails, or does not define ``SPEC``.
     """
     file = Path(path).resolve()
     if not file.is_file():
@@ -90,9 +90,9 @@ def load_model_file(path: str) -> ModelSpec:
     if origin != str(file):
         description = importlib.util.spec_from_file_location(name, file)
         if description is None or description.loader is None:
-            raise UserError(f"model_file: '{path}' is no Python file; its name must end with .py")
+            raise UserError(f"model_file: '{path}' is not a Python file; its name must end with .py")
         module = importlib.util.module_from_spec(description)
-        sys.modules[name] = module  # classes of the module are found by its name
+        sys.modules[name] = module  # resolve() imports the classes by the name of the module
         try:
             description.loader.exec_module(module)
         except Exception as error:
@@ -108,24 +108,24 @@ def load_model_file(path: str) -> ModelSpec:
 
 
 def model_names() -> dict[str, ModelSpec]:
-    """Return the rows of all models that are not plain models of RecBole."""
+    """Return the specification of each model that has one; RecBole's plain models have none."""
     return {**SPECS, **_from_entry_points(), **_registered}
 
 
 def spec_of(name: str) -> ModelSpec:
-    """Return the row of a model; a plain model of RecBole has an empty one."""
+    """Return the specification of a model; it has only default values for a plain model of RecBole."""
     return model_names().get(name) or ModelSpec(name)
 
 
 @cache
 def recbole_models() -> list[str]:
-    """Return the names of RecBole's models: those with default values in its properties."""
+    """Return the names of RecBole's models, which are the models with a properties file in RecBole."""
     folder = recbole_folder() / "properties" / "model"
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
 def recbole_folder() -> Path:
-    """Return the folder of the installed RecBole, without importing it.
+    """Return the folder of the installed RecBole without importing RecBole.
 
     Raises:
         UserError: RecBole is not installed.
@@ -137,10 +137,12 @@ def recbole_folder() -> Path:
 
 
 def require_model(name: str) -> ModelSpec:
-    """Return the row of a model that exists; nothing of torch or RecBole is imported for it.
+    """Return the specification of a model after checking that the model exists.
+
+    The function imports neither torch nor RecBole.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model does not exist.
     """
     known = model_names()
     if name in known:
@@ -156,11 +158,11 @@ def require_model(name: str) -> ModelSpec:
 
 
 def get_model(name: str) -> type[Any]:
-    """Return the class of a model of this package or of RecBole, as its author wrote it.
+    """Return the class of a model of this package or of RecBole, without this package's adapter.
 
     Raises:
-        UserError: no such model, one whose library is not installed, or a row whose class is not
-            there or has another name.
+        UserError: the model does not exist, the model needs a library that is not installed, or its
+            :class:`ModelSpec` names a class that cannot be imported or that has another name.
     """
     spec = require_model(name)
     if spec.cls:
@@ -168,12 +170,13 @@ def get_model(name: str) -> type[Any]:
             found = resolve(spec.cls)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
-                f"model '{name}': its row names the class '{spec.cls}', which cannot be imported: {error}"
+                f"model '{name}': the ModelSpec names the class '{spec.cls}', which cannot be imported "
+                f"({error}); correct cls"
             ) from error
-        if found.__name__ != name:  # RecBole's configuration knows a model by the name of its class
+        if found.__name__ != name:  # RecBole's configuration identifies a model by the name of its class
             raise UserError(
-                f"model '{name}': its row names the class {found.__name__}, expected a class of the "
-                "row's name; rename one of them"
+                f"model '{name}': the ModelSpec names the class {found.__name__}, expected a class named "
+                f"{name}; rename one of them"
             )
         return found
     from recbole_disent.recbole.patches import recbole_class
@@ -182,10 +185,10 @@ def get_model(name: str) -> type[Any]:
 
 
 def model_class(config: Any) -> type[Any]:
-    """Return the class that a configuration trains, after the model's own checks of its keys.
+    """Return the class that a run trains, after checking the keys of the model.
 
     Raises:
-        UserError: keys that do not fit together.
+        UserError: two keys contradict each other.
     """
     spec = spec_of(config["model"])
     if spec.check:
@@ -194,10 +197,10 @@ def model_class(config: Any) -> type[Any]:
 
 
 def check_data(config: Any, train: Any) -> None:
-    """Check the keys of a model against its training part.
+    """Check the keys of a model against the training part of the data.
 
     Raises:
-        UserError: they do not suit the data.
+        UserError: a value does not suit the data.
     """
     path = spec_of(config["model"]).check_data
     if path:
@@ -205,7 +208,7 @@ def check_data(config: Any, train: Any) -> None:
 
 
 def train_loader(config: Any) -> Any:
-    """Return the function (config, dataset, sampler) -> training loader; None: RecBole's for the model."""
+    """Return the function (config, dataset, sampler) -> training loader, or None for RecBole's loader."""
     modes = spec_of(config["model"]).modes
     if not modes:
         return None
@@ -214,6 +217,6 @@ def train_loader(config: Any) -> Any:
 
 
 def uses_content(config: Any) -> bool:
-    """Whether a configuration's model is given item content."""
+    """Return whether the model of a configuration uses item content."""
     key = spec_of(config["model"]).content
     return key == "always" or (key != "never" and bool(config[key]))

@@ -1,6 +1,6 @@
-"""One sentence where RecBole is missing, or is not the release that this package is for.
+"""Reports in one sentence that RecBole is missing or has another version than this package needs.
 
-pip cannot check it: RecBole is installed apart, without the dependencies that it asks for.
+pip cannot check the version, because RecBole is installed separately, without its dependencies.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ RECBOLE_VERSION = "1.2.1"
 
 
 class RecBoleMissing(UserError, ImportError):
-    """RecBole cannot be imported as it has to be."""
+    """RecBole is missing, or has the wrong version."""
 
 
 class _Explain:
-    """A finder that refuses to import RecBole, with a sentence."""
+    """A finder of modules that raises :class:`RecBoleMissing` when RecBole is imported."""
 
     def __init__(self, found: str) -> None:
         self.found = found
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        """Refuse RecBole; leave all other modules to the finders behind this one."""
+        """Refuse to import RecBole, and leave all other modules to the other finders."""
         if name.partition(".")[0] == "recbole":
             raise RecBoleMissing(
                 f"recbole_disent needs RecBole {RECBOLE_VERSION}, but {self.found}: "
@@ -34,10 +34,10 @@ class _Explain:
 
 
 def require_recbole() -> bool:
-    """Return whether the right RecBole is installed.
+    """Return whether the required version of RecBole is installed.
 
-    Where it is not, each later import of it raises :class:`RecBoleMissing`; what does without RecBole,
-    such as ``--help``, still works.
+    If it is not, each later import of RecBole raises :class:`RecBoleMissing`. Commands that do not need
+    RecBole, such as ``--help``, still work.
     """
     try:
         found = metadata.version("recbole")

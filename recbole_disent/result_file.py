@@ -1,4 +1,4 @@
-"""The result file of a run: JSON, complete or not there. docs/result-file.md describes its schema."""
+"""The result file of a run, in JSON. The page docs/result-file.md describes the schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _PACKAGES = ("recbole_disent", "recbole", "torch", "numpy", "pandas", "scipy", "
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of what a result depends on; None for what is not installed."""
+    """Return the versions of Python and of the packages that results depend on.
+
+    The version of a package that is not installed is None.
+    """
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -35,7 +38,10 @@ def versions() -> dict[str, str | None]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that the package runs from, with ``+`` if it is changed."""
+    """Return the git commit of the checkout from which the package runs; None outside a checkout.
+
+    The commit ends with ``+`` if tracked files have uncommitted changes.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -51,7 +57,7 @@ def git_commit() -> str | None:
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """Return the process's peak resident memory, and the GPU's where there is one, in MiB."""
+    """Return the peak memory of the process (``cpu``) and, if there is a GPU, of the GPU, in MiB."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
     found = {"cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
     if torch.cuda.is_available():
@@ -60,12 +66,12 @@ def peak_memory_mb() -> dict[str, float]:
 
 
 def write(path: str, result: dict[str, Any]) -> None:
-    """Write a result file."""
+    """Write a result file; after an interruption the file is either complete or absent."""
     write_text(path, json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no inf and NaN: they become text."""
+    """Replace inf and NaN, which JSON does not have, by texts."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -80,14 +86,14 @@ def path_for(checkpoint_path: str, folder: str) -> str:
 
 
 def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested: Any) -> dict[str, Any]:
-    """Return the content of a result file, without the paths of its files.
+    """Return the content of a result file, without the paths of the checkpoint and of the file itself.
 
     Args:
         data: the :class:`~recbole_disent.session.RunData` of the run.
-        trainer: after training.
+        trainer: the trainer, after training.
         model: the trained model.
         score, best: validation score and metrics of the best epoch; None without a validation part.
-        tested: metrics of the test part; None where it was not looked at.
+        tested: metrics of the test part; None if the model was not tested.
     """
     config = data.config
     return {
@@ -121,7 +127,7 @@ def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested:
         "versions": versions(),
         "git_commit": git_commit(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
-        # As it was given: the folder it stands for says something of this machine only.
+        # The path as the user gave it; the absolute path depends on the machine.
         "config": {**config_to_dict(config), "data_path": config.external_config_dict.get("data_path")},
     }
 

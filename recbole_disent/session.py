@@ -1,4 +1,4 @@
-"""One run: configuration -> data -> model -> training -> test -> result file."""
+"""One run: it builds the configuration, the data and the model, trains, tests and writes the result file."""
 
 from __future__ import annotations
 
@@ -37,29 +37,31 @@ def run(
     items: Any = None,
     ranks_file: str | None = None,
 ) -> dict[str, Any]:
-    """Train a model, keep its best epoch, test it and write the result file.
+    """Train a model, keep its best epoch, test the model and write the result file.
 
     Args:
         model: name of a model, or a model class.
         dataset: name of a data set, which is a folder below the key ``data_path``, or an alias of one.
-        config_file_list: YAML files with configuration keys; a later file replaces keys of earlier ones.
-        config_dict: configuration keys, which replace those of the files.
-        saved: whether checkpoint and result file are written. Without a checkpoint the last
+        config_file_list: YAML files with configuration keys; a later file overrides an earlier file.
+        config_dict: configuration keys, which override the keys of the files.
+        saved: whether to write the checkpoint and the result file. Without a checkpoint the last
             epoch is tested, as in RecBole.
-        cmd_args: words ``--key=value`` of a command line, which replace all other keys.
-        on_epoch: called after each validation with the epoch, from 0, and its score.
-        test: whether the test part is looked at; False leaves ``test_result`` None and writes no
-            ``per_user_file``.
-        data: events in place of a data set: a path, or a pandas, Polars or Arrow table.
-        items: catalogue of the items of *data*, of the same kinds.
-        ranks_file: as the key ``per_user_file``; no file is written, and nothing is said, where a
-            user has several test items or nothing is ranked.
+        cmd_args: command-line words ``--key=value``, which override all other keys.
+        on_epoch: function that is called after each validation with the number of the epoch, from 0, and
+            the validation score.
+        test: whether to test the model; if False, ``test_result`` is None and no ``per_user_file`` is
+            written.
+        data: table of events that is used in place of a data set: a path, or a pandas, Polars or Arrow
+            table.
+        items: table of the items in *data*, of the same kinds.
+        ranks_file: path for the file of the key ``per_user_file``. Unlike with the key, no file is
+            written, and no error is raised, if a user has several test items or nothing is ranked.
 
     Returns:
-        The content of the result file; ``checkpoint`` and ``result_file`` are its paths.
+        The content of the result file; ``checkpoint`` and ``result_file`` are the paths of the files.
 
     Raises:
-        UserError: wrong settings or files.
+        UserError: a key or a file is wrong.
 
     Example:
         >>> report = run("BPR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
@@ -73,7 +75,10 @@ def run(
     config.notes[:0] = notes
     if launcher.wanted(config):
         if on_epoch is not None:
-            raise UserError("nproc: a call after each epoch (tuning) needs a run of one process")
+            raise UserError(
+                "nproc: got several processes, but a call after each epoch (tuning) needs a run of one "
+                "process; set nproc=1"
+            )
         call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
                 "test": test, "ranks_file": ranks_file}  # fmt: skip
@@ -145,7 +150,7 @@ def _run(
 
 
 def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
-    """Figures on the intentions of a trained model, which the log warns of where they have collapsed."""
+    """Return statistics of the intentions of a trained model; warn in the log if the intentions collapsed."""
     with trainer.averaged():
         figures = intentions.of_model(net, loader)
     if figures and (warning := intentions.warning_of(figures)):
@@ -154,29 +159,36 @@ def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
 
 
 def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, RunData]:
-    """Build the data and the model of a checkpoint again.
+    """Rebuild the data and the model of a checkpoint.
 
     Args:
-        path: a checkpoint that a run saved.
-        config_dict: keys that differ here, such as ``data_path``.
+        path: path of a checkpoint that a run saved.
+        config_dict: keys that override the stored configuration, such as ``data_path``.
 
     Returns:
-        The model in evaluation mode, and its data.
+        The model in evaluation mode, and the data of its run.
 
     Raises:
-        UserError: no checkpoint, or data that differ from those it was trained on.
+        UserError: the file is not a checkpoint, the data differ from the training data of the model, or
+            the model is one of a file that *config_dict* does not name as ``model_file``.
     """
     state = checkpoint.load(path)
     stored = state["config"]
-    # What decides a result is what it was, whatever the defaults are today. RecBole rewrites some
-    # values (train_neg_sample_args, say) into forms that no user may give.
+    # Keys that affect results keep their stored values, even if the defaults have changed since. RecBole
+    # rewrites some values (such as train_neg_sample_args) to forms that the key's rule does not accept.
     rules = key_rules.of_run(stored["model"])
     kept = {
         key: stored[key]
         for key, rule in rules.items()
         if rule.scope == "result" and key in stored and rule.accepts(stored[key])
     }
-    given = {**kept, **state["given"], "resume_file": None, **(config_dict or {})}
+    given = {**kept, **state["given"], "resume_file": None, "model_file": None, **(config_dict or {})}
+    if given["model_file"] is None and stored.get("model_file"):
+        # A checkpoint may come from anyone: only the user says which file is run.
+        raise UserError(
+            f"checkpoint '{path}' is of a model of the file '{stored['model_file']}'; give that file as "
+            "config_dict={'model_file': FILE}, or --model_file=FILE, if you trust it"
+        )
     config = Config(stored["model"], stored["dataset"], config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)

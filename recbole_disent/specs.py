@@ -1,8 +1,8 @@
-"""One table of models: what each model is made of, as data. This module imports nothing of the package.
+"""The table of models: one :class:`ModelSpec` for each model. This module imports nothing of the package.
 
-A model without a row is RecBole's model of that name, trained and scored as RecBole does it.
-To add a model, write its class and its properties file, and add a row here, or register the row
-from outside the package (:func:`recbole_disent.registry.register`).
+A model without a specification is RecBole's model of that name, which RecBole's own code trains and scores.
+To add a model, write its class and its properties file and add a specification to the table, or
+register the specification from outside the package (:func:`recbole_disent.registry.register`).
 """
 
 from __future__ import annotations
@@ -13,32 +13,35 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the package has to know of a model. Functions and classes are named ``module:name``.
+    """The properties of a model that the package uses.
+
+    Functions and classes are given as paths ``module:name``, so that the table can be read without
+    importing them.
 
     Attributes:
         name: value of the configuration key ``model``.
         cls: class of the model; None means RecBole's class of that name.
-        properties: files with the keys of the model, below ``properties/`` or absolute paths.
+        properties: files that define the keys of the model: paths below ``properties/`` or absolute paths.
         modes: ``train_mode`` -> function (config, dataset, sampler) -> training loader; None
             means RecBole's own loader. A model with one mode has no key ``train_mode``.
         adapter: function (config, model class) -> model class, for a model of RecBole that this
-            package trains or scores in another way.
+            package trains or scores differently from RecBole.
         check: function (config) that checks several keys together and raises ``UserError``.
         check_data: function (config, training part) that checks keys against the data and raises
             ``UserError``.
         trim_safe: whether loss, gradients and scores stay the same when the padding after the
             longest history of a batch is cut off.
-        bucketable: whether a batch may hold histories of like length only.
-        loss_weight: column of a batch whose entries above 0 weigh a part of the batch, for a
-            loss that is a mean over them; None means a mean over rows.
-        nan_hint: how to avoid a loss that is not a number, where the model has a known cause.
-        content: whether item content is built and handed to the constructor: ``always``,
+        bucketable: whether a batch may consist of histories of similar length only.
+        loss_weight: column of a batch whose positive entries the loss averages over, so that their
+            number is the weight of a part of the batch; None means that the loss is a mean over rows.
+        nan_hint: advice for a loss that is not a number, for a model with a known cause.
+        content: whether item content is built and passed to the constructor: ``always``,
             ``never``, or the name of a boolean configuration key.
         vectors: function (model) -> (item table, function batch -> query vectors), for a model of
-            RecBole whose scores are inner products; None where there is no such function.
+            RecBole whose scores are inner products; None if there is no such function.
         choose_preset: function (training part) -> (name of a preset, reason), for a model whose
             defaults depend on the data.
-        supported: False for a model of RecBole that needs a data set or a training of its own.
+        supported: False for a model of RecBole that needs a special data set or training procedure.
     """
 
     name: str
@@ -80,6 +83,7 @@ _ROWS = (
             "pairs": "recbole_disent.loaders.prefixes:build_pair_loader",
         },
         check="recbole_disent.models.disents2s.checks:check",
+        choose_preset="recbole_disent.models.disents2s.choice:choose_preset",
         trim_safe=True,
         content="content",
     ),
@@ -101,8 +105,8 @@ _ROWS = (
         trim_safe=True,
         content="content",
     ),
-    # RecBole's causal models: their state at a position knows earlier positions only, so that they
-    # can learn from whole sequences.
+    # RecBole's causal models can learn from whole sequences, because the state at a position depends
+    # only on the positions up to it.
     *(ModelSpec(name, **_CAUSAL) for name in ("SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF")),  # type: ignore[arg-type]
     ModelSpec(
         "BERT4Rec",
@@ -111,7 +115,7 @@ _ROWS = (
         adapter="recbole_disent.recbole.bert4rec:adapt",
         check="recbole_disent.recbole.bert4rec:check",
         trim_safe=True,
-        # The loss is a mean over the masks of a batch; a bucket of one-item histories has none that counts.
+        # The loss is a mean over the masks of a batch, and one-item histories have no mask in that mean.
         bucketable=False,
         loss_weight="MASK_INDEX",
         nan_hint="a batch may have had no mask that counts: chunked_softmax=True passes over such batches",
@@ -137,5 +141,5 @@ _ROWS = (
 
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in _ROWS}
 
-# The model that a data set is loaded for where only the data are asked for.
+# The model for which a data set is loaded if a command needs only the data.
 PLAIN_SEQUENTIAL = "SASRec"

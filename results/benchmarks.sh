@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prints results/benchmarks.md: RecBole and this package in turn, one thread.
+# Prints results/benchmarks.md: comparisons of RecBole and this package with one thread.
 # usage: results/benchmarks.sh DATA_PATH > results/benchmarks.md
 set -euo pipefail
 source "$(dirname "$0")/show.sh"
 echo '# Benchmarks'
 echo
-echo 'Made by `results/benchmarks.sh DATA_PATH`; each command also takes `--data_path`. One thread; a ratio is of two'
-echo 'measurements in one command. RecBole 1.2.1 runs its own data sets, loaders and trainer.'
+echo '`results/benchmarks.sh DATA_PATH` makes this file; the script adds `--data_path` to each command. All programs use one thread. The'
+echo 'two measurements of a ratio are made by the same command. RecBole 1.2.1 runs with its own data sets, loaders and trainer.'
 show preparation.py --dataset ml-100k --max_length 50
 show preparation.py --dataset ml-1m --max_length 200
 show scale.py --interactions 20000000 --max_length 200

@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it, whose argument is the data folder: show BENCHMARK ARGUMENTS ... prints a
-# section with the command and its tables.
+# The other scripts of this folder source this file with the folder of the data sets as their argument.
+# show BENCHMARK ARGUMENTS ... prints a section with a command and its tables.
 data=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../benchmarks"
 python=${PYTHON:-python}

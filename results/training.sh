@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prints results/training.md: training speed and memory, one thread.
+# Prints results/training.md: speed and memory of training with one thread.
 # usage: results/training.sh DATA_PATH > results/training.md
 set -euo pipefail
 source "$(dirname "$0")/show.sh"
 echo '# Training speed'
 echo
-echo 'Made by `results/training.sh DATA_PATH`; each command also takes `--data_path`. One thread; a ratio is of two'
-echo 'measurements in one command. RecBole 1.2.1 runs its own data sets, loaders and trainer.'
+echo '`results/training.sh DATA_PATH` makes this file; the script adds `--data_path` to each command. All programs use one thread. The'
+echo 'two measurements of a ratio are made by the same command. RecBole 1.2.1 runs with its own data sets, loaders and trainer.'
 show training.py --dataset toys --max_length 50 --seconds 15
 show training.py --dataset toys --max_length 50 --seconds 15 --anomaly 0
 show training.py --dataset beauty --max_length 50 --seconds 15

@@ -1,4 +1,4 @@
-"""Fixtures: a small data set with hostile corners, and runs inside a temporary folder."""
+"""Fixtures: a small data set with unusual content, and runs inside a temporary folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def feature_keys(model: str) -> dict[str, Any]:
-    """The keys of a model of RecBole with item features, on the data set ``hostile``; none for others."""
+    """Return the keys that a RecBole model with item features needs on ``hostile``; none for other models."""
     if model not in ("SASRecF", "FDSA", "GRU4RecF"):
         return {}
     load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "tags", "title"]}
@@ -47,7 +47,7 @@ def scored_again(path: str) -> dict[str, float]:
 
 
 def require_recboles_loss(net: Any, batches: list[Any]) -> None:
-    """Check that loss and gradients of a subclass are those of RecBole's class, in float64."""
+    """Check that loss and gradients of a subclass equal those of RecBole's class, in float64."""
     recboles = type(net).__bases__[-1]
     assert recboles.__module__.startswith("recbole.model.")
     for batch in batches:
@@ -64,7 +64,7 @@ def require_recboles_loss(net: Any, batches: list[Any]) -> None:
 
 @pytest.fixture
 def double() -> Iterator[None]:
-    """Float64 by default."""
+    """Make float64 the default type."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -100,6 +100,6 @@ def make_keys(make_config: Any) -> Any:
 
 @pytest.fixture
 def run_keys(hostile: Path) -> dict[str, Any]:
-    """Configuration keys of a run on the data set ``hostile``, as plain values."""
+    """Return the configuration keys of a run on the data set ``hostile``, as plain values."""
     return {"data_path": str(hostile), "MAX_ITEM_LIST_LENGTH": 7, "topk": [1, 5, 10], "epochs": 2,
             "show_progress": False}  # fmt: skip

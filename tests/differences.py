@@ -183,8 +183,7 @@ def _empty(case: Case, parts: Parts | Exception) -> bool:
     return any(len(table) == 1 for suffix, table in case.tables.items() if suffix.endswith("inter"))
 
 
-#: Names of refusals -> their sentence, and whether RecBole's result (without the other differences) is such a
-#: case.
+#: Names of refusals -> their sentence, and whether RecBole's result is such a case.
 REFUSALS: dict[str, tuple[str, Callable[[Case, Parts | Exception], bool]]] = {
     "nothing to train on": (r"nothing to train on", _no_training),
     "one label": (r"threshold: .* leaves no (positive|negative)", _one_label),

@@ -1,4 +1,4 @@
-"""Small data sets for the tests of faults: 8 users x 6 items, tab separated."""
+"""Small data sets for the tests of faults, with 8 users and 6 items, separated by tabs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLIT = ["train", "valid", "test"]
 
 
 def small_rows() -> list[tuple[str, str, int, int]]:
-    """Six events of each user; user n meets the items from number n on, in turn."""
+    """Return six events of each user; the first item of user n is item n, and the others follow in order."""
     return [
         (f"u{u}", f"i{(u + step) % 6}", 1 + (u + step) % 5, 10 * step) for u in range(8) for step in range(6)
     ]
@@ -56,7 +56,7 @@ def small_run(model: str = "GRU4Rec", name: str = "small", **keys: Any) -> dict[
 
 
 def sequences(dataset: Any) -> dict[str, list[str]]:
-    """Return user -> items in their order, as the store of a sequential data set has them."""
+    """Return user -> items in the order of the store of a sequential data set."""
     store = dataset.store
     found = {}
     for user in range(1, dataset.user_num):

@@ -1,4 +1,4 @@
-"""Models by what they have in common, read from the table of models."""
+"""Lists of models with common properties, read from the table of models."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _READS = {_aten._local_scalar_dense, _aten.nonzero, _aten.masked_select, _aten._
 
 
 class FarTensor(torch.Tensor):
-    """A tensor of the other device."""
+    """A tensor on the other device."""
 
     near: torch.Tensor
 
@@ -50,7 +50,7 @@ class FarTensor(torch.Tensor):
 
 
 class OtherDevice(TorchDispatchMode):
-    """While it is active, torch has the other device. ``reads`` are the operations that read values."""
+    """Mode in which torch has the other device; ``reads`` lists the operations that read values."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How the property tests run: the same examples each time, and without a limit of time for one of them."""
+"""Settings of the property tests: the examples are the same in each run, and an example has no time limit."""
 
 from __future__ import annotations
 

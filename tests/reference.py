@@ -1,4 +1,4 @@
-"""Slow float64 references of DisentS2S's equations: plain loops, written from the paper."""
+"""Slow float64 references of DisentS2S's equations, written as plain loops from the paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def norm(x: Tensor, layer: torch.nn.LayerNorm) -> Tensor:
-    """LayerNorm of one vector."""
+    """Return LayerNorm of one vector."""
     mean = sum(x) / len(x)
     variance = sum((v - mean) ** 2 for v in x) / len(x)
     return (x - mean) / torch.sqrt(variance + layer.eps) * layer.weight + layer.bias
@@ -21,7 +21,7 @@ def softmax(values: list[Tensor]) -> list[Tensor]:
 
 
 def encoder(net, items: list[int]) -> list[Tensor]:
-    """z_1 .. z_t of a sequence: single-head causal blocks, position after position."""
+    """Return z_1 .. z_t of a sequence, computed position by position in causal blocks with one head."""
     width = net.item_embedding.weight.shape[1]
     x = [
         norm(net.item_embedding.weight[item] + net.position_embedding.weight[i], net.input_norm)
@@ -46,7 +46,7 @@ def encoder(net, items: list[int]) -> list[Tensor]:
 
 
 def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
-    """phi^(1) .. phi^(K) of a sequence."""
+    """Return phi^(1) .. phi^(K) of a sequence."""
     width, t = len(z[0]), len(z)
     intentions = len(layer.prototypes)
     root = math.sqrt(width)
@@ -68,7 +68,7 @@ def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
 
 
 def _rivals(u: int, users: list[int]) -> list[int]:
-    """Numbers of the pair u itself and of the pairs of other users."""
+    """Return the indices of the pair u and of the pairs of other users."""
     return [q for q in range(len(users)) if q == u or users[q] != users[u]]
 
 
@@ -79,7 +79,7 @@ def seq2item(
     users: list[int],
     rivals: list[Tensor] | None = None,
 ) -> list[Tensor]:
-    """Against the next items of the batch, or against *rivals*, the own next item among them."""
+    """Return the loss over the next items of the batch, or over *rivals*, which include the target."""
     losses = []
     for u, vectors in enumerate(phi):
         best = _above(h[u], vectors, scores)
@@ -90,13 +90,13 @@ def seq2item(
 
 
 def _exponentials(item: Tensor, vectors: list[Tensor], scores: str) -> Tensor:
-    """Below the fraction, of an item's K scores: their sum, or the best."""
+    """Return the sum or the maximum of the K exponentials of an item, for the denominator."""
     found = [torch.exp(item @ v / math.sqrt(len(item))) for v in vectors]
     return max(found, key=float) if scores == "max" else sum(found)
 
 
 def _above(item: Tensor, vectors: list[Tensor], scores: str) -> Tensor:
-    """Above the fraction, of an item's K scores: their sum, or the best."""
+    """Return the sum or the maximum of the K exponentials of an item, for the numerator."""
     found = [torch.exp(item @ v / math.sqrt(len(item))) for v in vectors]
     return sum(found) if scores == "logsumexp" else max(found, key=float)
 
@@ -115,7 +115,7 @@ def seq2seq(past: list[list[Tensor]], future: list[list[Tensor]], users: list[in
 
 
 def trusted(losses: list[list[Tensor]], numerator: int, denominator: int) -> Tensor:
-    """Sum of the samples not above the ceil(lambda n)-th smallest; lambda as a fraction."""
+    """Return the sum of the samples up to the ceil(lambda n)-th smallest; lambda is a fraction."""
     flat = sorted(float(v) for row in losses for v in row)
     keep = -(-numerator * len(flat) // denominator)
     if keep == 0:
@@ -131,7 +131,7 @@ def future_items(
     users: list[int],
     rivals: list[Tensor] | None = None,
 ) -> Tensor:
-    """Variants (2), (3): each item of each future in place of the pair's next item."""
+    """Return the loss of variants (2) and (3), which predict each item of each future."""
     if rivals is not None:
         owners = [(f, vectors) for vectors, items in zip(phi, futures, strict=True) for f in items]
         found = [seq2item([vectors], [f], scores, [0], rivals)[0] for f, vectors in owners]

@@ -1,4 +1,4 @@
-"""Slow float64 references of TSSR's equations: plain loops, written from the paper."""
+"""Slow float64 references of TSSR's equations, written as plain loops from the paper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.reference import norm, softmax
 
 
 def block(net, x: list[Tensor], source: list[Tensor] | None = None) -> list[Tensor]:
-    """One block at positions 0 .. len(x) - 1; position i sees the source up to i."""
+    """Return the output of one block; position i attends to the source up to position i."""
     width, heads = len(x[0]), net.heads
     size = width // heads
     source = x if source is None else source
@@ -51,7 +51,7 @@ def gate(net, a: Tensor, b: Tensor) -> Tensor:
 
 
 def encode(model, items: list[int]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """F_id, F_con and F of a sequence, with both streams."""
+    """Return F_id, F_con and F of a sequence, with both streams."""
     net = model.encoder
     position = net.position_embedding.weight
     by_id = [model.item_embedding.weight[item] + position[i] for i, item in enumerate(items)]
@@ -92,7 +92,7 @@ def user_contrast(
 def item_contrast(
     states: list[list[Tensor]], nexts: list[list[Tensor]], items: list[list[int]]
 ) -> list[list[Tensor]]:
-    """For each sequence and each of its positions; the sequences' lists have their own lengths."""
+    """Return the terms for each position of each sequence; the sequences can have different lengths."""
     losses = []
     for u, mine in enumerate(states):
         row = []
@@ -107,7 +107,7 @@ def item_contrast(
 
 
 def total_loss(model, sequences: list[list[int]], users: list[int]) -> Tensor:
-    """The sum of the terms, each a mean, for whole training sequences."""
+    """Return the sum of the loss terms for whole training sequences; each term is a mean."""
     encoded = [encode(model, s[:-1]) for s in sequences]
     table, bias = model._output()
     items = [s[1:] for s in sequences]

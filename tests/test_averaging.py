@@ -1,4 +1,4 @@
-"""The moving average of the weights: its values, what is evaluated and kept, and how a run goes on."""
+"""Tests of the moving average of the weights: values, evaluation, checkpoints and resumed runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_disent.training.averaging import WeightAverage
 
 
 def averages(values: list[np.ndarray], decay: float) -> np.ndarray:
-    """What a float64 loop makes of the initial value and those after each step."""
+    """Return the average of the initial value and the values after each step, from a float64 loop."""
     found = values[0].astype(float)
     for step, value in enumerate(values[1:], 1):
         share = min(decay, (1 + step) / (10 + step))

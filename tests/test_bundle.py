@@ -1,4 +1,4 @@
-"""Bundles: they stand alone, they are checked when they are loaded, and nothing in them is executed."""
+"""Tests of bundles: they need no other files, loading checks them, and no content is executed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def checkpoint(make_keys):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_bundle_stands_alone(checkpoint, hostile, tmp_path, monkeypatch, model):
-    """Moved, without its data set, from another working directory: the same lists."""
+    """A bundle gives the same lists after a move, without its data set, from another working directory."""
     rec = load(checkpoint(model))
     expected = rec.recommend(k=5)
     rec.save(tmp_path / "made")

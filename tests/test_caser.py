@@ -1,4 +1,4 @@
-"""Caser with a softmax in slices: RecBole's loss, and what goes with it."""
+"""Tests of Caser with a softmax in slices, against RecBole's loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RecBole's causal models on whole sequences: the loss of the pairs one by one, and what goes with it."""
+"""Tests of RecBole's causal models on whole sequences, against the loss of separate pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.model_lists import CAUSAL
 
 
 def loss_and_gradients(net: Any, batches: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Mean loss over all pairs of some batches, and its gradients."""
+    """Return the mean loss over all pairs of some batches, and its gradients."""
     pairs = sum(map(len, batches))
     # RecBole's own loss for RecBole's batches.
     kind = type(net) if isinstance(batches[0], WindowBatch) else type(net).__bases__[-1]
@@ -54,7 +54,7 @@ def test_loss_and_gradients_are_those_of_the_pairs_one_by_one(make_config, model
 
 
 def test_windows_of_long_sequences_hold_each_target_once(make_config):
-    """With 7 inputs at most: sequences of more are cut, and no state knows another window."""
+    """Sequences with more than 7 inputs are cut, and windows are independent of each other."""
     data = build_data(make_config("SASRec", train_mode="sequences", train_batch_size=20, precision="double"))
     net = build_model(data).eval()
     table, terms, count = net.item_embedding.weight, [], 0
@@ -77,7 +77,7 @@ def test_windows_of_long_sequences_hold_each_target_once(make_config):
 
 
 def test_only_last_windows(make_config):
-    """Of 7 inputs at most, the last 7 targets of the training part of each user."""
+    """With at most 7 inputs, a user has the last 7 targets of the training part."""
     data = build_data(
         make_config("SASRec", train_mode="sequences", train_windows="last", train_batch_size=20)
     )
@@ -122,7 +122,7 @@ def test_logit_adjustment_raises_scores_by_the_share_of_training_clicks(make_con
 
 
 def test_logit_adjustment_learns_the_rise_over_popularity(run_keys):
-    """Clicks that no history tells anything about: scores are ln p(item) without, level with it."""
+    """On clicks without a dependence on histories, scores learn ln p(item) or, as a lift, a constant."""
     rng = np.random.default_rng(0)
     weights = 0.8 ** np.arange(20)
     clicks = rng.choice(20, p=weights / weights.sum(), size=(100, 12))
@@ -137,7 +137,7 @@ def test_logit_adjustment_learns_the_rise_over_popularity(run_keys):
     }
 
     def slope(**given: Any) -> float:
-        """Of the scores against ln p(item)."""
+        """Return the slope of the scores over ln p(item)."""
         report = run("GRU4Rec", "weighted", config_dict={**keys, **given})
         net, data = load_checkpoint(report["checkpoint"])
         test = data.loaders[2].dataset
@@ -189,7 +189,7 @@ def test_a_model_with_features_runs_and_comes_back(run_keys, model):
 
 
 def test_it_learns(run_keys):
-    """A user's next item is the number after the last one: as good as sure after some epochs."""
+    """The next item is the item number after the last item, which the model learns in some epochs."""
     rows = [(f"u{u}", f"i{(u + t) % 12}", 1, t) for u in range(60) for t in range(9)]
     write_inter(Path(run_keys["data_path"]), "ring", rows)
     keys = {**run_keys, "epochs": 40, "train_mode": "sequences", "train_batch_size": 64,
@@ -212,7 +212,7 @@ def test_it_learns(run_keys):
             r"softmax_learns: got auto with train_mode=pairs, expected",
         ),
         ("SASRec", {"train_mode": "both"}, r"train_mode: got 'both', expected one of sequences, pairs"),
-        ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser is trained in one way only; .*SASRec"),
+        ("Caser", {"train_mode": "sequences"}, r"train_mode: Caser has only one training mode; .*SASRec"),
     ],
 )
 def test_keys(make_config, model, keys, message):

@@ -1,4 +1,4 @@
-"""Checkpoints: resuming, loading, and files that are damaged, hostile or of others."""
+"""Tests of checkpoints: resuming, loading, and damaged, hostile or foreign files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_resume_goes_on_as_the_first_run_would_have(make_keys):
 def test_resume_warns_on_a_changed_configuration(make_keys, caplog):
     first = run(config_dict=make_keys())
     run(config_dict=make_keys(resume_file=first["checkpoint"], learning_rate=0.5, epochs=3))
-    assert "resume: learning_rate is 0.5, was 0.001" in caplog.text
+    assert "resume: learning_rate is 0.5, was 0.002" in caplog.text
 
 
 def test_resume_does_not_warn_of_keys_younger_than_the_checkpoint(make_keys, caplog):
@@ -61,7 +61,7 @@ def test_load_checkpoint_gives_the_scores_back(make_keys, model):
 
 
 def test_a_checkpoint_outlives_a_change_of_defaults(make_keys):
-    """As if the keys it was made with had been the defaults of then."""
+    """The test removes keys, as if their values had been the defaults when the checkpoint was made."""
     path = run(config_dict=make_keys("TSSR", epochs=1, output="linear", n_layers=2))["checkpoint"]
     state = checkpoint.load(path)
     del state["given"]["output"], state["given"]["n_layers"]
@@ -81,7 +81,7 @@ def test_resuming_with_another_shape_or_learner_is_one_sentence(make_keys):
 
 def test_checkpoints_of_others_are_refused(make_keys, hostile):
     first = run(config_dict=make_keys())
-    with pytest.raises(UserError, match="is of the model DisentS2S, expected SASRec"):
+    with pytest.raises(UserError, match="belongs to the model DisentS2S, expected SASRec"):
         run(config_dict=make_keys("SASRec", resume_file=first["checkpoint"]))
     write_inter(hostile, "hostile", hostile_rows(9))
     with pytest.raises(UserError, match="was trained on other data or another split"):
@@ -101,7 +101,7 @@ def test_damaged_and_hostile_checkpoints_are_not_executed(make_keys, content):
     else:
         whole = Path(run(config_dict=make_keys(epochs=1))["checkpoint"]).read_bytes()
         path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[content])
-    with pytest.raises(UserError, match="is no checkpoint of this package"):
+    with pytest.raises(UserError, match="is not a checkpoint of this package"):
         checkpoint.load(str(path))
     assert not Path("executed").exists()
 

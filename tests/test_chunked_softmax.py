@@ -1,4 +1,4 @@
-"""The fast operations equal torch's, gradients included."""
+"""Tests that the fast operations equal torch's operations, including gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration: priorities, checks before any data are read, one clear sentence."""
+"""Tests of the configuration: priorities, checks before data are read, and error messages."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--eval_args={'mode': 5}"], "eval_args mode: got 5"),
         (["--eval_args={'mod': 'full'}"], "eval_args: the key 'mod' is unknown"),
         (["--eval_args={'split': {'RS': [0.8, 0.2]}}"], "expected three ratios"),
-        (["--metrics=['Recall','AUC']"], "can not be used at the same time"),
+        (["--metrics=['Recall','AUC']"], "cannot be used at the same time"),
         (["--metrics=[1]"], r"metrics: got \[1\], expected a list of names"),
         (["--MAX_ITEM_LIST_LENGTH=0"], "MAX_ITEM_LIST_LENGTH: got 0, expected at least 1"),
         (["--seed=-1"], "seed: got -1, expected at least 0"),
@@ -115,10 +115,10 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--eval_args=3"], "eval_args: got 3, expected"),
         (
             ["--save_dataset=True"],
-            "'save_dataset' is not supported: it stores Python pickles",
+            "'save_dataset' is not supported: it would store Python pickles",
         ),
         (["--resume_file=there.pth"], "resume_file: 'there.pth' is not there"),
-        (["--eval_mode=labeled"], "labeled has no candidates to rank, and metrics are"),
+        (["--eval_mode=labeled"], "labeled has no candidates to rank, but the metrics are"),
     ],
 )
 def test_wrong_settings_get_one_sentence(words, message):
@@ -166,7 +166,7 @@ def test_faulty_config_files(tmp_path):
     with pytest.raises(UserError, match=r"config file 'no.yaml': No such file"):
         config(files=["no.yaml"])
     (tmp_path / "bad.yaml").write_text("a: [1\n")
-    with pytest.raises(UserError, match=r"config file 'bad.yaml': no YAML"):
+    with pytest.raises(UserError, match=r"config file 'bad.yaml': the file is not valid YAML"):
         config(files=["bad.yaml"])
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="expected lines 'key: value'"):

@@ -1,4 +1,4 @@
-"""Content of items: right vectors from each source, one sentence for each fault, a cache that is data."""
+"""Tests of item content: vectors of each source, errors, and the cache."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_missing_items_are_counted(make_config, caplog):
     with caplog.at_level(logging.WARNING):
         content_of(make_config, content_fields=["title"])
     assert any("1 of 30 items, such as 'i0', have no line in" in r.message for r in caplog.records)
-    assert any("items have none; theirs is zero" in r.message for r in caplog.records)
+    assert any("items have no content; their vectors are zero" in r.message for r in caplog.records)
 
 
 def test_long_texts_of_any_script_and_quotes_are_read(make_config, hostile):
@@ -174,7 +174,7 @@ def test_other_models_do_not_see_the_item_file(make_config, hostile):
 
 
 def test_content_does_not_change_with_interactions(make_config, hostile):
-    """Other interactions of the same items: the same vectors."""
+    """Other interactions with the same items give the same vectors."""
     first = rows_of(make_config)
     lines = (hostile / "hostile" / "hostile.inter").read_text().splitlines()
     rows = [line.split("\t") for line in lines[1:]]
@@ -222,7 +222,7 @@ def test_a_checkpoint_has_the_hash_and_not_the_matrix(make_config):
 def test_a_checkpoint_of_other_content_is_an_error(make_config, hostile):
     path = trained(make_config)
     rewrite(hostile, [(t, "other", g) for t, _, g in hostile_items()])
-    with pytest.raises(UserError, match=r"it was trained with other item content \(hash \w{16}, here"):
+    with pytest.raises(UserError, match=r"the model was trained with other item content \(hash \w{16}, here"):
         load_checkpoint(path)
 
 
@@ -237,7 +237,7 @@ def test_other_vectors_of_the_same_content_are_an_error(make_config):
             load_checkpoint(path)
         else:
             with pytest.raises(
-                UserError, match=r"the same item content gave other vectors here.*copy saved/"
+                UserError, match=r"the same item content gives other vectors here.*copy saved/"
             ):
                 load_checkpoint(path)
 

@@ -1,4 +1,4 @@
-"""Files of vectors and .item files with every fault: right vectors, or one sentence."""
+"""Tests of faulty files of vectors and faulty .item files, which give correct vectors or an error."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_items_that_the_file_lacks(make_config, tmp_path, caplog, how):
     np.savez(tmp_path / "v.npz", ids=ids[:-2], vectors=vectors[:-2])
     with caplog.at_level(logging.WARNING):
         found = rows_of(make_config, **use(tmp_path / "v.npz"), content_file_missing=how)
-    said = f"2 of 30 items are not in {tmp_path}/v.npz; they get: {how}"
+    said = f"2 of 30 items are not in {tmp_path}/v.npz; content_file_missing={how} decides"
     assert any(said in record.message for record in caplog.records)
     mean = sum(row for token, row in found.items() if token not in ("[PAD]", "i28", "i29"))
     expected = mean / mean.norm() if how == "mean" else torch.zeros(5)
@@ -107,16 +107,16 @@ def faulty(kind, path: Path):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nan", r"v\.npz: the vector of item 'i3' holds NaN or inf \(1 such rows\)"),
+        ("nan", r"v\.npz: the vector of item 'i3' contains NaN or inf \(1 such rows\)"),
         ("unknown", r"v\.npz: the item 'x77' is in no interaction .*content_file_unknown=ignore"),
-        ("twice", r"v\.npz: the item 'i5' is there twice"),
+        ("twice", r"v\.npz: the item 'i5' occurs twice"),
         ("width", r"got ids of shape \(30,\) and vectors of shape \(29, 5\), expected \(n,\) and \(n, F\)"),
         ("flat", r"vectors of shape \(30,\), expected"),
         ("text", r"got vectors of type <U\d+, expected numbers"),
-        ("none", r"none of its 30 ids is an item of the interactions"),
+        ("none", r"none of the 30 ids is an item of the interactions"),
         ("names", r"has the arrays \['keys', 'values'\], expected 'ids' and 'vectors'"),
-        ("pickle", r"holds Python objects, which are not read for safety"),
-        ("empty", r"v\.npz holds no vectors"),
+        ("pickle", r"contains Python objects, which are not read for security"),
+        ("empty", r"v\.npz contains no vectors"),
     ],
 )
 def test_faults_of_a_file_are_one_sentence(make_config, tmp_path, capsys, kind, message):
@@ -134,8 +134,8 @@ def test_faults_of_a_file_are_one_sentence(make_config, tmp_path, capsys, kind, 
         ("i1\t1 2\ni2\t1 2 3\n", r"v\.itememb, line 3: got a vector of 3 numbers, expected 2"),
         ("i1\t1 two\n", r"v\.itememb, line 2: could not convert string to float: 'two'"),
         ("i1\t1 2\t3\n", r"v\.itememb, line 2: got 3 cells, expected 2"),
-        ("i1\t1 nan\n", r"v\.itememb: the vector of item 'i1' holds NaN"),
-        ("", r"holds no vectors"),
+        ("i1\t1 nan\n", r"v\.itememb: the vector of item 'i1' contains NaN"),
+        ("", r"contains no vectors"),
     ],
 )
 def test_faults_of_an_itememb_file_have_a_line(make_config, tmp_path, text, message):
@@ -150,12 +150,12 @@ def test_other_faults_of_files(make_config, tmp_path):
     np.save(tmp_path / "half.npy", np.ones((3, 3)) * 0.5)
     (tmp_path / "v.itememb").write_text("iid:token\ttitle:token\n")
     for name, message in [
-        ("v.npz", r"v\.npz is no array of numbers"),
-        ("flat.npy", r"got shape \(4,\), expected \(n, 1 \+ F\), the item id first"),
-        ("half.npy", r"the first column is the item id and must hold whole numbers"),
-        ("v.itememb", r"line 1: expected one token column .* and one float_seq column"),
+        ("v.npz", r"v\.npz is not an array of numbers"),
+        ("flat.npy", r"got shape \(4,\), expected \(n, 1 \+ F\) with the item ids"),
+        ("half.npy", r"the first column contains a number that is not whole"),
+        ("v.itememb", r"line 1: got .*, expected one token column .* and one float_seq column"),
         ("v.txt", r"got '.*v\.txt', expected a file named \.npz, \.npy or \.itememb"),
-        ("away.npy", r"the file .*away\.npy is not there"),
+        ("away.npy", r"the file .*away\.npy does not exist"),
     ]:
         with pytest.raises(UserError, match=message):
             content_of(make_config, **use(tmp_path / name))
@@ -176,7 +176,7 @@ def test_other_faults_of_files(make_config, tmp_path):
         ({"content_source": []}, r"content_source: got \[\]"),
         ({"content_fields": []}, r"content_fields: got \[\], expected columns such as"),
         ({"content_fields": ["title", "title"]}, r"expected each column once"),
-        ({"content_source": "file"}, r"content_file: not given; content_source=file needs it"),
+        ({"content_source": "file"}, r"content_file: not given, but content_source=file needs the key"),
         ({"content_file": "a.npz"}, r"content_file: got 'a.npz', but content_source=\['text'\] lacks 'file'"),
         ({"content_source": "encoder"}, r"content_encoder: not given"),
         ({"content_trainable": True}, r"content_trainable: got True with content_source=\['text'\]"),
@@ -192,15 +192,15 @@ def test_faulty_keys_are_one_sentence(make_config, keys, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"content_fields: the file .*hostile\.item is not there"),
+        (None, r"content_fields: the file .*hostile\.item does not exist"),
         (TITLE + "i1\tred\tchair\n", r"hostile\.item, line 2: got 3 cells, expected 2"),
         (TITLE + "i1\tred\n\ti2\n", r"hostile\.item, line 3: no item id"),
-        (TITLE + "i1\tred\ni2\tb\ni1\tblue\n", r"line 4: the item 'i1' is there already, in line 2"),
+        (TITLE + "i1\tred\ni2\tb\ni1\tblue\n", r"line 4: the item 'i1' is a duplicate of line 2"),
         (TITLE + "i1\t\ni2\t  \n", r"the columns title are empty for every item"),
-        (TITLE + "i1\t...\ni2\t--\n", r"content_source: .* gave no content"),
-        (TITLE + "z1\tred\n", r"none of its item ids is in the interactions"),
-        ("item_id:token\n", r"content_fields: no column to read"),
-        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: no column 'item_id' with the item ids; got"),
+        (TITLE + "i1\t...\ni2\t--\n", r"content_source: got .*, but every text, bag or vector is empty"),
+        (TITLE + "z1\tred\n", r"none of the item ids is in the interactions"),
+        ("item_id:token\n", r"content_fields: there is no column to read"),
+        ("id:token\ttitle:token_seq\ni1\tred\n", r"line 1: got the columns .*, expected a column 'item_id'"),
         ("item_id\ttitle\n", r"line 1: got 'item_id', expected a header 'name:type'"),
         ("", r"line 1: the file is empty"),
     ],
@@ -224,7 +224,7 @@ def test_of_the_columns_that_come_with_the_package_some_are_enough(tmp_path, cap
     with caplog.at_level(logging.WARNING):
         dataset = build_data(config := Config("TSSR", "office", config_dict=keys)).loaders[0]._dataset
         assert build_content(config, dataset).matrix.any()
-    said = "office.item has no column description; read are title, brand"
+    said = "office.item has no column description; the columns used are title, brand"
     assert any(said in record.message for record in caplog.records)
     config = Config("TSSR", "office", config_dict={**keys, "content_fields": ["title", "description"]})
     with pytest.raises(UserError, match=r"content_fields: .* has no column 'description'"):
@@ -242,7 +242,7 @@ def test_a_number_column_has_no_tokens(make_config, hostile):
 def test_bytes_of_another_encoding(make_config, hostile):
     (hostile / "hostile" / "hostile.item").write_bytes((TITLE + "i1\tété\n").encode("latin-1"))
     with pytest.raises(
-        UserError, match=r"hostile\.item, line \d+: bytes that are not utf-8; .*name its encoding"
+        UserError, match=r"hostile\.item, line \d+: got bytes that are not utf-8; .*set the key 'encoding'"
     ):
         content_of(make_config)
     rows = rows_of(make_config, encoding="latin-1", content_fields=["title"])

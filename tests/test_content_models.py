@@ -1,4 +1,4 @@
-"""Content in the other models, and that content is learnt from: planted topics, new items."""
+"""Tests of content in models, and of learning from content with planted topics and new items."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_disents2s_without_content_reads_none(make_config, hostile):
     assert not any("content" in name for name in found[0])
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name])
-    with pytest.raises(UserError, match=r"content_fields: the file .*hostile\.item is not there"):
+    with pytest.raises(UserError, match=r"content_fields: the file .*hostile\.item does not exist"):
         build_model(build_data(make_config("DisentS2S", content=True)))
 
 
@@ -148,7 +148,7 @@ def planted(folder, users=500, length=9, seed=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["TSSR", "SASRecContent"])
 def test_new_items_are_found_by_their_content(tmp_path, model):
-    """48 items, 16 of them new; 10 of 48 are 0.21 by chance."""
+    """There are 48 items, 16 of them new; a random list of 10 items has recall 0.21."""
     planted(tmp_path / "data")
     keys = {
         "data_path": str(tmp_path / "data"), "show_progress": False, "topk": [10], "epochs": 12,

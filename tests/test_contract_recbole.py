@@ -1,4 +1,4 @@
-"""RecBole's models whose scores are inner products: item tables and query vectors give their scores."""
+"""Tests that item tables and query vectors give the scores of RecBole's models with inner products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loaders: every target once an epoch, futures that end in training, batches that change nothing."""
+"""Tests of loaders: targets of an epoch, futures that end in the training part, and batching."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_models_that_need_the_full_width_keep_it(make_config, name):
 
 
 def test_masked_models_are_not_bucketed(tmp_path):
-    """RecBole counts no mask at the first position: the loss of a batch of one-item histories is 0 / 0."""
+    """RecBole counts no mask at the first position, so the loss of a batch of one-item histories is 0 / 0."""
     rows = [(f"u{u}", f"i{(u + t) % 20}", 1, t) for u in range(60) for t in range(4 if u % 2 else 12)]
     write_inter(tmp_path / "data", "short", rows)
     keys = {"data_path": str(tmp_path / "data"), "MAX_ITEM_LIST_LENGTH": 10, "topk": [3], "epochs": 2,
@@ -221,7 +221,7 @@ def test_buckets_see_every_row_once_and_are_drawn_anew(make_config):
 
 @pytest.mark.parametrize(("precision", "width"), [("single", 4), ("double", 8)])
 def test_a_chunk_of_scores_keeps_to_the_memory(make_config, precision, width):
-    """Scores, and what ranking makes of them, live three times."""
+    """Memory holds three arrays of the size of the scores: the scores and two arrays of the ranking."""
     for memory in (1, 2):
         config = make_config("SASRec", precision=precision, eval_batch_size=2**20, eval_memory_mb=memory)
         loader = build_data(config).loaders[2]

@@ -1,4 +1,4 @@
-"""The data sets of the papers by name, on made-up lines below the real headers."""
+"""Tests of the named data sets of the papers, with artificial lines below the real headers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ USERS, ITEMS = 7, 6
 
 
 def write_stub(folder: Path, name: str, config_name: str | None = None) -> None:
-    """Seven users who have each item, and one user and one item with a single event."""
+    """Return events of seven users with all items, and of one user and one item with a single event."""
     inter, item, _, _ = HEADERS[config_name or name]
     pairs = [(f"u{u}", f"i{(u + t) % ITEMS}", t) for u in range(USERS) for t in range(ITEMS)]
     pairs.append(("rare", "i0", 0))
@@ -100,7 +100,7 @@ def config_of(name: str, folder: Path, model: str = "DisentS2S", **keys: Any) ->
 
 @pytest.fixture
 def stub_statistics(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A table of data sets, for ``amazon-beauty`` alone, that a test can fill."""
+    """Return a table of data sets with ``amazon-beauty`` only, which a test can fill."""
     entry: dict[str, Any] = {}
     monkeypatch.setattr(dataset_table, "_table", lambda: {"amazon-beauty": entry})
     return entry
@@ -151,7 +151,7 @@ def test_every_configured_name_is_recboles_or_has_a_way_to_get_it():
 
 def test_a_name_without_download_says_what_to_do(tmp_path):
     with pytest.raises(
-        UserError, match=r"transactions_train.csv.*put hm.inter there, or say --data_path=FOLDER"
+        UserError, match=r"transactions_train.csv.*put hm.inter there, or set --data_path=FOLDER"
     ):
         create_dataset(config_of("hm", tmp_path))
 
@@ -231,7 +231,7 @@ def test_one_percent_is_the_limit(number, warned):
 
 
 def test_the_stub_of_a_paper_differs_from_it(tmp_path, caplog):
-    """The names in the table are those of the configuration."""
+    """The names in the table are the names in the configuration."""
     write_stub(tmp_path, "ml-20m")
     load_parts(config_of("ml-20m", tmp_path))
     assert "8 users (100.0 % less than 138,493)" in caplog.text

@@ -1,4 +1,4 @@
-"""Training step and scoring on another device than the CPU, without a GPU (tests/other_device.py)."""
+"""Tests of training and scoring on another device than the CPU, without a GPU (tests/other_device.py)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def summed(loss):
 
 
 def prepare(make_config, kind, **more):
-    """Data and model on the CPU."""
+    """Return data and model on the CPU."""
     name = kind.partition(" ")[0]
     data = build_data(make_config(name, **{**feature_keys(name), **MODELS[kind], **more}))
     return data, build_model(data)
@@ -67,7 +67,7 @@ def prepare(make_config, kind, **more):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_training_step(make_config, kind):
-    """The same loss and gradients as on the CPU; only what READS lists waits for the device."""
+    """Loss and gradients equal those on the CPU; only the operations in READS wait for the device."""
     data, net = prepare(make_config, kind)
     batch = next(iter(data.loaders[0]))
     net.eval()  # dropout draws other numbers on each device
@@ -103,7 +103,7 @@ def test_a_training_step(make_config, kind):
 @pytest.mark.parametrize("protocol", ["full", "uni8"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_scoring_and_ranking(make_config, kind, protocol):
-    """The same metrics as on the CPU, from scores of all items and of candidates."""
+    """Metrics from scores of all items and of candidates equal those on the CPU."""
     # Metrics that need lists of items, means over ties, and the history of users.
     keys = {"eval_mode": protocol, "metrics": ["Recall", "NDCG", "ItemCoverage"], "valid_metric": "NDCG@5",
             "topk": [1, 5], "filter_history": True}  # fmt: skip
@@ -148,7 +148,7 @@ def test_tensors_of_two_devices_do_not_mix():
 
 @pytest.mark.parametrize("kind", ["DisentS2S", "TSSR", "SASRecContent"])
 def test_a_tensor_that_a_model_makes_on_the_wrong_device_is_found(make_config, monkeypatch, kind):
-    """As if a model forgot ``device=``: what it makes with ``torch.arange`` stays on the CPU."""
+    """Simulate a model without ``device=``, whose results of ``torch.arange`` stay on the CPU."""
     data, net = prepare(make_config, kind)
     batch = next(iter(data.loaders[0]))
     encoder = type(net.encoder)

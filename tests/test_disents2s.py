@@ -1,4 +1,4 @@
-"""DisentS2S against its slow references, values and gradients, in both training modes."""
+"""Tests of DisentS2S against slow references, for values and gradients in both training modes."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def build(make_config, **keys):
 
 
 def pairs_of(number, sequence, margins, phase, every):
-    """Places of the next items of a window's pairs that are trained."""
+    """Return the positions of the next items of a window's trained pairs."""
     first = phase[number] if phase else 0
     return range(1 + margins[number][0] + first, len(sequence) - margins[number][1], every)
 
 
 def one_by_one(sequences, margins=NONE, phase=None, every=1):
-    """The same pairs as RecBole rows."""
+    """Return the same pairs as rows of RecBole."""
     pasts, futures, targets, users = [], [], [], []
     for user, s in enumerate(sequences, start=1):
         for t in pairs_of(user - 1, s, margins, phase, every):
@@ -146,7 +146,7 @@ def test_both_modes_equal_the_reference_with_gradients(
 def test_over_all_items_both_modes_equal_the_reference(
     make_config, variant, scores, margins, part, negatives
 ):
-    """A sample that is all items is no other than all items."""
+    """A sample of all items gives the same loss as all items."""
     if negatives == "sampled" and variant in ("all_items", "next_items"):
         return
     model = build(
@@ -214,7 +214,7 @@ def test_intentions_that_are_too_alike_cost_their_excess(make_config, negatives)
 
 
 def test_intention_vectors_differ_from_the_start(make_config):
-    """Of one item, too, whose K sums are multiples of one state."""
+    """This includes sequences of one item, whose K sums are multiples of one state."""
     model = build(make_config, hidden_size=64)
     item_seq, length = torch.tensor([[3, 0, 0, 0, 0, 0, 0]]), torch.tensor([1])
     for side in (PAST, FUTURE):
@@ -254,7 +254,7 @@ def test_a_batch_of_one_user_has_negatives_all_the_same(make_config):
 
 
 def test_popularity_correction_makes_the_softmax_exact():
-    """With every item in the batch as often as its share says, the corrected loss is the full softmax."""
+    """If items occur in the batch in proportion to their shares, the corrected loss is the full softmax."""
     torch.manual_seed(0)
     counts = torch.tensor([1, 2, 5])
     table = torch.randn(3, 4).double()
@@ -278,7 +278,7 @@ def test_future_items_with_correction_equals_seq2item_for_the_next_item():
 
 
 def test_sampling_pairs_keeps_the_expected_share(make_config):
-    """The mean over many draws of S of P pairs, as a mean over pairs, has the size of the full one."""
+    """The mean loss over many draws of S of P pairs is close to the loss over all pairs."""
     model = build(
         make_config, seq2seq_lambda=1.0, seq2seq_samples=4, seq2seq_weight=1.0, mask_same_user=False
     )
@@ -371,7 +371,7 @@ def test_half_precision_gives_almost_the_same_loss(make_config, variant, negativ
     ids=["whole", "margins", "every second"],
 )
 def test_futures_of_a_sample_are_those_among_all(make_config, margins, part):
-    """Only what a sample asks for is encoded."""
+    """Only the items of a sample are encoded."""
     model = build(make_config)
     batch = windows(SEQUENCES, margins=margins, **part)
     every = torch.arange(len(batch))

@@ -1,4 +1,4 @@
-"""Several processes have the losses and gradients that one has."""
+"""Tests that several processes have the same losses and gradients as one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 
 
 def gather_and_weigh():
-    """Blocks of 3, 0, 1, ... rows; each process sums its own function of all rows."""
+    """Each process has a block of 3, 0, 1, ... rows and sums its own function of all rows."""
     mine = process_group.rank()
     rows = [3, 0, 1][mine]
     block = torch.arange(rows * 2, dtype=torch.float64).view(rows, 2) + 10 * mine
@@ -62,7 +62,7 @@ def test_shares_are_a_partition(monkeypatch):
 
 
 def test_losses_of_some_rows_are_those_rows_of_the_losses():
-    """Rows of a process against all columns: groups, shares and own samples by `row_index`."""
+    """Compare the rows of a process with all columns: groups, shares and own samples by `row_index`."""
     torch.manual_seed(0)
     pairs, intentions, width = 9, 3, 4
     phi, future = torch.randn(2, pairs, intentions, width, dtype=torch.float64)
@@ -182,7 +182,7 @@ STEPS = 4
 
 
 def steps_of(cases: list[str], keys: dict) -> dict:
-    """Losses and gradients of the first batches of each case, in float64."""
+    """Return losses and gradients of the first batches of each case, in float64."""
     found = {}
     for case in cases:
         model, more = CASES[case]

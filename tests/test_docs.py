@@ -90,7 +90,7 @@ CODE = [b for blocks in BLOCKS.values() for b in blocks if b.language in ("bash"
 
 
 def is_there(need: str) -> bool:
-    """Whether this version has what a block needs."""
+    """Return whether this version has the features that a block needs."""
     if need == "load":
         return importlib.util.find_spec("recbole_disent.recommender") is not None
     if need == "bundle":
@@ -101,7 +101,7 @@ def is_there(need: str) -> bool:
 
 
 def commands() -> dict[str, Any]:
-    """Name -> parser of the subcommands."""
+    """Return name -> parser of the subcommands."""
     return next(a for a in cli._parser()._actions if a.dest == "command").choices  # type: ignore[return-value]
 
 
@@ -121,12 +121,12 @@ def write_small_ml_100k(folder: Path) -> None:
 
 
 def command_lines(text: str) -> list[str]:
-    """The commands of a bash block, continued lines joined."""
+    """Return the commands of a bash block, with continued lines joined."""
     return [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The words of a command line, with fewer epochs and seeds and the small data set."""
+    """Return the words of a command line, with fewer epochs and seeds and the small data set."""
     more = []
     if words[0] in ("run", "tune"):
         more += ["--show_progress=False"]
@@ -140,12 +140,12 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def shortened_code(text: str) -> str:
-    """Python code with the small data set."""
+    """Return Python code that uses the small data set."""
     return text.replace("config_dict={", 'config_dict={"data_path": "dataset", ')
 
 
 def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command line: the package's in this process, which has imported torch already; others in bash."""
+    """Run a command line in bash; commands of the package run in this process, which has imported torch."""
     words = shlex.split(line, comments=True)
     words = [found for word in words for found in (glob(word) if "*" in word else [word])]
     if words[:2] == ["python", "run_recbole_disent.py"]:
@@ -187,7 +187,7 @@ def test_blocks_that_do_not_run_are_listed(block: Block) -> None:
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as MkDocs makes it."""
+    """Return the anchor that MkDocs makes for a heading."""
     text = re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower()
     return re.sub(r"[-\s]+", "-", text)
 
@@ -253,7 +253,7 @@ def test_tables_of_keys_are_generated() -> None:
 
 
 def known_options() -> set[str]:
-    """Options of the subcommands and configuration keys, of RecBole's models too."""
+    """Return the options of the subcommands and all configuration keys, including RecBole's models."""
     found = {word[2:] for p in commands().values() for a in p._actions for word in a.option_strings}
     for file in key_tables.files():
         found |= set(key_rules.of_file(file))

@@ -1,4 +1,4 @@
-"""Candidates, ranks and metrics: fair, the same for all, equal to naive implementations."""
+"""Tests that candidates, ranks and metrics are fair, reproducible and equal to naive implementations."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def clicks_of(history, held_out):
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 @pytest.mark.parametrize("part", [1, 2])
 def test_popularity_of_candidates_counts_training_clicks_only(make_config, model, part):
-    """A held-out click must not make its item a likelier candidate of others."""
+    """A held-out click must not make its item a more likely candidate of other users."""
     for clicks, held_out in (("train", 2), ("all", 0)):
         evaluator, loader, _, _ = evaluator_and_loader(
             make_config, model, part, eval_mode="pop8", topk=9, candidate_popularity=clicks
@@ -144,7 +144,7 @@ def test_statistics_of_metrics_and_models_count_training_clicks_only(make_config
 
 
 class Constant:
-    """Scores every item alike."""
+    """A model that gives every item the same score."""
 
     def __init__(self, n_items):
         self.n_items = n_items
@@ -174,7 +174,7 @@ def test_constant_scorer_is_at_chance(tmp_path, mode, columns):
 
 
 def naive(config, model, dataset, drawn):
-    """Recall, NDCG and MRR from one sequence at a time, scored by predict."""
+    """Return Recall, NDCG and MRR from predict, one sequence at a time."""
     found = []
     for row in range(len(dataset.inter_feat)):
         batch = dataset[[row]]
@@ -209,7 +209,7 @@ def test_candidate_metrics_equal_a_naive_implementation(make_config, model):
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 def test_full_ranking_equals_recboles_collector(make_config, model):
-    """Metrics of RecBole's own collector on the same scores, without ties."""
+    """Metrics equal those of RecBole's collector on the same scores without ties."""
     names = ["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP", "GAUC"]
     evaluator, loader, net, config = evaluator_and_loader(
         make_config, model, metrics=names, metric_decimal_place=6
@@ -283,7 +283,7 @@ def test_filter_history_leaves_out_the_history_but_not_the_target(make_config, m
 
 
 def test_lists_that_cannot_be_filled_are_no_lists(make_config):
-    """Users with few possible candidates: the padding item is never recommended."""
+    """The padding item is never recommended, even to users with few possible candidates."""
     names = ["ItemCoverage", "NDCG", "RepeatShare", "AveragePopularity"]
     evaluator, loader, net, _ = evaluator_and_loader(
         make_config, "SASRec", metrics=names, eval_mode="uni29", topk=[20]

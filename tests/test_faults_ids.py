@@ -1,4 +1,4 @@
-"""Ids: one space for what is one thing, and the framework's tools that read them."""
+"""Tests of columns that share ids, and of RecBole's tools that read ids."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_case_studies_of_recbole_work_on_a_loaded_checkpoint(model):
 def test_models_that_rank_again_need_as_many_items(model):
     write("small", "inter", small_rows())
     with pytest.raises(
-        UserError, match=rf"reranker_CAN_NUM: got 100, expected a number from 1 to 7: {model} ranks"
+        UserError, match=rf"reranker_CAN_NUM: got 100, expected a number from 1 to 7: {model} reranks"
     ):
         small_run(model)
     with pytest.raises(UserError, match="reranker_CAN_NUM: got 0, expected a number from 1 to 7"):

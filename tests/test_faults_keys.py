@@ -1,4 +1,4 @@
-"""RecBole's documented keys: each has a row in properties/recbole_keys.yaml, and a test that shows it."""
+"""Tests that each documented key of RecBole has a row in properties/recbole_keys.yaml and a test."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _BY_KEY = ("test_faults_keys", "test_faults_columns")
 
 @pytest.mark.parametrize("key", [key for key in ROWS if ROWS[key]["test"].partition("::")[0] in _BY_KEY])
 def test_the_test_of_a_row_names_its_key(key):
-    """A test that runs over a list of the table names it by its status."""
+    """The test of a row names the key, or runs over all rows with the status of the row."""
     file, _, name = ROWS[key]["test"].partition("::")
     tree = ast.parse((Path(__file__).parent / f"{file}.py").read_text(encoding="utf-8"))
     node = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)
@@ -232,12 +232,12 @@ def test_a_transform_changes_batches_and_needs_its_keys():
         ("crop_itemseq", "eta"),
         ("reorder_itemseq", "beta"),
     ):
-        with pytest.raises(UserError, match=f"transform: {name} needs {missing}.*; say such as --{missing}="):
+        with pytest.raises(UserError, match=f"transform: {name} needs {missing}.*; set .* --{missing}="):
             config("GRU4Rec", transform=name)
     for name in ("user_defined", "mirror"):
         with pytest.raises(UserError, match=f"transform: got '{name}', expected one of mask_itemseq"):
             config("GRU4Rec", transform=name)
-    with pytest.raises(UserError, match="inverse_itemseq changes item sequences, which BPR has none of"):
+    with pytest.raises(UserError, match="inverse_itemseq changes item sequences, and BPR does not use"):
         config("BPR", transform="inverse_itemseq")
     cropped = build_data(config("GRU4Rec", transform="crop_itemseq", eta=0.5))
     batch = next(iter(cropped.loaders[0]))
@@ -262,7 +262,7 @@ def test_evaluation_keys_shape_the_result():
 
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_repeatable_general_models_may_recommend_the_history(repeatable):
-    """The metrics of RecBole's own loaders and trainer, with the items of ItemKNN."""
+    """Metrics equal those of RecBole's loaders and trainer, with the items of ItemKNN."""
     rng = np.random.default_rng(3)
     rows = [(f"u{n % 40}", f"i{rng.integers(30)}", 1, n) for n in range(800)]
     write("wide", "inter", rows)

@@ -1,4 +1,4 @@
-"""Pre-split files that carry their histories: item_id_list columns."""
+"""Tests of pre-split files that contain histories in item_id_list columns."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_rows_without_a_history_are_left_out_and_said(caplog):
 
 def test_models_that_learn_from_whole_sequences_refuse_cut_histories():
     ready()
-    with pytest.raises(UserError, match="to learn from whole sequences, and these files hold cut histories"):
+    with pytest.raises(UserError, match="learns from whole sequences, but these files contain cut histories"):
         small_run("DisentS2S", "aug", **keys())
 
 
@@ -135,7 +135,7 @@ def test_general_models_take_the_targets():
         (
             HEAD,
             {"seq_len": {"item_id_list": 2}},
-            "seq_len: got 'item_id_list', a history; say MAX_ITEM_LIST_LENGTH",
+            "seq_len: got 'item_id_list', which is a history; set MAX_ITEM_LIST_LENGTH",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Splits: pre-split files, parts that are empty, arguments that are none, and the identity of the data."""
+"""Tests of splits: pre-split files, empty parts, invalid arguments, and the data hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_TIME = "user_id:token\titem_id:token"
 
 
 def cut(name="cut", head=HEAD, shuffled=True, parts=SPLIT):
-    """Pre-split files: the last two of each user's six events held out; lines not in time order."""
+    """Write pre-split files that hold out the last two of six events of each user, not in time order."""
     rows = small_rows()
     wanted = {"train": range(4), "valid": [4], "test": [5]}
     for part in parts:
@@ -67,7 +67,7 @@ def test_without_a_time_lines_are_the_order_and_it_is_said(caplog):
     dataset = load("SASRec", "cut", **keys)[0]
     assert sequences(dataset)["u3"] == ["i3", "i4", "i5", "i0", "i1", "i2"]
     assert (
-        "the files have no column 'timestamp' (TIME_FIELD) that is loaded: the interactions of a user"
+        "no column 'timestamp' (TIME_FIELD) is loaded from the files: the interactions of a user"
         in caplog.text
     )
     caplog.clear()
@@ -184,7 +184,7 @@ def test_filters_without_effect_on_pre_split_files_are_refused(key):
         ({"order": "RO"}, "order: got RO, expected TO: SASRec learns from sequences in time order"),
         (
             {"order": "RO", "split": {"TS": [0.8, 0.1, 0.1]}},
-            "TS splits at a time, so that order has to be TO",
+            "order: got RO with the split TS, expected TO",
         ),
         ({"mode": {"vald": "full"}}, "mode: got the part 'vald', expected valid and test"),
         ({"mode": {"valid": "ful"}}, "mode: got 'ful', expected full"),
@@ -299,9 +299,12 @@ def test_compare_works_where_users_have_several_test_items(tmp_path, capsys):
     [
         (
             {"metrics": ["AUC"], "valid_metric": "AUC"},
-            r"metrics: got \['AUC'\], which judge single scores, with eval_args",
+            r"metrics: got \['AUC'\], which measure single scores, with eval_args",
         ),
-        ({"metrics": ["AUC", "Recall"]}, "Recall judge a ranking, AUC single scores; keep one kind"),
+        (
+            {"metrics": ["AUC", "Recall"]},
+            r"metrics of a ranking \(Recall\) and of single scores \(AUC\)",
+        ),
         ({"metrics": ["Recal"]}, "there is no metric named 'Recal'; did you mean 'recall'"),
         ({"eval_mode": "labeled"}, "labeled has no candidates to rank"),
         (

@@ -1,4 +1,4 @@
-"""Times decide the order: exact ones, dates, missing ones, and what is said about them."""
+"""Tests of the order by time: exact times, dates, missing times and messages about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOAD = {"inter": ["user_id", "item_id", "timestamp"]}
 
 
 def timed(times, kind="float", name="small"):
-    """One user u whose events a, b, c, ... have the times; others keep the data set large enough."""
+    """Write the events a, b, c, ... of user u at the given times, and events of other users."""
     others = [(f"v{n}", item, n) for n in range(3) for item in "abcdef"]
     own = [("u", item, time) for item, time in zip("abcdef", times, strict=True)]
     if kind == "token":
@@ -33,7 +33,7 @@ def test_the_order_is_exact_in_every_unit(scale):
 def test_recboles_order_is_an_option_that_says_what_it_moves(caplog):
     timed([1_600_000_000 + t for t in (5, 4, 3, 2, 1, 0)])
     assert order_of(recbole_time=True) == "abcdef"  # one float32 for all: the order of the file
-    assert "recbole_time: 6 events stand in another place" in caplog.text
+    assert "recbole_time: the positions of 6 events differ" in caplog.text
     caplog.clear()
     timed([5, 4, 3, 2, 1, 0], name="few")
     assert "".join(sequences(load("SASRec", "few", load_col=LOAD, recbole_time=True)[0])["u"]) == "fedcba"
@@ -83,7 +83,7 @@ def test_missing_times_are_refused_or_left_out(missing, caplog):
     dataset = load("SASRec", load_col=LOAD, missing_time="drop")[0]
     assert sequences(dataset)["u"] == list("abde")
     assert dataset.reading.dropped == {"missing_time": 2}
-    assert "timestamp is missing in line 4, 7: 2 interactions left out" in caplog.text
+    assert "timestamp is missing in line 4, 7: 2 interactions were left out" in caplog.text
 
 
 @pytest.mark.parametrize("model", ["SASRec", "Pop"])

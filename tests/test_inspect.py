@@ -1,4 +1,4 @@
-"""The numbers of the inspect page are those of the model, and its texts cannot break out of it."""
+"""Tests that the inspect page shows the numbers of the model and escapes all texts."""
 
 from __future__ import annotations
 

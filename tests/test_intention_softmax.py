@@ -1,4 +1,4 @@
-"""The softmax over all items for K intention vectors equals its definition, gradients included."""
+"""Tests that the softmax for K intention vectors equals its definition, including gradients."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ def example(pairs=5, intentions=3, items=7, width=4, sampled=False):
     return phi, vectors, own, torch.rand(items, dtype=torch.float64).log() if sampled else None
 
 
+def columns_of(vectors, own, inclusion):
+    """The own column of each pair is certain, and the first one of all pairs but the last."""
+    kept = {(p, int(c)) for p, c in enumerate(own)} | {(p, 0) for p in range(len(own) - 1)}
+    return Columns(vectors, own, inclusion, torch.tensor(sorted(kept)).T.contiguous())
+
+
 def plain(phi, vectors, own, log_inclusion, weights, best):
-    """Loops, item by item."""
+    """Return the loss from loops over the items."""
     total = 0
     for p in range(len(phi)):
         terms = []
         for i, h in enumerate(vectors):
             scores = torch.stack([h @ v / 2 for v in phi[p]])  # width 4
             scores = scores.max() if best else scores.logsumexp(0)
-            kept = log_inclusion is None or i == own[p]
+            kept = log_inclusion is None or i == own[p] or (i == 0 and p < len(phi) - 1)
             terms.append(scores if kept else scores - log_inclusion[i])
         total = total + weights[p] * torch.stack(terms).logsumexp(0)
     return total
@@ -40,7 +46,7 @@ def test_it_equals_its_definition_with_gradients(monkeypatch, limit, best, sampl
     monkeypatch.setattr(full, "_ROWS", 1)
     phi, vectors, own, inclusion = example(intentions=intentions, sampled=sampled)
     weights = torch.rand(5, dtype=torch.float64)
-    found, values = weighted_logsumexp(phi, Columns(vectors, own, inclusion), weights, best, limit)
+    found, values = weighted_logsumexp(phi, columns_of(vectors, own, inclusion), weights, best, limit)
     expected = plain(phi, vectors, own, inclusion, weights, best)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close((values * weights).sum(), expected)
@@ -57,7 +63,7 @@ def test_it_equals_its_definition_with_gradients(monkeypatch, limit, best, sampl
 def test_gradcheck(best, sampled):
     phi, vectors, own, inclusion = example(sampled=sampled)
     assert torch.autograd.gradcheck(
-        lambda phi, vectors: weighted_logsumexp(phi, Columns(vectors, own, inclusion), best=best)[0],
+        lambda phi, vectors: weighted_logsumexp(phi, columns_of(vectors, own, inclusion), best=best)[0],
         (phi, vectors),
     )
 
@@ -123,18 +129,21 @@ def test_the_padding_item_is_no_column():
     assert columns.log_inclusion is None
 
 
-def sample(number, targets, items=50):
+def sample(number, targets, users, items=50):
     """A sample whose vectors are the items' ids."""
     share = torch.full((items,), 1 / (items - 1)).log()
     blocks = process_group.Blocks(len(targets), targets.device)
-    return full.sample(items, number, targets, blocks, share, lambda ids: ids[:, None].double())
+    return full.sample(items, number, targets, users, blocks, share, lambda ids: ids[:, None].double())
 
 
 @pytest.mark.parametrize("number", [0, 5, 1000])
 def test_a_sample_has_the_next_items_and_no_padding(number):
     targets = torch.tensor([7, 7, 3])
-    vectors, own, inclusion = sample(number, targets)
+    vectors, own, inclusion, certain = sample(number, targets, torch.tensor([1, 2, 1]))
     items = vectors[:, 0].long()
+    # Each pair has the next items of its user for certain.
+    kept = [(p, int(items[c])) for p, c in certain.T.tolist()]
+    assert kept == [(0, 3), (0, 7), (1, 7), (2, 3), (2, 7)]
     assert {3, 7} <= set(items.tolist()) <= set(range(1, 50))
     assert torch.equal(items, items.unique())
     assert torch.equal(items[own], targets)
@@ -145,7 +154,7 @@ def test_a_sample_has_the_next_items_and_no_padding(number):
 
 
 def test_a_sample_estimates_the_sum_over_all_items():
-    """The mean over many samples of the sum over the others is the sum over all others."""
+    """The corrected sum over a sample equals the sum over all other items, on average over many samples."""
     torch.manual_seed(0)
     items, rest = 30, 5
     share = torch.rand(items, dtype=torch.float64).softmax(0)
@@ -156,7 +165,8 @@ def test_a_sample_estimates_the_sum_over_all_items():
     blocks = process_group.Blocks(rest, share.device)  # the own next item is one more
     for _ in range(4000):
         targets = torch.multinomial(share, rest, replacement=True)
-        found, _, inclusion = full.sample(items, 5, targets, blocks, share.log(), lambda ids: ids)
+        users = torch.arange(rest)
+        found, _, inclusion, _ = full.sample(items, 5, targets, users, blocks, share.log(), lambda ids: ids)
         others = found != own
         totals.append((scores[found] / inclusion.exp())[others].sum())
     expected = scores[1:].sum() - scores[own]

@@ -1,4 +1,4 @@
-"""Figures on intentions, on planted cases."""
+"""Tests of the figures about intentions, on constructed cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_disent.models.disents2s.separation import excess_cosine
 
 
 def clusters(users=40, size=12):
-    """Two clusters of items along two axes; the vectors of a user point to one each."""
+    """Return user vectors along two axes, and a table of items with one cluster along each axis."""
     torch.manual_seed(0)
     table = torch.zeros(2 * size + 1, 2)
     table[1 : size + 1, 0] = torch.rand(size) + 1

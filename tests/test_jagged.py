@@ -1,4 +1,4 @@
-"""Packed sequences: nothing is lost, nothing mixed, gradients as with padding."""
+"""Tests of packed sequences: values are neither lost nor mixed, and gradients equal those with padding."""
 
 from __future__ import annotations
 

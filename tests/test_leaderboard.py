@@ -1,4 +1,4 @@
-"""Comparisons from end to end: real runs, the report, what happens when all of it is killed."""
+"""End-to-end tests of comparisons: real runs, the report, and a kill at any time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def results(folder: str = "out") -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Folder with a finished plan: two models, one with a search, two seeds, two values."""
+    """Folder of a finished plan with two models, one of them with a search, two seeds and two values."""
     from tests.conftest import hostile_rows, write_inter
 
     folder = tmp_path_factory.mktemp("finished")
@@ -205,7 +205,7 @@ def test_results_that_cannot_be_compared_are_refused(finished, tmp_path, what):
 def test_a_damaged_file_of_ranks_is_one_sentence(finished, tmp_path):
     shutil.copytree(finished / "out", tmp_path / "copy")
     next((tmp_path / "copy/runs").glob("*/per_user.npz")).write_bytes(b"no zip")
-    with pytest.raises(UserError, match=r"per_user.npz is no file of ranks .*; delete it and run again"):
+    with pytest.raises(UserError, match=r"per_user.npz: expected a file of ranks .*; delete the folder"):
         collect(tmp_path / "copy")
 
 
@@ -214,7 +214,7 @@ def test_a_damaged_file_of_ranks_is_one_sentence(finished, tmp_path):
 
 @pytest.fixture
 def plain(finished, tmp_path):
-    """Folder with the result files of two models, two seeds each, and nothing else."""
+    """Folder with only the result files of two models and two seeds."""
     plan = json.loads((finished / "out/plan.json").read_text())
     (tmp_path / "plain").mkdir()
     for row in plan["runs"]:
@@ -232,13 +232,13 @@ def test_result_files_without_a_plan(plain, tmp_path, capsys):
     means = [np.mean([found[metric] for found in stored]) for metric in ("recall@5", "ndcg@5")]
     (row,) = re.findall(r"^\| BPR \| (\S+) ± \S+ \| (\S+) ± \S+ \| 1, 2 \|", text, re.MULTILINE)
     assert row == tuple(f"{mean:.4f}" for mean in means)
-    assert "Ranks of single users are not stored" in text
+    assert "Rows without stored ranks of users have no tests." in text
     assert "comparisons" not in text
     other = json.loads((plain / "BPR-1.json").read_text())
     other["config"]["embedding_size"] = 3
     (plain / "b.json").write_text(json.dumps(other))
     assert cli.main(["report", str(plain)]) == 2
-    assert "a second result of BPR, seed 1; name the configuration keys" in capsys.readouterr().err
+    assert "got a second result of BPR, seed 1; name the configuration keys" in capsys.readouterr().err
     assert cli.main(["report", str(plain), "--by", "embedding_size"]) == 0
     assert "| BPR embedding_size=3 |" in (plain / "report.md").read_text()
 
@@ -252,8 +252,8 @@ def test_a_metric_that_results_lack_is_one_sentence(plain, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["report", "nowhere"], "'nowhere' is no folder"),
-        (["report", "."], r"no result file \(\*.json\), no plan.json and no runs.csv in '.'"),
+        (["report", "nowhere"], "got 'nowhere', expected a folder"),
+        (["report", "."], r"got '.', expected a folder with result files \(\*.json\), plan.json"),
         (["compact", "."], r"compact: '.' has no plan.json; give the folder"),
         (["compact", ".", "--nonsense=1"], "got '--nonsense=1', which compact does not know"),
         (["report", ".", "--nonsense=1"], "got '--nonsense=1', which report does not know"),
@@ -261,7 +261,7 @@ def test_a_metric_that_results_lack_is_one_sentence(plain, capsys):
         (["compare", "--models=Pop", "nonsense=2", "more"], r"plan 'nonsense=2': No such file"),
         (["compare", "--models=Pop", "--epochs=2", "--topk"], "got '--topk', expected --key=value"),
         (["paper", "nosie"], "the experiment 'nosie' is unknown"),
-        (["paper", "noise"], "plan: datasets: nothing given"),
+        (["paper", "noise"], "plan: datasets: got an empty value"),
     ],
 )
 def test_wrong_commands_are_one_sentence(words, message, capsys):
@@ -289,7 +289,7 @@ def test_plots_are_the_same_bytes_each_time(finished, tmp_path):
 def test_without_matplotlib_there_are_all_tables_and_a_sentence(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     report.write(finished / "out", out=tmp_path, say=lambda line: None)
-    sentence = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
+    sentence = "This report has no plots, because matplotlib is missing: pip install 'recbole_disent[plots]'."
     assert sentence in (tmp_path / "report.md").read_text()
     assert "recbole_disent[plots]" in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "plots").exists()

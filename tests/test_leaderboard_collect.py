@@ -1,4 +1,4 @@
-"""Reading results into rows: what counts, what is left out, what cannot stand in one table."""
+"""Tests of collecting results: rows, results that are left out, and results that cannot be compared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def filters(value):
 def test_one_rule_for_the_history_whatever_the_key_says(tmp_path, first, second, alike):
     write(tmp_path, a=result(**first), b=result(**second))
     if alike:
-        assert len(collect(tmp_path).settings[0].filled) == 2
+        assert len(collect(tmp_path).groups[0].filled) == 2
     else:
         with pytest.raises(UserError, match=r"runs differ in filter_history \(False, True\)"):
             collect(tmp_path)
@@ -58,11 +58,11 @@ def test_files_that_are_no_tested_run_are_left_out(tmp_path):
     write(
         tmp_path, run=result(), trial=result(seed=2, test_result=None), study=study, other=[1], more={"a": 1}
     )
-    (setting,) = collect(tmp_path).settings
-    (row,) = setting.rows
+    (group,) = collect(tmp_path).groups
+    (row,) = group.rows
     assert row.seeds == [1]
     (tmp_path / "run.json").unlink()
-    with pytest.raises(UserError, match="report: no result file"):
+    with pytest.raises(UserError, match="expected a folder with result files"):
         collect(tmp_path)
 
 
@@ -78,29 +78,37 @@ def plan_folder(folder, found, searches=()):
 
 def test_a_run_of_a_plan_without_a_test_result_is_told(tmp_path):
     plan_folder(tmp_path, [result(), result(seed=2, test_result=None)])
-    (row,) = collect(tmp_path).settings[0].rows
+    (row,) = collect(tmp_path).groups[0].rows
     assert row.seeds == [1]
-    assert row.errors == {2: "its result has no test result; --redo makes it again"}
+    assert row.errors == {2: "the result file has no test result; --redo repeats the run"}
 
 
 def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
     search = {"label": "BPR", "dataset": "d", "trials": 4, "broken": 4, "epochs": None, "chosen": None,
               "space": {"learning_rate": "0.1 | 0.2"}}  # fmt: skip
-    # In the second setting nothing else has a result, either.
+    # In the second group nothing else has a result, either.
     searches = [{**search, "protocol": "full"}, {**search, "protocol": "uni8"}]
     plan_folder(tmp_path, [result(), result(seed=2)], searches)
     found = collect(tmp_path)
-    setting, alone = found.settings
-    assert [row.label for row in setting.filled] == ["SASRec"]
+    group, alone = found.groups
+    assert [row.label for row in group.filled] == ["SASRec"]
     assert not alone.filled
-    notes = main_table(setting, ["ndcg@10"], OPTIONS).notes
+    notes = main_table(group, ["ndcg@10"], OPTIONS).notes
     assert [f"Not in the table: BPR, seed {s}: all 4 trials of its search are broken." for s in (1, 2)] == [
         note for note in notes if "BPR" in note
     ]
     rows = [[cell.text for cell in row] for row in search_budget_table(found).rows]
-    broken = ["BPR", "4 (4 broken)", "-", "-", "-", "none: every trial is broken", "learning_rate: 0.1 | 0.2"]
+    broken = [
+        "BPR",
+        "4 (4 broken)",
+        "-",
+        "-",
+        "-",
+        "none, because every trial is broken",
+        "learning_rate: 0.1 | 0.2",
+    ]
     assert rows == [
-        ["d, full", "SASRec", "none", "-", "3", "2 epochs without gain of NDCG@10", "as given", "-"],
+        ["d, full", "SASRec", "none", "-", "3", "2 epochs without improvement of NDCG@10", "as given", "-"],
         ["d, full", *broken],
         ["d, uni8", *broken],
     ]
@@ -108,7 +116,7 @@ def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
 
 def test_seeds_with_other_item_content_are_no_row(tmp_path):
     write(tmp_path, a=result(seed=1, content_hash="x"), b=result(seed=2, content_hash="x"))
-    assert len(collect(tmp_path).settings[0].filled) == 1
+    assert len(collect(tmp_path).groups[0].filled) == 1
     write(tmp_path, b=result(seed=2, content_hash="y"))
     with pytest.raises(UserError, match="the runs of SASRec differ in content_hash"):
         collect(tmp_path)

@@ -1,4 +1,4 @@
-"""The compact form of a plan's results: nothing that a report needs is lost, and damage is told."""
+"""Tests of the compact form of results: it keeps all content of a report and detects damage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORED = sorted((Path(__file__).resolve().parent.parent / "results").glob("*/run
 
 
 def quiet(line: str) -> None:
-    """Say nothing."""
+    """Ignore a line."""
 
 
 def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
@@ -43,7 +43,7 @@ def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Folder of a plan: two labels, two seeds, one broken run and one trial."""
+    """Folder of a plan with two labels, two seeds, one broken run and one trial."""
     rng = np.random.default_rng(1)
     place = tmp_path / "out"
     runs = []
@@ -116,7 +116,7 @@ def test_without_ranks_there_are_no_tests_over_users(folder, tmp_path):
     compact(folder, delete=True, with_ranks=False, say=quiet)
     assert not (folder / "ranks.npz").exists()
     text = reports(folder, tmp_path / "new")["report.md"].decode()
-    assert "Ranks of single users are not stored" in text
+    assert "Rows without stored ranks of users have no tests." in text
     assert "comparisons" not in text
 
 
@@ -158,15 +158,15 @@ def change(text: str, line: int, old: str, new: str) -> str:
         (lambda t: change(t, 1, '"schema": 1', '"schema": 9'), r"line 1: got schema 9, expected 1"),
         (lambda t: change(t, 2, "parameters,", ""), r"line 2: the column 'parameters' is missing"),
         (lambda t: change(t, 2, "test:recall@5", "more"), r"line 2: the column 'more' is unknown"),
-        (lambda t: change(t, 2, "test:recall@5", "test:recall@10"), r"'test:recall@10' is there twice"),
+        (lambda t: change(t, 2, "test:recall@5", "test:recall@10"), r"'test:recall@10' appears twice"),
         (lambda t: change(t, 3, ",1.25,", ",1.2.5,"), r"line 3: train_seconds: got '1.2.5', expected a num"),
         (lambda t: change(t, 4, ",1.25,", ",,"), r"line 4: train_seconds: got '', expected a number"),
         (lambda t: change(t, 3, ",true,", ",yes,"), r"line 3: valid_score_bigger: got 'yes', expected true"),
         (lambda t: change(t, 3, "uni99", "uni99,"), r"line 3: got \d+ cells, expected \d+"),
         (lambda t: change(t, 3, '"{', '"'), r"line 3: refit: got .*, expected JSON"),
-        (lambda t: change(t, 3, "BPR", '"B"PR'), r"line 3: no CSV"),
+        (lambda t: change(t, 3, "BPR", '"B"PR'), r"line 3: expected CSV"),
         (lambda t: t[: t.index("\nr2,") + 1], r"runs.csv: got 2 runs and trials, but line 1 says 5"),
-        (lambda t: t + t.split("\n")[2] + "\n", r"line 9: the run r0 of BPR is there twice"),
+        (lambda t: t + t.split("\n")[2] + "\n", r"line 9: the run r0 of BPR appears twice"),
     ],
 )  # fmt: skip
 def test_a_damaged_table_is_one_sentence(folder, damage, message):
@@ -200,7 +200,7 @@ def test_damaged_or_missing_ranks_are_one_sentence(folder):
     file = folder / "ranks.npz"
     content = file.read_bytes()
     file.write_bytes(content[:100] + b"x" + content[101:])
-    with pytest.raises(UserError, match=r"ranks.npz: its digest is \w+, but runs.csv, line 1, says \w+"):
+    with pytest.raises(UserError, match=r"ranks.npz: got the digest \w+, expected \w+ \(line 1"):
         archive.read(folder)
     file.unlink()
     with pytest.raises(
@@ -211,7 +211,7 @@ def test_damaged_or_missing_ranks_are_one_sentence(folder):
 
 @pytest.mark.parametrize("damage", ["no zip", "objects", "shape", "lacking"])
 def test_ranks_that_are_none_are_one_sentence_whatever_the_digest_says(folder, damage):
-    """A file of somebody else, with a digest that fits: nothing in it is unpickled."""
+    """Nothing in a foreign file is unpickled, even with the right digest."""
     compact(folder, delete=True, say=quiet)
     with np.load(folder / "ranks.npz") as stored:
         arrays = dict(stored)
@@ -228,7 +228,7 @@ def test_ranks_that_are_none_are_one_sentence_whatever_the_digest_says(folder, d
     old = json.loads(text.partition("\n")[0][1:])["ranks"]
     (folder / "runs.csv").write_text(text.replace(old, archive._digest(made), 1))
     (folder / "ranks.npz").write_bytes(made)
-    with pytest.raises(UserError, match=r"ranks.npz is no file of ranks \(.*\); restore the file"):
+    with pytest.raises(UserError, match=r"ranks.npz: expected a file of ranks \(.*\); restore the file"):
         archive.read(folder)
 
 

@@ -1,4 +1,4 @@
-"""Plans: what is run, under which name, and what is refused."""
+"""Tests of plans: runs, their names, and plans that are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY = {"topk": [1, 5], "MAX_ITEM_LIST_LENGTH": 7, "epochs": 1,
 
 @pytest.fixture
 def given(hostile):
-    """Keys of a small plan."""
+    """Return the keys of a small plan."""
     return {"models": ["DisentS2S", "Pop"], "datasets": ["hostile"], "seeds": [1, 2], "config": dict(TINY),
             "data_path": str(hostile)}  # fmt: skip
 
@@ -134,7 +134,7 @@ def test_names_and_keys_may_stand_in_one_list(given):
     apart = make_plan({**given, "protocols": {"full": None, "short": short, "uni8": None}})
     assert [run.id for run in mixed.runs()] == [run.id for run in apart.runs()]
     assert [*mixed.protocols] == ["full", "short", "uni8"]
-    with pytest.raises(UserError, match="plan: protocols: 'full' is there twice, with "):
+    with pytest.raises(UserError, match="plan: protocols: 'full' appears twice, with "):
         make_plan({**given, "protocols": ["full", {"full": short}]})
 
 
@@ -253,17 +253,20 @@ def test_the_swept_key_is_not_searched(given):
     ("more", "message"),
     [
         ({"modles": []}, "plan: the key 'modles' is unknown; did you mean 'models'?"),
-        ({"models": []}, r"plan: models: nothing given; name at least one, such as \[DisentS2S, SASRec\]"),
-        ({"datasets": None}, "plan: datasets: nothing given"),
+        (
+            {"models": []},
+            r"plan: models: got an empty value; give at least one, such as \[FIRST_MODEL",
+        ),
+        ({"datasets": None}, "plan: datasets: got an empty value"),
         ({"seeds": "1,2"}, r"plan: seeds: got '1,2', expected list"),
         ({"seeds": [1.5]}, r"plan: seeds: got \[1.5\], expected whole numbers"),
-        ({"seeds": [-1]}, "expected whole numbers from 0 on"),
+        ({"seeds": [-1]}, "expected whole numbers >= 0"),
         ({"models": ["DisentS2"]}, "model 'DisentS2' is not known; did you mean 'DisentS2S'?"),
-        ({"models": ["Pop", "Pop"]}, "two are called 'Pop'; give each a label of its own"),
+        ({"models": ["Pop", "Pop"]}, "two models have the label 'Pop'; give each model its own label"),
         ({"models": [{"label": "x"}]}, "expected a name or a dictionary with name"),
         ({"models": [{"name": "Pop", "lable": "x"}]}, "the key 'lable' is unknown; did you mean 'label'?"),
         ({"models": [{"name": "Pop", "config": 3}]}, "plan: models, Pop, config: got 3"),
-        ({"models": [{"name": "Pop", "trials": 3}]}, "no search space for it; name the file of one"),
+        ({"models": [{"name": "Pop", "trials": 3}]}, "no search space for this model; name the file"),
         ({"models": [{"name": "Pop", "trials": 0}]}, "trials: got 0, expected int in"),
         ({"models": [{"name": "BPR", "trials": 2, "space": "no.hyper"}]}, "search space 'no.hyper': no such"),
         ({"protocols": ["ful"]}, "plan: protocols: got 'ful', expected full, uniN, popN"),
@@ -283,13 +286,16 @@ def test_the_swept_key_is_not_searched(given):
             "plan, Pop on hostile, full: .*'seq2seq_lambda' is known neither",
         ),
         ({"models": ["DisentS2S"], "sweep": {"seq2seq_lambda": [0.5, 2.0]}}, "seq2seq_lambda: got 2.0"),
-        ({"config": {"seed": 5}}, r"plan: config: the key 'seed' has no effect here: a plan has seeds"),
-        ({"datasets": {"hostile": {"result_dir": "x"}}}, "datasets, hostile: .*'result_dir' .* has out"),
+        ({"config": {"seed": 5}}, r"plan: config: the key 'seed' has no effect here; use the key seeds"),
+        (
+            {"datasets": {"hostile": {"result_dir": "x"}}},
+            "datasets, hostile: .*'result_dir' .* use the key out",
+        ),
         ({"protocols": {"mine": {"per_user_file": "x"}}}, "protocols, mine: .*'per_user_file' .* out"),
         ({"models": [{"name": "Pop", "config": {"model": "BPR"}}]}, "models, Pop, config: .*'model' "),
-        ({"sweep": {"seed": [1, 2]}}, "plan: sweep: the key 'seed' .* a plan has seeds"),
-        ({"config": {"resume_file": "x"}}, "'resume_file' .* the same command goes on"),
-        ({"datasets": ["nowhere"]}, "dataset 'nowhere': no folder"),
+        ({"sweep": {"seed": [1, 2]}}, "plan: sweep: the key 'seed' .* use the key seeds"),
+        ({"config": {"resume_file": "x"}}, "'resume_file' .* repeat the same command"),
+        ({"datasets": ["nowhere"]}, "dataset 'nowhere': there is no folder"),
     ],
 )
 def test_wrong_plans_are_one_sentence_before_anything_runs(given, more, message):
@@ -299,7 +305,7 @@ def test_wrong_plans_are_one_sentence_before_anything_runs(given, more, message)
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1, 2]", "expected lines 'key: value'"), ("a: [", "no YAML"), (None, "No such file")],
+    [("[1, 2]", "expected lines 'key: value'"), ("a: [", "expected YAML"), (None, "No such file")],
 )
 def test_a_faulty_plan_file(tmp_path, text, message):
     file = tmp_path / "plan.yaml"

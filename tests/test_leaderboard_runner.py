@@ -1,4 +1,4 @@
-"""Doing the runs: skipping, breaking, retrying, stopping. Most with a stand-in for training."""
+"""Tests of executing runs: skipping, failing, retrying and stopping, most without real training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ json.dump(result, open("result.json", "w"))
 
 @pytest.fixture
 def make_runner(given, tmp_path):  # noqa: F811
-    """Return a function (**keys) -> Runner with the stand-in, its runs, and the lines that it says."""
+    """Return a function (**keys) -> Runner without real training, its runs, and the lines that it prints."""
     fake = tmp_path / "fake.py"
     fake.write_text(FAKE)
 
@@ -79,11 +79,11 @@ def test_done_runs_are_skipped(make_runner):
     again, runs, lines = make_runner()
     again.execute(runs)
     assert calls(again, runs) == [1] * 4
-    assert lines == ["4 results were made by other code than this: --redo makes them again"]
+    assert lines == ["4 results were made by another version of the code; --redo repeats these runs"]
 
 
 def test_time_left_counts_epochs(make_runner):
-    """Trials are short: what follows them is expected to take as long for each of its epochs."""
+    """The runs after short trials are expected to take as much time per epoch as the trials."""
     runner, runs, lines = make_runner()
     long = [replace(run, epochs=1000) for run in runs]
     trial = replace(runs[0], trial=0, id="trial", epochs=1)
@@ -100,7 +100,7 @@ def test_results_of_other_code_are_made_anew_on_demand(make_runner):
     (folder / "result.json").write_text(json.dumps({**result, "code": module.code_digest()}))
     again, runs, lines = make_runner()
     again.execute(runs[:2], redo=True)
-    assert lines[0] == "1 results were made by other code than this: they are made again"
+    assert lines[0] == "1 results were made by another version of the code; these runs are repeated"
     assert read_json(again.folder(runs[0]) / "result.json")["code"] == module.code_digest()
     assert (folder / "calls").read_text() == "x"
     assert "code" not in read_json(again.folder(runs[1]) / "result.json")
@@ -228,7 +228,7 @@ def test_equal_runs_are_done_once(make_runner):
 
 
 def test_a_second_command_is_kept_out(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another compare is at work"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another compare uses"), locked(tmp_path):
         pass
     with locked(tmp_path):
         pass
@@ -239,7 +239,9 @@ def test_a_second_command_is_kept_out(tmp_path):
 
 def test_a_damaged_status_is_one_sentence(tmp_path):
     (tmp_path / "status.json").write_text("{")
-    with pytest.raises(UserError, match=r"status.json: no JSON .*; delete the file and repeat the command"):
+    with pytest.raises(
+        UserError, match=r"status.json: expected JSON .*; delete the file and repeat the command"
+    ):
         state_of(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Statistics of comparisons: against scipy, against slow references, and when nothing is there."""
+"""Tests of the statistics of comparisons, against scipy and slow references and on simulated results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = {"alpha": 0.05, "resamples": 2000, "statistics_seed": 1, "reference": 
 
 
 def within(p: float, q: float, resamples: int) -> bool:
-    """Whether two estimates of one probability differ by no more than their chance."""
+    """Return whether two estimates of a probability agree within their sampling error."""
     spread = np.sqrt(max(p * (1 - p), q * (1 - q), 1 / resamples) * 2 / resamples)
     return abs(p - q) <= 4 * spread + 1 / resamples
 
@@ -53,7 +53,7 @@ def test_a_metric_that_no_rank_gives_is_an_error():
 
 
 def constructed(kind: str) -> np.ndarray:
-    """Differences of 300 users with a p-value of some percent."""
+    """Return differences of 300 users with a p-value of a few percent."""
     rng = np.random.default_rng(4)
     if kind == "discrete":
         return np.repeat([-1.0, 0.0, 1.0], [60, 160, 80])
@@ -136,15 +136,15 @@ def test_models_that_draw_are_not_better_for_equal_seeds(types, differ):
             for name, ability, kind in zip("AB", (2.0, 0.0), types, strict=True)]  # fmt: skip
     for row in rows:
         row.results, row.users = row.results * 2, row.users * 2
-    setting = ResultGroup("d", "full", None, rows)
-    (found,) = compare(setting, ["recall@10"], OPTIONS)
+    group = ResultGroup("d", "full", None, rows)
+    (found,) = compare(group, ["recall@10"], OPTIONS)
     assert found.p_users < 0.01
     assert (found.p_holm < 0.05) == differ
-    assert bool(significantly_best(setting, "recall@10", OPTIONS)) == differ
+    assert bool(significantly_best(group, "recall@10", OPTIONS)) == differ
 
 
 def slow_holm(p):
-    """Holm, word by word: the k-th smallest times the number of those not smaller, made monotone."""
+    """Return the p-values by definition: the k-th smallest p-value times n - k + 1, made monotone."""
     found = [0.0] * len(p)
     order = sorted(range(len(p)), key=lambda i: p[i])
     for place, index in enumerate(order):
@@ -170,7 +170,7 @@ def test_holm_on_a_known_example():
 
 def simulated_row(rng, label, ability, seeds=3, users=400, seed_effect=0.15, model="SASRec",
                   model_type="SEQUENTIAL"):  # fmt: skip
-    """Ranks of one model: users differ, and so do seeds, each by a shift of all its users."""
+    """Return a row with ranks that differ between users, and between seeds by a shift of all users."""
     results, stored = [], []
     base = np.random.default_rng(99).normal(size=users)  # users are easy or hard for every model
     for seed in range(seeds):
@@ -190,11 +190,11 @@ def test_a_model_against_itself_with_other_seeds_is_significant_no_more_often_th
     times, wrong, wrong_users_only, wrong_bold = 200, 0, 0, 0
     for _ in range(times):
         rows = [simulated_row(rng, "A", 0.0), simulated_row(rng, "B", 0.0)]
-        setting = ResultGroup("d", "full", None, rows)
-        (found,) = compare(setting, ["recall@10"], {**OPTIONS, "resamples": 400})
+        group = ResultGroup("d", "full", None, rows)
+        (found,) = compare(group, ["recall@10"], {**OPTIONS, "resamples": 400})
         wrong += found.p_holm < 0.05
         wrong_users_only += found.p_users < 0.05
-        wrong_bold += bool(significantly_best(setting, "recall@10", {**OPTIONS, "resamples": 400}))
+        wrong_bold += bool(significantly_best(group, "recall@10", {**OPTIONS, "resamples": 400}))
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / times)
     assert wrong / times <= most
     assert wrong_bold / times <= most
@@ -217,16 +217,16 @@ def test_a_better_model_is_found():
     rows = [simulated_row(rng, "good", 0.8, users=2000, seed_effect=0.02, model="DisentS2S"),
             simulated_row(rng, "bad", 0.0, users=2000, seed_effect=0.02),
             simulated_row(rng, "worse", -0.4, users=2000, seed_effect=0.02)]  # fmt: skip
-    setting = ResultGroup("d", "full", None, rows)
-    found = compare(setting, ["recall@10", "ndcg@10"], OPTIONS)
+    group = ResultGroup("d", "full", None, rows)
+    found = compare(group, ["recall@10", "ndcg@10"], OPTIONS)
     assert [(c.reference, c.other, c.metric) for c in found] == [
         ("good", "bad", "recall@10"), ("good", "worse", "recall@10"),
         ("good", "bad", "ndcg@10"), ("good", "worse", "ndcg@10")]  # fmt: skip
     for c in found:
         assert c.p_holm < 0.05
         assert 0 < c.low < c.difference < c.high
-    assert significantly_best(setting, "recall@10", OPTIONS) == [rows[0]]
-    assert compare(setting, ["recall@10", "ndcg@10"], OPTIONS) == found
+    assert significantly_best(group, "recall@10", OPTIONS) == [rows[0]]
+    assert compare(group, ["recall@10", "ndcg@10"], OPTIONS) == found
 
 
 def test_differences_are_those_of_users_averaged_over_seeds():
@@ -247,11 +247,11 @@ def test_differences_are_those_of_users_averaged_over_seeds():
 def test_one_seed_is_never_enough_for_bold():
     rng = np.random.default_rng(15)
     rows = [simulated_row(rng, "good", 2.0, seeds=1), simulated_row(rng, "bad", 0.0, seeds=1)]
-    setting = ResultGroup("d", "full", None, rows)
-    (found,) = compare(setting, ["recall@10"], OPTIONS)
+    group = ResultGroup("d", "full", None, rows)
+    (found,) = compare(group, ["recall@10"], OPTIONS)
     assert found.p_users < 0.01
     assert found.p_seeds is None
-    assert significantly_best(setting, "recall@10", OPTIONS) == []
+    assert significantly_best(group, "recall@10", OPTIONS) == []
 
 
 def test_the_reference_is_chosen_by_validation_and_among_this_packages_models():
@@ -309,13 +309,13 @@ def test_a_metric_by_group_is_the_mean_over_its_users():
 
 def test_the_table_of_cold_items_is_of_users_whose_test_item_is_rare():
     row = simulated_row(np.random.default_rng(19), "a", 0.0)
-    setting = ResultGroup("d", "full", None, [row])
+    group = ResultGroup("d", "full", None, [row])
     rare = sorted(row.users[0]["popularity"])[40] + 1
-    table = cold_table(setting, ["recall@10", "itemcoverage@10", "mrr@5"], rare)
+    table = cold_table(group, ["recall@10", "itemcoverage@10", "mrr@5"], rare)
     assert table.head == ["model", "recall@10", "mrr@5"]
     inside = [stored["rank"][stored["popularity"] < rare] for stored in row.users]
     recall, mrr = (cell.value for cell in table.rows[0][1:])
     assert recall == pytest.approx(np.mean([np.mean(ranks <= 10) for ranks in inside]))
     assert mrr == pytest.approx(np.mean([np.mean(np.where(r <= 5, 1 / r, 0.0)) for r in inside]))
     assert f"{len(inside[0])} of 400 users" in table.notes[0]
-    assert cold_table(setting, ["recall@10"], 0) is None
+    assert cold_table(group, ["recall@10"], 0) is None

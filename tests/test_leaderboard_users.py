@@ -1,4 +1,4 @@
-"""Ranks of users: what a run writes of them, against the files by hand."""
+"""Tests of the ranks of users that a run writes, against values from the data files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_ranks_of_users_give_the_metrics_and_belong_to_the_users(hostile, model,
 
 
 def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
-    """Chunks and kinds of models number their queries in other orders."""
+    """Ranks do not depend on chunks and kinds of models, which have different orders of queries."""
     keys = {**TINY, "data_path": str(hostile), "filter_history": True, "show_progress": False}
     stored = []
     for model, size in (("DisentS2S", 512), ("DisentS2S", 3), ("BPR", 2)):
@@ -64,7 +64,7 @@ def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
 def test_users_with_several_test_items_are_refused_before_training(hostile):
     keys = {**TINY, "data_path": str(hostile), "per_user_file": "u.npz",
             "eval_args": {"split": {"RS": [0.4, 0.3, 0.3]}}}  # fmt: skip
-    with pytest.raises(UserError, match="per_user_file: got a test part without one ranked item a user"):
+    with pytest.raises(UserError, match="per_user_file: got a test part without ranks or with several items"):
         run("Pop", "hostile", config_dict=keys)
     assert not Path("u.npz").exists()
 

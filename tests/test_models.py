@@ -1,4 +1,4 @@
-"""The contract for each model of the package, and learning on planted intentions."""
+"""Tests of the contract for each model of the package, and of learning planted intentions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model from outside the package: by a file, by an entry point, and with the public contract."""
+"""Tests of a model from outside the package: by a file, by an entry point, and with the contract."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = {"hidden_size": 8, "train_batch_size": 8}
 
 @pytest.fixture(autouse=True)
 def no_registered_models(monkeypatch):
-    """Each test registers its models by itself."""
+    """Empty the registry, because each test registers its own models."""
     monkeypatch.setattr(registry, "_registered", {})
     registry._from_entry_points.cache_clear()
     yield
@@ -54,10 +54,13 @@ def test_by_a_file_on_the_command_line(run_keys):
     assert report["config"]["hidden_size"] == 8
 
 
-def test_a_checkpoint_brings_its_model_file(run_keys):
+def test_a_checkpoint_runs_no_file_that_the_user_does_not_name(run_keys):
     report = run("MyGRU", "hostile", config_dict={**run_keys, **SMALL, "model_file": str(FILE)})
     registry._registered.clear()
-    net, data = load_checkpoint(report["checkpoint"])
+    with pytest.raises(UserError, match=r"is of a model of the file .*my_model\.py'; give that file"):
+        load_checkpoint(report["checkpoint"])
+    assert "MyGRU" not in registry.model_names()
+    net, data = load_checkpoint(report["checkpoint"], {"model_file": str(FILE)})
     assert type(net).__name__ == "MyGRU"
     assert data.config["train_batch_size"] == 8
 
@@ -129,7 +132,7 @@ def test_the_example_passes_the_public_contract_outside_of_this_repository(tmp_p
 
 
 def test_a_model_that_breaks_the_contract_fails_it(tmp_path, make_config):
-    """A model that takes the state behind the padding: the contract must not be a formality."""
+    """The contract finds a model that wrongly takes the state behind the padding."""
     shutil.copytree(EXAMPLES, tmp_path / "mine")
     file = tmp_path / "mine" / "my_model.py"
     right = "self.gather_indexes(states, batch[self.ITEM_SEQ_LEN] - 1)[:, None]"

@@ -1,4 +1,4 @@
-"""The package works where it is installed, from another directory, as a wheel and editable."""
+"""Tests that the package works from another directory, installed as a wheel and editable."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_wheel_holds_the_properties_and_nothing_beside_the_package(wheel):
 @pytest.mark.packaging
 @pytest.mark.parametrize("how", ["wheel", "editable"])
 def test_install_works_from_another_directory(wheel, tmp_path, how):
-    """The environment sees this one's packages; the package itself comes from the install."""
+    """Make an environment that shares the packages of this one, and installs the package itself."""
     home = tmp_path / "env"
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
@@ -97,7 +97,7 @@ def test_install_works_from_another_directory(wheel, tmp_path, how):
 
 
 def test_uv_installs_the_recbole_that_the_package_asks_for():
-    """Read as text: the reader of TOML came with Python 3.11."""
+    """The test reads the file as text, because the TOML reader of Python requires 3.11."""
     text = (ROOT / "pyproject.toml").read_text()
     assert f'recbole = ["recbole=={RECBOLE_VERSION}"]' in text
     assert f'name = "recbole"\nversion = "{RECBOLE_VERSION}"\nrequires-dist = []' in text

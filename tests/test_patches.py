@@ -1,4 +1,4 @@
-"""Each upstream behaviour that patches.py and its users rely on: a failure here is an upgrade."""
+"""Tests of upstream behaviour that patches.py relies on; a failure means that RecBole or pandas changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import recbole
 import torch
 
 from recbole_disent.config.config import Config
-from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.recbole import patches
 from recbole_disent.requirement import RECBOLE_VERSION
 from recbole_disent.session import build_data, build_model
@@ -64,7 +64,7 @@ def test_a_run_imports_neither_ray_nor_recboles_quick_start():
 
 
 def test_recboles_checkpoints_still_hold_a_pickled_config():
-    """Why the trainer writes its own: torch.load with weights_only refuses RecBole's."""
+    """The trainer writes its own checkpoints, because torch.load with weights_only refuses RecBole's."""
     from recbole.trainer import Trainer
 
     assert '"config": self.config' in inspect.getsource(Trainer._save_checkpoint)
@@ -100,7 +100,7 @@ def test_recboles_filter_of_missing_ids_still_takes_labels_for_positions():
 
 
 def test_recboles_collector_still_fails_on_plain_numbers():
-    """Why coverage metrics do not go through it: ``data.num_items`` is an int without .cpu()."""
+    """Coverage metrics do not use it, because ``data.num_items`` is an int without .cpu()."""
     from recbole.evaluator.collector import Collector
 
     assert ".cpu()" in inspect.getsource(Collector.get_data_struct)
@@ -121,7 +121,7 @@ def test_scipy_still_lacks_what_recboles_graph_models_call():
 
 
 def test_recboles_data_sets_still_rely_on_pandas_2_in_these_places_only():
-    """What patch_datasets is for: a column is filled in place, or ``len`` given to ``agg``."""
+    """patch_datasets is needed because RecBole fills columns in place and passes ``len`` to ``agg``."""
     folder = Path(recbole.__file__).parent
     texts = {str(file.relative_to(folder)): file.read_text(encoding="utf-8") for file in folder.rglob("*.py")}
     found = {
@@ -153,7 +153,7 @@ def test_pandas_3_still_behaves_as_the_patches_expect():
 
 
 def test_columns_of_items_are_the_same_with_any_pandas(tmp_path):
-    """Missing cells, missing items, one-element sequences: what pandas 2.2 made of them."""
+    """Missing cells, missing items and one-element sequences give the same values as with pandas 2.2."""
     rows = [(f"u{u}", f"i{i}", 3, u + i) for u in range(3) for i in range(1, 5)]
     write_inter(tmp_path, "gaps", rows)
     header = "item_id:token\tkind:token\ttags:token_seq\tprice:float\tsizes:float_seq\tcosts:float_seq"
@@ -180,7 +180,8 @@ def test_columns_of_items_are_the_same_with_any_pandas(tmp_path):
 def test_tokens_are_python_strings_with_any_pandas(make_config):
     config = make_config()
     path = f"{config['data_path']}/hostile.inter"
-    events = read_events(path, check_header(path, "\t", None), "\t", None)
+    header = check_header(path, "\t", None)
+    events = read_file(path, header, header, "\t", " ", None).frame
     assert events["item_id"].dtype == object
     assert {type(token) for token in events["item_id"]} == {str}
     # Each distinct one is a single string.
@@ -210,7 +211,7 @@ def test_with_ray_it_can_be_imported():
 
 
 def test_recboles_objective_still_reports_as_ray_no_longer_takes_it():
-    """Why tuning/ray_trials.py and quick_start.objective_function take its place."""
+    """This is why tuning/ray_trials.py and quick_start.objective_function replace it."""
     assert "tune.report(**test_result)" in source("quick_start/quick_start.py")
     tune = pytest.importorskip("ray.tune")
     assert list(inspect.signature(tune.report).parameters) == ["metrics", "checkpoint"]
@@ -262,7 +263,8 @@ def test_recboles_models_still_turn_anomaly_detection_on_and_ours_keep_it_off():
         "reload(sine)\n"
         "print(torch.is_anomaly_enabled())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    root = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == ["False", "True"]
 
 

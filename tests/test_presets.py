@@ -1,4 +1,4 @@
-"""Presets: named sets of keys that a user's own keys replace."""
+"""Tests of presets, which are named sets of keys that a user's own keys replace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from recbole_disent.config import key_rules, presets
 from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
 from recbole_disent.registry import recbole_models
+from recbole_disent.session import build_data
 from recbole_disent.specs import SPECS
+from tests.conftest import write_inter
 
 
 def config(model="DisentS2S", **keys):
@@ -47,3 +49,21 @@ def test_an_unknown_preset_is_refused():
         config(preset="papers")
     with pytest.raises(UserError, match="got 'paper', expected one of auto, bert4rec-protocol for SASRec"):
         config("SASRec", preset="paper")
+
+
+def test_the_data_choose_between_short_and_long_histories(tmp_path, caplog):
+    for length, expected, passes in ((4, "short", 1), (12, "long", 4)):
+        rows = [(f"u{u}", f"i{(u + t) % 15}", 1, t) for u in range(20) for t in range(length)]
+        write_inter(tmp_path, f"of{length}", rows)
+        keys = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 5, "topk": [3], "valid_metric": "NDCG@3"}
+        made = Config("DisentS2S", f"of{length}", config_dict=keys)
+        with caplog.at_level("INFO"):
+            build_data(made)
+        assert made["passes_per_window"] == passes
+        assert f"preset: {expected}, because a user has {length - 3:.1f} training targets" in caplog.text
+        given = Config("DisentS2S", f"of{length}", config_dict={**keys, "passes_per_window": 2})
+        build_data(given)
+        assert given["passes_per_window"] == 2  # a key of the user's own stays
+        named = Config("DisentS2S", f"of{length}", config_dict={**keys, "preset": "short"})
+        build_data(named)
+        assert named["passes_per_window"] == 1

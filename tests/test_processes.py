@@ -1,4 +1,4 @@
-"""Runs of several processes: metrics, files and data of one process, and they end together."""
+"""Tests that runs of several processes have the metrics, files and data of one process and end together."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_no_process_outlives_the_launcher(run_keys, how):
     ("more", "message"),
     [
         (["--nproc=2", "--world_size=1"], "world_size: got 1, expected at least group_offset + nproc = 2"),
-        (["--nproc=2", "--world_size=4"], "port: several machines"),
+        (["--nproc=2", "--world_size=4"], "port: got None with several machines"),
         (["--nproc=0"], "nproc: got 0"),
         (["--local_rank=1"], "'local_rank' is not supported: processes get their places from the launcher"),
         (["--nproc=2", "--learning_rate=1e30", "--epochs=5"], "training diverged"),
@@ -247,7 +247,7 @@ def test_models_without_a_gradient_are_refused(run_keys, model):
 
 
 def test_a_function_cannot_go_to_other_processes(run_keys):
-    with pytest.raises(UserError, match="nproc: a call after each epoch"):
+    with pytest.raises(UserError, match="nproc: got several processes, but a call after each epoch"):
         run("BPR", "hostile", config_dict={"data_path": run_keys["data_path"], "nproc": 2}, on_epoch=print)
 
 
@@ -281,7 +281,7 @@ def test_arrays_are_mapped_and_the_rest_is_equal(tmp_path):
 
 
 def loaded(keys):
-    """Who made the data, what they are, and whether they are mapped."""
+    """Return the process that made the data, the data, and whether they are memory-mapped."""
     made = []
     from recbole_disent.data import preparation
 

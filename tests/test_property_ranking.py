@@ -1,4 +1,4 @@
-"""Properties of candidates and ranks, on drawn examples."""
+"""Property tests of candidates and ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.property_settings import QUICK
 
 @st.composite
 def candidate_cases(draw_from):
-    """Events of users, some of which are held out; weights of items, of which some are 0."""
+    """Draw events of users, some of them held out, and weights of items, some of them 0."""
     n_items = draw_from(st.integers(2, 15))
     event = st.tuples(st.integers(1, 5), st.integers(1, n_items - 1))
     history = draw_from(st.lists(event, min_size=1, max_size=40))
@@ -58,7 +58,7 @@ def test_candidates_are_distinct_and_new_to_the_user_and_as_many_as_there_are(ca
 
 @st.composite
 def score_cases(draw_from):
-    """Few distinct scores, so that there are ties; one column of each query is held out."""
+    """Draw scores with few distinct values, so that there are ties, and a held-out column for each query."""
     queries, columns = draw_from(st.integers(1, 20)), draw_from(st.integers(1, 9))
     values = st.sampled_from([0.0, 0.5, 1.0, float("-inf")])
     row = st.lists(values, min_size=columns, max_size=columns)

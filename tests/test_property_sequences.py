@@ -1,4 +1,4 @@
-"""Properties of windows, jagged batches, histories and splits, on drawn examples."""
+"""Property tests of windows, jagged batches, histories and splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=6)
 
 @st.composite
 def window_cases(draw):
-    """Lengths of the training sequences, events held out behind each, and the keys of the loader."""
+    """Draw lengths of training sequences, numbers of held-out events, and keys of the loader."""
     length = draw(st.integers(1, 9))
     stride = draw(st.none() | st.integers(1, length))
     passes = draw(st.integers(1, min(3, stride or length)))
@@ -42,7 +42,7 @@ def window_cases(draw):
 
 
 def loader_of(kind, case):
-    """A loader of sequences whose item number i is the event number i - 1 of the store."""
+    """Return a loader of sequences in which item i is event i - 1 of the store."""
     lengths = np.array(case["trained"]) + case["held_out"]
     users = np.repeat(np.arange(1, len(lengths) + 1), lengths)
     items = torch.arange(1, len(users) + 1)
@@ -118,7 +118,7 @@ def test_windows_of_users_are_without_margins_and_no_longer_than_allowed(case):
 
 
 def running_mean(x):
-    """A causal function of padded sequences: float (b, l, D) -> (b, l, D)."""
+    """Apply a causal function to padded sequences: float (b, l, D) -> (b, l, D)."""
     return x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None]
 
 
@@ -173,7 +173,7 @@ KEYS = st.lists(st.integers(0, 5), max_size=40).map(lambda keys: np.array(keys, 
 
 
 def groups_of(keys):
-    """Key -> its rows, in the order of the first row of each."""
+    """Return key -> rows, in the order of the first row of each key."""
     found = {}
     for row, key in enumerate(keys.tolist()):
         found.setdefault(key, []).append(row)

@@ -1,4 +1,4 @@
-"""Properties of literals, search spaces, atomic files and files written at once, on drawn examples."""
+"""Property tests of literals, search spaces, atomic files and atomically written files."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_grid_is_every_combination_once(tmp_path, columns):
 
 
 def message_of(function):
-    """The sentence of a user's error, or None."""
+    """Return the message of a UserError, or None."""
     try:
         assert function()
     except UserError as error:
@@ -163,11 +163,11 @@ HEADER = "user_id:token\titem_id:token\ttimestamp:float"
 
 
 def data_set(folder, rows):
-    """The data set of a file with these rows."""
+    """Return the data set of a file with these rows."""
     lines = [HEADER, *("\t".join(map(str, row)) for row in rows)]
     (folder / "mine").mkdir(exist_ok=True)
     (folder / "mine" / "mine.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return create_dataset(Config("BPR", "mine", config_dict={"data_path": str(folder), "exact_time": True}))
+    return create_dataset(Config("BPR", "mine", config_dict={"data_path": str(folder)}))
 
 
 @settings(QUICK, max_examples=30)

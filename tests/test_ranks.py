@@ -1,4 +1,4 @@
-"""Ranks of held-out items, lists of the best, and scores that are no numbers."""
+"""Tests of ranks of held-out items, lists of the best items, and NaN scores."""
 
 from __future__ import annotations
 

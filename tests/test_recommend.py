@@ -1,4 +1,4 @@
-"""Lists equal full_sort_predict, filtered, on the same histories; ids in and out; what is refused."""
+"""Tests of recommendations: lists against full_sort_predict, ids, and requests that are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recommender(make_keys):
 
 
 def histories(dataset):
-    """User id -> item ids in the order of the events, from the rows of the parts."""
+    """Return user id -> item ids in the order of the events, from the rows of the parts."""
     users, items = dataset.history
     found = {}
     for user, item in zip(users.tolist(), items.tolist(), strict=True):
@@ -38,7 +38,7 @@ def histories(dataset):
 
 
 def expected_lists(net, data, users, k, filtered=True):
-    """Top k by the model's own scores, user by user, with a padded history and a full sort."""
+    """Return the top k by the model's scores for each user, with a padded history and a full sort."""
     train, config = data.loaders[0]._dataset, data.config
     past = histories(train)
     lists = {}

@@ -1,4 +1,4 @@
-"""The commands export and recommend: files in, files out, in parts that outlive a stop."""
+"""Tests of the commands export and recommend: input files, output files, and interrupted commands."""
 
 from __future__ import annotations
 

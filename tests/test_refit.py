@@ -1,4 +1,4 @@
-"""The key ``refit``: choose the epoch on validation, train on both parts, test once."""
+"""Tests of the key ``refit``: the choice of the epoch, training on both parts, and one test."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_refit_trains_on_the_validation_items_and_on_no_test_item(make_config)
 
 
 def test_test_items_reach_nothing_in_a_refit(make_config):
-    """Other test items: the same batches, popularity and loss."""
+    """Other test items give the same batches, popularity and loss."""
     found = []
     for changed in (False, True):
         data = build_data(make_config("DisentS2S", MAX_ITEM_LIST_LENGTH=30))

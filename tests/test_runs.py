@@ -1,4 +1,4 @@
-"""Runs from end to end: command line, result file, checkpoints, every baseline."""
+"""End-to-end tests of runs: command line, result file, checkpoints and every baseline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "NARM", "CORE", "
 
 
 def words(hostile, *more):
-    """Command line for the data set ``hostile``; later words replace earlier ones."""
+    """Return a command line for the data set ``hostile``; later words replace earlier words."""
     usual = ["--model=DisentS2S", "--dataset=hostile", f"--data_path={hostile}", "--epochs=2",
              "--topk=[1,5,10]", "--MAX_ITEM_LIST_LENGTH=7", "--show_progress=False"]  # fmt: skip
     return ["run", *{word.partition("=")[0]: word for word in [*usual, *more]}.values()]
@@ -90,14 +90,14 @@ def test_every_baseline_runs_under_both_protocols(hostile, model):
         (["--n_intention=4"], "did you mean 'n_intentions'?"),
         (["--seq2seq_lambda=1.5"], "seq2seq_lambda: got 1.5"),
         (["--n_intentions=0"], "n_intentions: got 0"),
-        (["--model=FM"], "model 'FM' is not run by this package"),
-        (["--model=S3Rec"], "model 'S3Rec' is not run by this package"),
+        (["--model=FM"], "model 'FM' is not supported"),
+        (["--model=S3Rec"], "model 'S3Rec' is not supported"),
         (["--topk=500"], "topk: got 500, expected at most"),
         (["--history_fields=['colour']"], "history_fields: got 'colour'"),
         (["--result_dir=/proc/none"], "output folders: "),
         (["--weight_decay=-1"], "weight_decay: got -1"),
         (["--field_separator=,"], "line 1: got"),
-        (["--model=SASRecF"], "selected_features: got 'class', which is no loaded column"),
+        (["--model=SASRecF"], "selected_features: got 'class', which is not a loaded column"),
         (["--model=GRU4Rec", "--learning_rate=1e30"], "training diverged: the loss is not a number"),
         (["--config_files=no.yaml"], "config file 'no.yaml'"),
     ],
@@ -153,7 +153,7 @@ def test_a_download_is_unpacked_and_renamed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BERT4Rec", "Caser", "BPR"])
 def test_training_equals_recboles_batch_for_batch(make_config, monkeypatch, model):
-    """Same seed: the losses of RecBole's own data sets, loaders and trainer."""
+    """With the same seed, losses equal those of RecBole's data sets, loaders and trainer."""
     monkeypatch.setattr(InteractionDataset, "rows_kept", 1)  # as RecBole; this package keeps one more
     found = []
     for ours in (True, False):
@@ -179,7 +179,7 @@ def test_double_precision_ends_with_the_run_and_refuses_models_that_are_single(m
     report = run("BERT4Rec", "hostile", config_dict={**keys, "MAX_ITEM_LIST_LENGTH": 7})
     model, _ = load_checkpoint(report["checkpoint"])
     assert model.item_embedding.weight.dtype == torch.float64
-    with pytest.raises(UserError, match="precision: LightGCN makes numbers in single precision by itself"):
+    with pytest.raises(UserError, match="precision: got double, but LightGCN creates numbers in single"):
         run("LightGCN", "hostile", config_dict=keys)
     assert torch.get_default_dtype() == torch.float32
 
@@ -206,14 +206,14 @@ def test_models_with_item_features(make_keys, hostile):
 
 def test_features_have_to_be_loaded(make_keys):
     load = {"inter": ["user_id", "item_id", "timestamp"]}
-    message = "selected_features: got 'tags', which is no loaded column of the items; load it, such as load"
+    message = "selected_features: got 'tags', which is not a loaded column of the items; load the column"
     with pytest.raises(UserError, match=message):
         run(config_dict=make_keys("SASRecF", load_col=load, selected_features=["tags"]))
 
 
 def test_labels_are_evaluated_where_there_are_any(make_keys):
     keys = make_keys("BPR", epochs=1, eval_mode="labeled", metrics=["AUC"], valid_metric="AUC")
-    with pytest.raises(UserError, match="labeled, but the interactions have no column 'label'"):
+    with pytest.raises(UserError, match="got labeled, but the interactions have no column 'label'"):
         run(config_dict=keys)
     keys["load_col"] = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
     assert 0 < run(config_dict={**keys, "threshold": {"rating": 3}})["test_result"]["auc"] < 1
@@ -269,7 +269,7 @@ def test_objective_function_gives_what_hypertuning_reads(make_keys):
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("model", ["NeuMF", "SASRec"])
 def test_value_metrics_go_through_recboles_loader(make_keys, monkeypatch, model, right):
-    """A model that gives the label of each row away, or its opposite."""
+    """A model that returns the label of each row as its score, or the opposite label."""
     monkeypatch.setattr(
         get_model(model), "predict", lambda self, rows: rows["label"] if right else 1 - rows["label"]
     )
@@ -295,7 +295,7 @@ def test_model_class_of_ones_own(make_keys):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_goes_away_ends_nothing(tmp_path, unbuffered):
-    """As in ``recbole-disent paper | head -1``."""
+    """The test simulates ``recbole-disent paper | head -1``."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "recbole_disent.cli", "paper"]

@@ -1,4 +1,4 @@
-"""Search spaces: RecBole's format, literals only, errors with file and line."""
+"""Tests of search spaces: RecBole's format, literals only, and errors with file and line."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_grid_is_every_combination_once(space_of):
         ("a quniform 1,2\n", "expected 3 numbers 'low,high,step'"),
         ("a quniform 1,2,0\n", "expected low < high and step > 0"),
         ("a choice [1]\n\na choice [2]\n", r"line 3: a is given twice \(.*line 1\)"),
-        ("# nothing\n", "no line 'key type values' in it"),
+        ("# nothing\n", "no search space, expected lines 'key type values'"),
     ],
 )
 def test_errors_name_file_and_line(space_of, text, message):

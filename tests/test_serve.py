@@ -1,4 +1,4 @@
-"""The server: the lists of recommend, limits, batches, and a new bundle while it runs."""
+"""Tests of the server: lists, limits, batches, and a new bundle while the server runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seams: imports go one way, model names stand in one table, the command line answers at once."""
+"""Tests of the structure: imports without circles, one table of model names, and a fast command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLE = "recbole_disent.specs"
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Module name -> syntax tree, of the whole package."""
+    """Return module name -> syntax tree for all modules of the package."""
     found = {}
     for file in PACKAGE.rglob("*.py"):
         name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -36,7 +36,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imported(tree: ast.Module, known: set[str]) -> set[str]:
-    """Modules among *known* that a module imports anywhere in it; ``if TYPE_CHECKING`` is never run."""
+    """Return the modules among *known* that a module imports, except for ``if TYPE_CHECKING``."""
     found, todo = set(), [*tree.body]
     while todo:
         node = todo.pop()
@@ -56,7 +56,7 @@ def imported(tree: ast.Module, known: set[str]) -> set[str]:
 
 @cache
 def graph() -> dict[str, set[str]]:
-    """Module -> modules of the package that it imports."""
+    """Return module -> imported modules of the package."""
     known = set(modules())
     return {name: imported(tree, known) - {name} for name, tree in modules().items()}
 
@@ -71,7 +71,7 @@ def reachable(edges: dict[str, set[str]], start: str) -> set[str]:
 
 
 def circles(edges: dict[str, set[str]]) -> list[str]:
-    """Modules that import themselves by way of others."""
+    """Return the modules that import themselves through other modules."""
     return sorted(name for name in edges if name in reachable(edges, name))
 
 
@@ -96,14 +96,14 @@ def test_a_lower_layer_imports_no_model(folder):
 
 
 def docstrings(tree: ast.Module) -> set[int]:
-    """Identities of the nodes that are docstrings."""
+    """Return the identities of the nodes that are docstrings."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     bodies = [node.body for node in ast.walk(tree) if isinstance(node, kinds)]
     return {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
 
 
 def names_in(tree: ast.Module, names: set[str]) -> list[tuple[int, str]]:
-    """(line, name) of each identifier, and of each word of a string, that is one of *names*."""
+    """Return (line, name) of each identifier, and of each word of a string, that is in *names*."""
     skipped, found = docstrings(tree), []
     for node in ast.walk(tree):
         words = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "asname")]

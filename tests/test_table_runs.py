@@ -1,4 +1,4 @@
-"""A table of events in place of a data set: on the command line, in a plan, from Python."""
+"""Tests of a table of events instead of a data set: on the command line, in a plan and in Python."""
 
 from __future__ import annotations
 
@@ -59,3 +59,15 @@ def test_keys_of_a_table_that_do_not_fit(frame, tmp_path):
             Config("BPR", None, config_dict={**KEYS, **keys})
     with pytest.raises(UserError, match="dataset: got 'ml-100k' with data='events"):
         Config("BPR", "ml-100k", config_dict={**KEYS, "data": "events.csv"})
+
+
+def test_the_command_convert_goes_both_ways(frame, tmp_path, capsys):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    words = ["--item=product", "--time=when"]
+    assert main(["convert", "events.csv", "data/shop", *words]) == 0
+    assert f"{len(frame)} events are in" in capsys.readouterr().out
+    assert main(["convert", "data/shop", "shop.csv"]) == 0
+    back = pd.read_csv(tmp_path / "shop.csv", dtype=str)
+    assert back["item_id"].tolist() == frame["product"].tolist()
+    assert main(["convert", "events.csv", "data/shop", "--itm=product"]) == 2
+    assert "the option 'itm' is not known; did you mean 'item'?" in capsys.readouterr().err

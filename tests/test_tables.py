@@ -1,4 +1,4 @@
-"""Tables of events: sources, columns, ids, cleaning, and one sentence for each bad table."""
+"""Tests of tables of events: sources, columns, ids, cleaning and errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def source(kind: str, folder: Path):
-    """The table of FRAME in one of its forms."""
+    """Return the table of FRAME in one of its formats."""
     if kind == "csv":
         return write(folder / "e.csv", TEXT)
     if kind == "csv with mark":
@@ -140,25 +140,25 @@ GOOD = {"user": ["a", "b"], "item": ["x", "y"], "ts": [1, 2]}
         ({"user": ["a", None]}, "the DataFrame, row 1: the user is missing; expected an id in column 'user'"),
         ({"user": ["a", ""]}, "row 1: the user is missing"),
         ({"user": [np.nan, 1.0]}, "row 0: the user is missing"),
-        ({"user": ["a", "  "]}, "row 1: .* it is blank"),
-        ({"user": ["a", "NULL"]}, "row 1: the user in column 'user' is 'NULL'; RecBole takes this text"),
+        ({"user": ["a", "  "]}, "row 1: .* the id is blank"),
+        ({"user": ["a", "NULL"]}, "row 1: the user in column 'user' is 'NULL'; RecBole reads this text"),
         ({"user": ["a", "b\tc"]}, "row 1: .* an id cannot contain a tab"),
         ({"user": ["a", "b\nc"]}, "row 1: .* an id cannot contain a newline"),
         ({"user": ["a", '"b']}, "row 1: .* double quote at the beginning"),
         ({"item": [1.5, 2.0]}, "row 0: the item in column 'item' is 1.5; an id has to be a text or a whole"),
-        ({"item": [2.0**53, 2.0]}, "row 0: .* below 2\\^53; store it as text"),
-        ({"item": ["a", 7]}, "row 1: column 'item' \\(item\\) holds 7, but 'a', a value of another type"),
-        ({"item": [True, False]}, "column 'item' \\(item\\) holds true and false"),
-        ({"item": [{"id": 1}, {"id": 2}]}, "column 'item' \\(item\\) holds nested records.*flatten it"),
-        ({"item": [["a"], ["b"]]}, "column 'item' \\(item\\) holds lists.*one row to each element"),
-        ({"item": [b"a", b"b"]}, "column 'item' \\(item\\) holds bytes.*decode"),
-        ({"item": [3 + 1j, 4j]}, "column 'item' \\(item\\) holds values of a type that is not known here"),
-        ({"rating": [1.0, "many"]}, "row 0: the rating in column 'rating' holds values of several types"),
+        ({"item": [2.0**53, 2.0]}, "row 0: .* below 2\\^53; store the id as text"),
+        ({"item": ["a", 7]}, "row 1: column 'item' \\(item\\) contains 7, but 'a', a value of another type"),
+        ({"item": [True, False]}, "column 'item' \\(item\\) contains true and false"),
+        ({"item": [{"id": 1}, {"id": 2}]}, "column 'item' \\(item\\) contains nested.*flatten the records"),
+        ({"item": [["a"], ["b"]]}, "column 'item' \\(item\\) contains lists.*one row for each element"),
+        ({"item": [b"a", b"b"]}, "column 'item' \\(item\\) contains bytes.*decode"),
+        ({"item": [3 + 1j, 4j]}, "column 'item' \\(item\\) contains values of an unsupported type"),
+        ({"rating": [1.0, "many"]}, "row 0: the rating in column 'rating' contains values of several types"),
         ({"rating": ["4", "4,5"]}, "row 1: the rating in column 'rating' is '4,5', expected a number"),
         ({"rating": [1.0, np.inf]}, "row 1: the rating in column 'rating' is inf, expected a number"),
         (
             {"user_id": ["a", "b"]},
-            "the user could be any of the columns user, user_id; say which one by user=",
+            "the user could be any of the columns user, user_id; name the column, for example by user=",
         ),
         ({"date": [1, 2]}, "the time could be any of the columns ts, date; .*time=False for none"),
     ],
@@ -184,7 +184,7 @@ def test_lines_of_files_are_named(tmp_path):
         ("e.csv", "", "the file is empty"),
         ("e.csv", "user,item\n", "the table has 0 rows"),
         ("e.csv", "user,item\na,b\n", "the table has 1 row below"),
-        ("e.csv", "user,user,item\na,b,c\n", "line 1: the column 'user' is there 2 times"),
+        ("e.csv", "user,user,item\na,b,c\n", "line 1: the column 'user' occurs 2 times"),
         ("e.csv", "user,item\na,b\nc,d,e\n", "line 3: got 3 cells, expected 2"),
         ("e.csv", "user,item,ts\na,b,1\nc,d\n", "line 3: got 2 cells, expected 3"),
         ("e.csv", 'user,item\na,b\nc,"d\ne,f\n', "line 3: the quotes are wrong"),
@@ -192,19 +192,19 @@ def test_lines_of_files_are_named(tmp_path):
         (
             "e.csv",
             "196,242\n186,302\n",
-            "no column has a name that says it is the user; .*columns are 196, 242",
+            "the column of the user cannot be guessed .the columns are 196, 242",
         ),
-        ("e.csv.gz", "user,item\na,b\n", "it cannot be read"),
+        ("e.csv.gz", "user,item\na,b\n", "the file cannot be read"),
         ("e.jsonl", "", "the file is empty"),
         ("e.jsonl", '{"user": 1, "item": 2}\n{"user": 1,\n', "line 2: got '.*, expected a JSON object"),
         ("e.jsonl", '{"user": 1, "item": 2}\n[1, 2]\n', "line 2: got \\[1, 2\\], expected a JSON object"),
-        ("e.jsonl", '{"user": {"id": 1}, "item": 2}\n' * 2, "column 'user' \\(user\\) holds nested"),
-        ("e.jsonl", '{"user": "a", "item": "\\ud800"}\n' * 2, "line 1: .* no valid Unicode"),
+        ("e.jsonl", '{"user": {"id": 1}, "item": 2}\n' * 2, "column 'user' \\(user\\) contains nested"),
+        ("e.jsonl", '{"user": "a", "item": "\\ud800"}\n' * 2, "line 1: .* not valid Unicode"),
         ("e.json", "[1, 2]", "record 1: got 1, expected an object"),
         ("e.json", "[]", "the array is empty"),
-        ("e.csv", "user,item\na,b\nc\0,d\n", "line 3: there is a NUL character"),
-        ("e.json", "[{]", "it is no JSON"),
-        ("e.parquet", "user,item\na,b\n", "it is no Parquet file, or a damaged one"),
+        ("e.csv", "user,item\na,b\nc\0,d\n", "line 3: got a NUL character"),
+        ("e.json", "[{]", "the file is not valid JSON"),
+        ("e.parquet", "user,item\na,b\n", "the file is not a Parquet file or is damaged"),
         ("e.xlsx", "x", "ends with '.xlsx', expected one of .csv"),
     ],
 )
@@ -225,17 +225,17 @@ def test_faulty_sources_get_one_sentence(tmp_path):
         read_events(7)
     with pytest.raises(UserError, match="the column names have 2 levels"):
         read_events(pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])))
-    with pytest.raises(UserError, match="the column 'user' is there 2 times"):
+    with pytest.raises(UserError, match="the column 'user' occurs 2 times"):
         read_events(pd.DataFrame([[1, 2, 3]] * 2, columns=["user", "user", "item"]))
     FRAME.to_parquet(tmp_path / "a.parquet")
     FRAME[["userId"]].to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(UserError, match=r"b\.parquet: its columns differ .* in movieId, timestamp"):
+    with pytest.raises(UserError, match=r"b\.parquet: the columns differ .* in movieId, timestamp"):
         read_events(tmp_path)
     FRAME.assign(userId=[1, 2, 3, 4]).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(UserError, match=r"b\.parquet: the columns have the types userId: int64"):
         read_events(tmp_path)
     nested = pa.table({"user": [{"id": 1}, {"id": 2}], "item": [1, 2]})
-    with pytest.raises(UserError, match=r"column 'user' \(user\) holds nested records"):
+    with pytest.raises(UserError, match=r"column 'user' \(user\) contains nested records"):
         read_events(nested)
 
 
@@ -360,13 +360,13 @@ def test_catalogue_columns_have_types(tmp_path):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        ({"item": [1, 1], "a": ["x", "y"]}, "row 1: the item '1' is there already, with other values, in "),
-        ({"item": [1, 2], "a": [{"b": 1}, None]}, "row 0: column 'a' of the items holds nested records"),
-        ({"item": [1, 2], "a": [[["b"]], []]}, "row 0: column 'a' of the items holds lists of lists"),
-        ({"item": [1, 2], "a": ["b", 2]}, "column 'a' of the items holds values of several types"),
-        ({"code": [1, 2]}, "the column of the item ids is not told by a name; give it .*\\(movieId\\)"),
+        ({"item": [1, 1], "a": ["x", "y"]}, "row 1: the item '1' has other values in row 1"),
+        ({"item": [1, 2], "a": [{"b": 1}, None]}, "row 0: column 'a' of the items contains nested records"),
+        ({"item": [1, 2], "a": [[["b"]], []]}, "row 0: column 'a' of the items contains lists of lists"),
+        ({"item": [1, 2], "a": ["b", 2]}, "column 'a' of the items contains values of several types"),
+        ({"code": [1, 2]}, "the column of the item ids cannot be guessed .*; rename it to .*\\(movieId\\)"),
         ({"item": [1, 2], "sku": [1, 2]}, "the column of the item ids could be any of item, sku"),
-        ({"item": []}, "there is no row"),
+        ({"item": []}, "the table is empty"),
     ],
 )
 def test_faulty_catalogues_get_one_sentence(frame, message):

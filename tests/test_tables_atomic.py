@@ -1,4 +1,4 @@
-"""Atomic files: what is written comes back, for every reader of the package."""
+"""Tests that every reader of the package reads written atomic files correctly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
 from recbole_disent.tables import from_atomic, to_atomic
@@ -42,7 +42,8 @@ def test_events_come_back_and_the_package_reads_the_same(tmp_path_factory, rows)
     assert items is None
     assert_frame_equal(found, events)
     path = str(folder / "x" / "x.inter")
-    read = read_events(path, check_header(path, "\t", "utf-8"), "\t", "utf-8")
+    header = check_header(path, "\t", "utf-8")
+    read = read_file(path, header, header, "\t", " ", "utf-8").frame
     assert (
         read[["user_id", "item_id"]].to_numpy().tolist() == events[["user_id", "item_id"]].to_numpy().tolist()
     )
@@ -144,14 +145,14 @@ def test_a_column_may_say_its_type(tmp_path):
             "events, row 0: user_id is 'a\\\\tb'; an id cannot contain a tab",
         ),
         (EVENTS.assign(user_id=[None]), None, "events, row 0: user_id is missing"),
-        (EVENTS.assign(item_id=[""]), None, "events, row 0: item_id is ''; it is blank"),
-        (EVENTS.assign(device=["NA"]), None, "events, row 0: device is 'NA'; RecBole takes this text"),
-        (EVENTS[["user_id"]], None, "events: there is no column 'item_id', got user_id"),
-        (EVENTS[:0], None, "events: there is no row"),
+        (EVENTS.assign(item_id=[""]), None, "events, row 0: item_id is ''; the id is blank"),
+        (EVENTS.assign(device=["NA"]), None, "events, row 0: device is 'NA'; RecBole reads this text"),
+        (EVENTS[["user_id"]], None, "events: got the columns user_id.*, expected 'item_id'"),
+        (EVENTS[:0], None, "events: the table is empty"),
         (EVENTS.assign(timestamp=[np.inf]), None, "timestamp is inf, expected a finite number"),
         (EVENTS.assign(timestamp=[pd.Timestamp(0)]), None, "column 'timestamp' holds datetime values"),
         (EVENTS.rename(columns={"timestamp": "a:b"}), None, "the column name 'a:b' is empty or has a colon"),
-        (EVENTS, pd.DataFrame({"item_id": ["a", "a"]}), "items, row 1: the item 'a' is there already"),
+        (EVENTS, pd.DataFrame({"item_id": ["a", "a"]}), "items, row 1: the item 'a' is a duplicate"),
         (EVENTS, pd.DataFrame({"item_id": ["a"], "x": [["b"]]}), "items: column 'x' holds list values"),
     ],
 )
@@ -163,7 +164,7 @@ def test_frames_that_cannot_be_written_leave_no_file(events, items, message, tmp
 
 def test_old_items_are_not_taken_for_new_ones(tmp_path):
     to_atomic(EVENTS, pd.DataFrame({"item_id": ["i"], "a": [1]}), tmp_path, "x")
-    with pytest.raises(UserError, match=r"x\.item: this file of other items is there already"):
+    with pytest.raises(UserError, match=r"x\.item: the file exists, and a run would read it"):
         to_atomic(EVENTS, None, tmp_path, "x")
 
 
@@ -172,7 +173,7 @@ def test_old_items_are_not_taken_for_new_ones(tmp_path):
     [
         (None, "there is no file x.inter"),
         ("user_id\titem_id\na\tb\n", "x.inter, line 1: got 'user_id', expected a header"),
-        ("a:token\ta:token\nb\tc\n", "line 1: the column 'a' is there 2 times"),
+        ("a:token\ta:token\nb\tc\n", "line 1: the column 'a' occurs 2 times"),
         ("user_id:token\tn:float\na\t1\nb\tx\n", "x.inter, line 3: n is 'x', expected a number"),
     ],
 )

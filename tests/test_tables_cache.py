@@ -1,4 +1,4 @@
-"""Tables as data sets of runs: the cache, conversions, and equality with the atomic files."""
+"""Tests of tables as data sets: the cache, conversions, and equality with atomic files."""
 
 from __future__ import annotations
 
@@ -137,14 +137,14 @@ def test_faulty_conversions_get_one_sentence(table, tmp_path):
     convert(table, tmp_path / "shop")
     with pytest.raises(UserError, match=r"out: got .*shop.xls', expected a file that ends with .csv"):
         convert(tmp_path / "shop", tmp_path / "shop.xls")
-    with pytest.raises(UserError, match="min_user: it has no effect"):
+    with pytest.raises(UserError, match="min_user: the option has no effect"):
         convert(tmp_path / "shop" / "shop.inter", tmp_path / "a.csv", min_user=5)
     with pytest.raises(UserError, match=r"out: got .*shop.inter', expected the folder of the data set"):
         convert(table, tmp_path / "shop" / "shop.inter")
 
 
 def movielens(kind: str, folder: Path):
-    """ML-100K in another form."""
+    """Return ML-100K in another format."""
     if kind in ("csv", "jsonl", "parquet"):
         convert(ML / "ml-100k", folder / f"m.{kind}")
         return folder / f"m.{kind}"
@@ -165,8 +165,7 @@ def reference(tmp_path_factory):
 def trained(name: str, path: str | None) -> dict:
     keys = {
         "epochs": 1, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, "data_path": path,
-        # RecBole's own file for ml-100k scales the times to 0..1, which float32 rounds elsewhere.
-        "exact_time": True, "show_progress": False,
+        "show_progress": False,
     }  # fmt: skip
     return run("BPR", name, config_dict=keys, saved=False)
 

@@ -1,4 +1,4 @@
-"""Times of a table: every form of the same times gives the same numbers in the same order."""
+"""Tests that every format of the same times gives the same numbers in the same order."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_the_coarsest_exact_unit_is_taken(values, wanted, unit):
         ([1.0, np.inf], "row 1: .* is inf, expected a number"),
         ([1714521600, 1714521600000], "row 0: .* 1714521600, seconds by its size, .*row 1.* is milliseconds"),
         (["1" * 20, "1"], "row 0: .* too large for Unix nanoseconds"),
-        ([True, False], "holds true and false, such as"),
-        (["2024-05-01", 5], "row 1: column 'ts' \\(time\\) holds values of several types"),
-        ([{"a": 1}, {"a": 2}], "holds nested records"),
+        ([True, False], "contains true and false, such as"),
+        (["2024-05-01", 5], "row 1: column 'ts' \\(time\\) contains values of several types"),
+        ([{"a": 1}, {"a": 2}], "contains nested records"),
         ([None, None], "row 0: the time in column 'ts' is missing"),
     ],
 )
@@ -128,7 +128,7 @@ def test_rows_without_a_time_are_dropped_and_the_others_stay_exact(values):
     assert times.values.tolist() == [1714521600000000001, 1714521600000000003]
     with pytest.raises(UserError, match="row 0: no time in column 'ts' can be read"):
         parse(["", "x"], "drop")
-    with pytest.raises(UserError, match="missing_time: got 'skip'"):
+    with pytest.raises(UserError, match="missing_time: got 'skip', expected error or drop"):
         parse(["1"], "skip")
 
 

@@ -1,4 +1,4 @@
-"""Text encoders: as an optional extra with a real small model, and trained along with the model."""
+"""Tests of text encoders: a real small model, and an encoder that is trained with the recommender."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENCODER = {"content_source": "encoder", "content_encoder": "tiny", "content_fiel
 
 
 class TinyEncoder(torch.nn.Module):
-    """Mean of word vectors, with the interface of a sentence-transformers model."""
+    """A mean of word vectors with the interface of a sentence-transformers model."""
 
     max_seq_length = 16
 

@@ -1,4 +1,4 @@
-"""TSSR against its slow references, its losses by themselves, its ablations and its scores."""
+"""Tests of TSSR against slow references, of its losses, its ablations and its scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuning: proposals, trials that are neither lost nor repeated, RecBole's HyperTuning, Ray."""
+"""Tests of tuning: proposals, trials, RecBole's HyperTuning and Ray."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def space_file(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Trials that were really run."""
+    """Return the trials that were executed."""
     ran = []
 
     def counting(**given):
@@ -85,7 +85,7 @@ def test_proposals_are_a_function_of_seed_and_results(space_file, tool, algo):
 
 
 def test_bayes_learns_from_the_scores(space_file):
-    """Late proposals of TPE are better than random ones: that losses and values arrive together."""
+    """Late proposals of TPE are better than random ones, so each loss reaches TPE with its values."""
     pytest.importorskip("hyperopt")
     space = read_space(space_file(SPACE))
     late = {}
@@ -170,7 +170,7 @@ def test_a_search_that_was_stopped_equals_one_that_was_not(keys, space_file, cou
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on(keys, space_file, tmp_path):
-    """SIGKILL at any moment: what was finished is kept, the rest is made once."""
+    """After SIGKILL at any time, finished trials are kept and the others run once."""
     keys.pop("epochs")
     words = ["tune", "--model=DisentS2S", "--dataset=hostile", f"--params_file={space_file(SPACE)}",
              "--max_evals=6", "--output=out", "--epochs=3",
@@ -200,7 +200,7 @@ def test_a_killed_search_goes_on(keys, space_file, tmp_path):
 
 
 def test_a_trial_goes_on_from_its_checkpoint(keys, space_file, monkeypatch):
-    """A trial that was stopped in its middle is continued and equals one that was not."""
+    """A stopped trial continues and gives the result of a trial without a stop."""
     study = command.tune("DisentS2S", "hostile", config_dict={**keys, "epochs": 4}, max_evals=1,
                          output="whole", params_file=space_file(SPACE))  # fmt: skip
 
@@ -257,10 +257,10 @@ def test_a_given_key_is_not_searched(keys, space_file):
         (["--algo=best"], "algo: got 'best', expected one of exhaustive, random, bayes"),
         (["--max_evals=0"], "max_evals: got 0"),
         (["--params_file=none.hyper"], "search space 'none.hyper': no such file"),
-        (["--params_file=bad.hyper"], "all 1 trials failed, the first by: config_dict: the key 'n_layer'"),
+        (["--params_file=bad.hyper"], "all 1 trials failed, the first with: config_dict: the key 'n_layer'"),
         (["--n_layer=3"], "did you mean 'n_layers'?"),
-        (["--per_user_file=u.npz"], "per_user_file: got 'u.npz', but each trial has its own"),
-        (["--params_file=one.hyper", "--n_layers=1"], "tune: nothing is left to search"),
+        (["--per_user_file=u.npz"], "per_user_file: got 'u.npz', but the search sets this key"),
+        (["--params_file=one.hyper", "--n_layers=1"], "tune: every key of the search space is given"),
     ],
 )
 def test_wrong_commands_get_one_sentence(keys, capsys, extra, message):
@@ -275,7 +275,7 @@ def test_wrong_commands_get_one_sentence(keys, capsys, extra, message):
 def test_another_search_in_the_same_folder_is_refused(keys, space_file):
     given = {"config_dict": keys, "output": "out", "max_evals": 1}
     command.tune("DisentS2S", "hostile", params_file=space_file(FINITE), **given)
-    with pytest.raises(UserError, match="output 'out' holds another search: its space is"):
+    with pytest.raises(UserError, match="output 'out' holds another search: got space"):
         command.tune("DisentS2S", "hostile", params_file=space_file(SPACE), **given)
     Path("out/0123456789ab.json").write_text("{")
     with pytest.raises(UserError, match=r"0123456789ab\.json: expected a trial"):

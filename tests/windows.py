@@ -1,4 +1,4 @@
-"""Batches of whole sequences, as the loaders make them."""
+"""Makes batches of whole sequences as the loaders do."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Configuration: RecBole's, with this package's keys, rules, presets and checks."""
+"""RecBole's configuration, extended by the keys, rules, presets and checks of this package."""

@@ -19,19 +19,19 @@ _LEAST = {
     "stopping_step": 0, "worker": 0, "learning_rate": 0, "metric_decimal_place": 0,
 }  # fmt: skip
 
-# What a transform of RecBole reads beside its name.
+# The keys that each batch transform of RecBole reads, with an example value.
 _TRANSFORMS = {
     "mask_itemseq": {"mask_ratio": 0.2, "ft_ratio": 0.5},
     "inverse_itemseq": {},
     "crop_itemseq": {"eta": 0.6},
     "reorder_itemseq": {"beta": 0.6},
 }  # fmt: skip
-# Filters that RecBole passes over for pre-split files.
+# Filters that RecBole does not apply to pre-split files.
 _FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
 
 def check_dataset_name(name: str) -> None:
-    """A data set is named by its folder, not by a path or a file.
+    """Check that a data set is named by its folder, not by a path or a file.
 
     Raises:
         UserError: the name is a path.
@@ -46,23 +46,23 @@ def check_dataset_name(name: str) -> None:
     elif path.suffix == ".inter":
         raise UserError(
             f"dataset: got the file '{name}', expected the name of a folder: put the file into "
-            f"{folder / stem / path.name} and say --data_path={folder} --dataset={stem}"
+            f"{folder / stem / path.name} and set --data_path={folder} --dataset={stem}"
         )
     raise UserError(
-        f"dataset: got the path '{name}', expected the name of a folder below data_path: say "
+        f"dataset: got the path '{name}', expected the name of a folder below data_path; set "
         f"--data_path={folder} --dataset={stem}"
     )
 
 
 def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
-    """Checks of keys that the user gave and that RecBole takes for none where they are wrong.
+    """Check keys of the user whose faulty values RecBole would ignore.
 
     Args:
-        given: the user's keys.
+        given: the user's keys and values.
         model_class: class of the model.
 
     Raises:
-        UserError: one is wrong, or has no effect.
+        UserError: a value is wrong, or a key has no effect.
     """
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         if given.get(key) is not None:
@@ -70,7 +70,7 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
     for key in ("field_separator", "seq_separator"):
         value = given.get(key, " ")
         if not isinstance(value, str) or not value or "\n" in value or "\r" in value:
-            raise UserError(f"{key}: got {value!r}, expected a text within a line such as ','")
+            raise UserError(f"{key}: got {value!r}, expected a text within a line, such as ','")
     values = given.get("val_interval")
     if values is not None and not isinstance(values, dict):
         raise UserError(f"val_interval: got {values!r}, expected a dict such as {{'rating': '[3,inf)'}}")
@@ -89,30 +89,27 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
         _check_columns(key, given.get(key))
     if both := set(given.get("unload_col") or {}) & set(given.get("load_col", {"inter": None}) or {}):
         raise UserError(
-            f"unload_col: got columns of {', '.join(sorted(both))}, of which load_col names those to load; "
-            "say "
-            "load_col=None with it, or name all wanted columns in load_col"
+            f"unload_col: got columns of {', '.join(sorted(both))}, but load_col already names the columns "
+            "to load; set load_col=None, or leave out unload_col and list the columns in load_col"
         )
     if given.get("preload_weight") and not _reads_vectors(model_class):
         raise UserError(
             f"preload_weight: {model_class.__name__} reads no such vectors; leave the key out (models with "
-            "item "
-            "content take vectors by content_source=file)"
+            "item content read vectors if content_source=file)"
         )
     if given.get("benchmark_filename"):
         for key in _FILTERS:
             if given.get(key) not in (None, "[0,inf)"):
                 raise UserError(
                     f"{key}: no effect on pre-split files (benchmark_filename), which RecBole never filters; "
-                    "leave "
-                    "the key out, or filter the files"
+                    "leave the key out, or filter the files"
                 )
 
 
 def _reads_vectors(model_class: type[Any]) -> bool:
     try:
         return any("get_preload_weight" in inspect.getsource(base) for base in model_class.__mro__[:-1])
-    except (OSError, TypeError):  # typed into a notebook: nobody knows
+    except (OSError, TypeError):  # a class from a notebook has no source: assume that it reads them
         return True
 
 
@@ -126,20 +123,20 @@ def _check_columns(key: str, value: Any) -> None:
     )
     if not good:
         raise UserError(
-            f"{key}: got {value!r}, expected suffixes of files with lists of columns such as "
+            f"{key}: got {value!r}, expected a dict from file suffixes to lists of columns, such as "
             "{'inter': ['user_id', 'item_id']}"
         )
 
 
 def check_metrics(metrics: Any, modes: Any) -> None:
-    """Metrics that exist, are of one kind, and suit the mode of the evaluation.
+    """Check that the metrics exist, are of one kind, and suit the mode of the evaluation.
 
     Args:
-        metrics: name or names.
-        modes: mode of the evaluation, one or one for each part.
+        metrics: one name, or a list of names.
+        modes: the mode of the evaluation: one mode, or a dict with a mode for each part.
 
     Raises:
-        UserError: they do not.
+        UserError: a metric is unknown, or the metrics cannot be computed together or in this mode.
     """
     names = [metrics] if isinstance(metrics, str) else metrics
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -151,21 +148,23 @@ def check_metrics(metrics: Any, modes: Any) -> None:
     ranking = [name for name in names if name not in single]
     if single and ranking:
         raise UserError(
-            f"metrics: got {names}, which can not be used at the same time: {', '.join(ranking)} judge a "
-            "ranking, "
-            f"{', '.join(single)} single scores; keep one kind"
+            f"metrics: got {names}, which cannot be used at the same time, because they mix metrics of a "
+            f"ranking ({', '.join(ranking)}) and of single scores ({', '.join(single)}); keep one kind"
         )
     if single and "full" in (modes.values() if isinstance(modes, dict) else [modes]):
         raise UserError(
-            f"metrics: got {names}, which judge single scores, with eval_args mode full, which ranks; say "
-            "--eval_mode=labeled for data with labels or --eval_mode=uni1 for sampled negatives, or take "
-            "ranking "
-            "metrics such as Recall"
+            f"metrics: got {names}, which measure single scores, with eval_args mode full, which ranks "
+            "items; set --eval_mode=labeled for data with labels or --eval_mode=uni1 for sampled negatives, "
+            "or use ranking metrics such as Recall"
         )
 
 
 def check_like_default(source: str, key: str, value: Any, default: Any) -> None:
-    """A RecBole key with a plain default takes a value of that type."""
+    """Check that the value of a RecBole key has the type of the key's default, where the default is plain.
+
+    Raises:
+        UserError: the value has another type.
+    """
     kinds: tuple[type, ...]
     if isinstance(default, bool):
         kinds = (bool,)
@@ -181,7 +180,11 @@ def check_like_default(source: str, key: str, value: Any, default: Any) -> None:
 
 
 def check_together(config: Any) -> None:
-    """Checks that need more than one key."""
+    """Check keys that depend on each other.
+
+    Raises:
+        UserError: the values of two keys contradict each other.
+    """
     metrics = [m.lower() for m in config["metrics"]]
     name, _, cut = str(config["valid_metric"]).lower().partition("@")
     if name not in metrics or (cut and not (cut.isdigit() and int(cut) in config["topk"])):
@@ -191,21 +194,21 @@ def check_together(config: Any) -> None:
         )
     if "labeled" in config["eval_args"]["mode"].values() and config["eval_type"] == EvaluatorType.RANKING:
         raise UserError(
-            f"eval_args mode: labeled has no candidates to rank, and metrics are {config['metrics']}; say "
-            "metrics of labels such as --metrics=\"['AUC', 'LogLoss']\" --valid_metric=AUC, or another mode"
+            f"eval_args mode: labeled has no candidates to rank, but the metrics are {config['metrics']}; "
+            "set metrics of labels such as --metrics=\"['AUC', 'LogLoss']\" --valid_metric=AUC, or "
+            "another mode"
         )
     negatives = config["train_neg_sample_args"]["distribution"]
     if config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and negatives == "none":
         raise UserError(
             f"train_neg_sample_args: got none, and {config['model']} compares clicks with negatives; leave "
-            "the key out, or say such as {'distribution': 'uniform', 'sample_num': 1}"
+            "the key out, or set it to a value such as {'distribution': 'uniform', 'sample_num': 1}"
         )
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     if sequential and config["eval_args"]["order"] != "TO":
         raise UserError(
             f"eval_args order: got {config['eval_args']['order']}, expected TO: {config['model']} learns "
-            "from "
-            "sequences in time order"
+            "from sequences in time order"
         )
     if sequential and not config["repeatable"]:
         raise UserError(
@@ -241,8 +244,7 @@ def check_together(config: Any) -> None:
     if files is not None and (not isinstance(files, list) or len(files) not in (2, 3)):
         raise UserError(
             f"benchmark_filename: got {files!r}, expected three parts such as [train, valid, test], or the "
-            "two "
-            "parts [train, test]"
+            "two parts [train, test]"
         )
     resume = config["resume_file"]
     if resume is not None and not os.path.isfile(resume):
@@ -256,8 +258,11 @@ def _check_transform(config: Any, sequential: bool) -> None:
     if name not in _TRANSFORMS:
         raise UserError(f"transform: got {name!r}, expected one of {', '.join(_TRANSFORMS)}, or null")
     if not sequential:
-        raise UserError(f"transform: {name} changes item sequences, which {config['model']} has none of")
+        raise UserError(
+            f"transform: {name} changes item sequences, and {config['model']} does not use sequences; leave "
+            "the key out"
+        )
     missing = [key for key in _TRANSFORMS[name] if config[key] is None]
     if missing:
-        told = " ".join(f"--{key}={_TRANSFORMS[name][key]}" for key in missing)
-        raise UserError(f"transform: {name} needs {' and '.join(missing)}; say such as {told}")
+        example = " ".join(f"--{key}={_TRANSFORMS[name][key]}" for key in missing)
+        raise UserError(f"transform: {name} needs {' and '.join(missing)}; set for example {example}")

@@ -1,4 +1,4 @@
-"""Configuration: RecBole's, plus this package's models, properties, data sets and checks."""
+"""The configuration of a run: RecBole's, extended by this package's models, keys, data sets and checks."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ from recbole_disent.recbole import patches
 class Config(RecBoleConfig):
     """RecBole's configuration with this package's defaults and checks.
 
-    Priority: command line > ``config_dict`` > files (a later one wins) > data-set config >
-    model properties > overall. All checks are done here, before any data are read.
+    The priority of the sources is: command line > ``config_dict`` > files (a later file overrides an
+    earlier one) > presets > configuration of the data set > properties of the model > overall properties.
+    The class checks all keys before any data are read.
 
     Args:
         model: name of a model, or a model class.
-        dataset: name of a data set, the folder below ``data_path``, or an alias of one.
-        config_file_list: YAML files.
-        config_dict: keys and values.
-        cmd_args: command-line words ``--key=value``. Unlike RecBole's, this class never
-            looks at ``sys.argv`` by itself, so that it can be used from any program.
+        dataset: name of a data set, which is a folder below ``data_path``, or an alias of the name.
+        config_file_list: paths of YAML files.
+        config_dict: configuration keys and their values.
+        cmd_args: command-line words ``--key=value``. Unlike RecBole's class, this class does not read
+            ``sys.argv``, so that any program can use it.
 
     Raises:
-        UserError: unknown key, wrong value, unknown model or missing data set.
+        UserError: a key is unknown, a value is wrong, or the model or the data set is unknown.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Config(RecBoleConfig):
         register_metrics()
         self._cmd_args = list(cmd_args or [])
         self._sources: dict[str, str] = {}
-        # Sentences for the log of a run, which does not exist yet when a configuration is made.
+        # Sentences for the log of the run. The log does not exist yet when the configuration is made.
         self.notes: list[str] = []
         with wrap_errors("configuration"):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
@@ -69,7 +70,7 @@ class Config(RecBoleConfig):
     # -- reading -----------------------------------------------------------------------
 
     def compatibility_settings(self) -> None:
-        """Replace RecBole's, which fails on numpy 2."""
+        """Apply this package's patches in place of RecBole's settings, which fail on numpy 2."""
         patches.apply()
 
     def _load_config_files(self, file_list: list[str] | None) -> dict[str, Any]:
@@ -82,9 +83,11 @@ class Config(RecBoleConfig):
             except UnicodeError as error:
                 raise UserError(f"config file '{file}': it is no UTF-8 text; save it as UTF-8") from error
             except yaml.YAMLError as error:
-                raise UserError(f"config file '{file}': no YAML: {' '.join(str(error).split())}") from error
+                raise UserError(
+                    f"config file '{file}': the file is not valid YAML: {' '.join(str(error).split())}"
+                ) from error
             if not isinstance(found, dict):
-                raise UserError(f"config file '{file}': expected lines 'key: value', got {found!r}")
+                raise UserError(f"config file '{file}': got {found!r}, expected lines 'key: value'")
             self._sources.update(dict.fromkeys(found, f"file '{file}'"))
             merged.update(found)
         return merged
@@ -99,7 +102,7 @@ class Config(RecBoleConfig):
         return found
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        """Turn text into Python values. RecBole's ``eval`` is replaced by literals only."""
+        """Turn texts into Python values. Unlike RecBole, which calls ``eval``, this accepts literals only."""
         for key, value in config_dict.items():
             if isinstance(value, str):
                 config_dict[key] = literal(value)
@@ -109,7 +112,7 @@ class Config(RecBoleConfig):
 
     def _merge_external_config_dict(self) -> None:
         super()._merge_external_config_dict()
-        # A dictionary adds to those of lower priority; RecBole's would replace them whole.
+        # eval_args of a higher priority are merged into those of a lower one; RecBole replaces them whole.
         given = [self.file_config_dict, self.variable_config_dict, self.cmd_config_dict]
         parts = [d["eval_args"] for d in given if isinstance(d.get("eval_args"), dict)]
         if isinstance(self.external_config_dict.get("eval_args"), dict):
@@ -126,10 +129,10 @@ class Config(RecBoleConfig):
             model = spec.name if model is None else model
         for name, value in (("model", model), ("dataset", dataset)):
             if value is None:
-                raise UserError(f"{name}: not given; say --{name}=NAME")
+                raise UserError(f"{name}: not given; set --{name}=NAME")
         model_class = registry.get_model(str(model)) if not isinstance(model, type) else model
         check_dataset_name(str(dataset))
-        # The name that the user gave, which can be an alias.
+        # The user may have given an alias.
         self.given_dataset = str(dataset)
         name = dataset_table.resolve(self.given_dataset, given.get("data_path"))
         return model_class.__name__, model_class, name
@@ -138,7 +141,7 @@ class Config(RecBoleConfig):
         super()._load_internal_config_dict(model, model_class, dataset)
         internal = self.internal_config_dict
         if internal["MODEL_TYPE"] == ModelType.SEQUENTIAL and internal.get("loss_type") == "CE":
-            # RecBole's own default here is one sampled negative, which it then refuses.
+            # RecBole's default is one sampled negative, which RecBole then refuses for this loss.
             internal["train_neg_sample_args"] = None
         internal.update(key_rules.defaults(key_rules.of_run(model)))
         file = key_rules.folder("dataset_configs") / f"{dataset}.yaml"
@@ -161,12 +164,12 @@ class Config(RecBoleConfig):
         fit_load_columns(final, self.external_config_dict)
         check_metrics(final["metrics"], final["eval_args"]["mode"])
         fit_cut_offs(final, self.external_config_dict)
-        # RecBole 1.2.1 reads gpu_id only; the empty text stands for the CPU.
+        # RecBole 1.2.1 reads only gpu_id; the empty text means the CPU.
         final["gpu_id"] = process_group.own_gpu(final["gpu_id"]) if final["use_gpu"] else ""
         given = self.external_config_dict
         bpr = "loss_type" in given and final["loss_type"] != "CE"
         if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:
-            # SASRec with loss_type=BPR needs the sampled negative that CE must not have.
+            # SASRec needs a sampled negative with loss_type=BPR, and must not have one with CE.
             final["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
         return final
 
@@ -182,8 +185,8 @@ class Config(RecBoleConfig):
             if key not in known and key == "train_mode":
                 both = ", ".join(sorted(n for n, s in registry.model_names().items() if len(s.modes) > 1))
                 raise UserError(
-                    f"{source}: train_mode: {self.model} is trained in one way only; leave the key out "
-                    f"(models with two ways: {both})"
+                    f"{source}: train_mode: {self.model} has only one training mode; leave the key out "
+                    f"(models with two training modes: {both})"
                 )
             if key not in known:
                 raise UserError(
@@ -203,12 +206,12 @@ class Config(RecBoleConfig):
                 check_like_default(source, key, value, internal[key])
 
     def choose_preset(self, train: Any) -> None:
-        """Take the preset that the model chooses for the data, where ``preset`` is ``auto``.
+        """Apply the preset that the model chooses for the data if ``preset`` is ``auto``.
 
-        Keys that the user or a named preset gives stay as they are.
+        Keys that the user or a named preset sets keep their values.
 
         Args:
-            train: the training part.
+            train: training part of the data set.
         """
         path = registry.spec_of(self["model"]).choose_preset
         if path is None or not presets.is_auto(self["preset"]):
@@ -228,6 +231,6 @@ class Config(RecBoleConfig):
         final = self.final_config_dict
         folder = self.external_config_dict.get("data_path")
         if folder and os.path.isdir(os.path.join(folder, self.dataset)):
-            # RecBole takes its own copy of ml-100k, whatever the path.
+            # RecBole uses its own copy of ml-100k and ignores the path.
             final["data_path"] = os.path.join(folder, self.dataset)
         final["data_path"] = os.path.normpath(final["data_path"])

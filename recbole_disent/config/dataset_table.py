@@ -1,4 +1,4 @@
-"""What is known of data sets by name: aliases, how to get them, published statistics."""
+"""The table of known data sets: their aliases, how to get them, and their published statistics."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def _table() -> dict[str, dict[str, Any]]:
 
 
 def entry(name: str) -> dict[str, Any]:
-    """Return the entry of a data set in ``dataset_configs/_datasets.yaml``: empty where there is none.
+    """Return the entry of a data set in ``dataset_configs/_datasets.yaml``.
 
-    Its keys are ``aliases``, ``obtain``, ``item_file_id`` and ``statistics``, each of which can be missing.
+    The entry may have the keys ``aliases``, ``obtain``, ``item_file_id`` and ``statistics``. It is empty
+    for a data set that the table does not list.
     """
     return _table().get(name, {})
 
@@ -29,11 +30,11 @@ def entry(name: str) -> dict[str, Any]:
 def resolve(name: str, data_path: str | None) -> str:
     """Return the name of the data set that *name* stands for.
 
-    A folder with the name itself comes first, so that nobody's own data are passed over.
+    A folder named *name* takes precedence over an alias, so that the user's own data are not ignored.
 
     Args:
-        name: of a data set, or an alias.
-        data_path: the folder of the data sets; None: RecBole's default.
+        name: name or alias of a data set.
+        data_path: folder of the data sets; None means RecBole's default.
 
     Example:
         >>> resolve("steam", "no-such-folder")

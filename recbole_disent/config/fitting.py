@@ -1,4 +1,4 @@
-"""Default values that depend on other keys: cut-offs, columns to load."""
+"""Default values that depend on other keys: the cut-offs and the columns to load."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ _COLUMNS = {
 
 
 def fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
-    """Fit the default cut-offs to the protocol, and the default criterion to the cut-offs.
+    """Fit the default cut-offs to the protocol, and the default validation metric to the cut-offs.
 
-    Among k candidates a cut-off of k + 1 is added: MRR there is the one over all of them.
+    With k sampled negatives, the cut-off k + 1 is added, because MRR at k + 1 covers the whole ranking.
+
+    Args:
+        final: the merged configuration; ``topk`` and ``valid_metric`` may change.
+        given: the user's keys, which stay as they are.
+
+    Raises:
+        UserError: ``topk`` is not a list of integers.
     """
     mode = final["eval_args"]["mode"]
     modes = mode.values() if isinstance(mode, dict) else [mode]
@@ -37,7 +44,12 @@ def fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
 
 
 def fit_load_columns(final: dict[str, Any], given: dict[str, Any]) -> None:
-    """Fit ``load_col`` to the names of the columns, and to a split in time order, which needs the time."""
+    """Fit ``load_col`` to the names of the columns, and add the time column if the split needs it.
+
+    Args:
+        final: the merged configuration; ``load_col`` may change.
+        given: the user's keys.
+    """
     load, time = final["load_col"], final["TIME_FIELD"]
     if "load_col" not in given and load:
         names = {default: final[key] for key, default in _COLUMNS.items()}

@@ -13,10 +13,12 @@ _INTERVAL = re.compile(rf"\s*([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])\s
 
 
 def check_interval(key: str, value: Any) -> None:
-    """Check an interval or several, separated by semicolons; RecBole takes what it cannot parse for none.
+    """Check one interval, or several intervals separated by semicolons.
+
+    RecBole silently ignores an interval that it cannot parse.
 
     Raises:
-        UserError: the text is no interval, or one that holds no number.
+        UserError: the text is not an interval, or the interval is empty.
 
     Example:
         >>> check_interval("user_inter_num_interval", "[5,inf)")
@@ -29,5 +31,5 @@ def check_interval(key: str, value: Any) -> None:
         if not (ends[0] < ends[1] or (closed and ends[0] == ends[1])):
             raise UserError(
                 f"{key}: got {value!r}, expected an interval such as [3,inf) or (1,2.5], or several as in "
-                "'[1,2];[4,5]': a square bracket includes the end, a round one does not"
+                "'[1,2];[4,5]'; a square bracket includes the end, a round bracket excludes it"
             )

@@ -1,18 +1,18 @@
 """Configuration keys: default values, rules and meanings, read from ``properties/*.yaml``.
 
-The files are the only home of defaults. A line of a file is::
+Default values are defined only in these files. A line of a file is::
 
     key: value  # (MARKS: TYPE in RANGE) meaning [source]
 
-TYPE and RANGE are the rule that a user's value is checked against. MARKS are optional: the scope of
-the key and further words.
+TYPE and RANGE form the rule that a user's value must satisfy. MARKS are optional. They give the scope
+of the key (``result``, ``place`` or ``speed``) and further flags:
 
-* ``result`` (the default scope): the key decides what comes out of a run. It is part of the name of
+* ``result`` (the default scope): the key affects the results of a run. The key is part of the name of
   a run in a plan, and a checkpoint keeps its value.
-* ``place``: the key says where a run works, and with which files.
-* ``speed``: the key says how fast a run is or how much memory it takes.
-* ``own``: every run of a plan or of a search needs a value of its own.
-* ``path``: the value names a file or folder, so that it is relative to the working directory.
+* ``place``: the key decides where a run reads and writes files, and on which devices it runs.
+* ``speed``: the key affects how fast a run is or how much memory it needs.
+* ``own``: every run of a plan or of a search needs a different value.
+* ``path``: the value is the path of a file or folder, relative to the working directory.
 * ``name``: the value of a ``path`` key may also be the name of something published.
 """
 
@@ -39,7 +39,10 @@ _FLAGS = ("own", "path", "name")
 
 
 def folder(name: str) -> Path:
-    """Return the folder ``properties`` or ``dataset_configs``: in the wheel, else in the checkout."""
+    """Return the path of the folder ``properties`` or ``dataset_configs``.
+
+    The folder is inside the package in a wheel, and beside the package in a checkout.
+    """
     for base in (_PACKAGE, _PACKAGE.parent):
         if (base / name).is_dir():
             return base / name
@@ -48,17 +51,17 @@ def folder(name: str) -> Path:
 
 @dataclass(frozen=True)
 class KeyRule:
-    """One configuration key of this package: its default, its rule and its meaning.
+    """A configuration key of this package: its default, its rule and its meaning.
 
     Attributes:
-        key: the name.
-        default: value where the user gives none.
-        types: names of Python types that a value may have; none where there are *choices*.
-        choices: texts that a value may be; none where there are *types*.
-        bounds: range of numbers such as ``[0, 1)``, or ``""``.
-        meaning: for the reader.
+        key: name of the key.
+        default: value that is used if the user gives none.
+        types: names of the Python types that a value may have; empty if there are *choices*.
+        choices: texts that are valid values; empty if there are *types*.
+        bounds: range of a number such as ``[0, 1)``, or ``""``.
+        meaning: description of the key for users.
         scope: ``result``, ``place`` or ``speed``; see the module.
-        flags: further marks; see the module.
+        flags: the other marks; see the module.
     """
 
     key: str
@@ -72,16 +75,16 @@ class KeyRule:
 
     @property
     def rule(self) -> str:
-        """The rule in words, as it stands in the file."""
+        """The rule in words, as it is written in the file."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         return " or ".join(self.types) + (f" in {self.bounds}" if self.bounds else "")
 
     def check(self, value: Any) -> Any:
-        """Return *value* (an int as float where a float is asked for).
+        """Check a value and return it; an int becomes a float if the rule asks for a float.
 
         Raises:
-            UserError: the value breaks the rule.
+            UserError: the value does not satisfy the rule.
         """
         if self.choices:
             if value not in self.choices:
@@ -100,7 +103,7 @@ class KeyRule:
         raise self._error(value)
 
     def accepts(self, value: Any) -> bool:
-        """Whether :meth:`check` takes the value."""
+        """Return whether the value satisfies the rule."""
         try:
             self.check(value)
         except UserError:
@@ -149,7 +152,7 @@ def read_rules(path: Path) -> dict[str, KeyRule]:
     """Read one properties file.
 
     Raises:
-        ValueError: a key has no rule, or one that is not understood (a fault of the file).
+        ValueError: the file is faulty: a key has no rule, or the rule is not understood.
     """
     text = path.read_text(encoding="utf-8")
     values = load_yaml(text)
@@ -172,10 +175,10 @@ _MOST_VALUES = 1_000_000
 
 
 def load_yaml(text: str) -> dict[str, Any]:
-    """Parse YAML as RecBole does (``1e-4`` is a float), without its effect on the global loader.
+    """Parse YAML as RecBole does (``1e-4`` is a float), but without changing PyYAML's global loader.
 
     Raises:
-        yaml.YAMLError: it is none, or it holds itself or more than a million values.
+        yaml.YAMLError: the text is not YAML, contains itself, or holds more than a million values.
     """
     loader: Any = type("Loader", (yaml.SafeLoader,), {})
     loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
@@ -207,7 +210,11 @@ def _count_values(value: Any, known: dict[int, int]) -> int:
 
 @cache
 def of_file(name: str) -> dict[str, KeyRule]:
-    """Return the rules of a file of ``properties`` such as ``content.yaml``, or of an absolute path."""
+    """Return the rules of a file.
+
+    Args:
+        name: path of a file below ``properties``, such as ``content.yaml``, or an absolute path.
+    """
     return read_rules(folder("properties") / name)
 
 
@@ -227,18 +234,21 @@ def of_tuning() -> dict[str, KeyRule]:
 
 
 def of_model(name: str) -> dict[str, KeyRule]:
-    """Return the rules of a model's own keys: those of the files that its row of the table names."""
+    """Return the rules of a model's own keys, which its :class:`ModelSpec` lists in ``properties``."""
     return {key: rule for file in spec_of(name).properties for key, rule in of_file(file).items()}
 
 
 def of_run(model: str) -> dict[str, KeyRule]:
-    """Return the rules of all keys of this package that a run of a model has."""
+    """Return the rules of all keys of this package that apply to a run of a model."""
     return {**overall(), **of_model(model)}
 
 
 @cache
 def recbole_keys() -> dict[str, dict[str, str]]:
-    """Return RecBole's documented keys: status and note (what each does here), test and scope."""
+    """Return RecBole's documented keys, each with its ``status``, ``note``, ``test`` and ``scope``.
+
+    The note says what the key does in this package.
+    """
     return load_yaml((folder("properties") / "recbole_keys.yaml").read_text(encoding="utf-8"))
 
 
@@ -248,14 +258,14 @@ def recbole_scopes() -> dict[str, str]:
 
 
 def decides_result(model: str, key: str) -> bool:
-    """Whether a key of a run decides what comes out: a key of this package, of the model or of RecBole."""
+    """Return whether a key of this package, of the model or of RecBole affects the results of a run."""
     rules = of_run(model)
     scope = rules[key].scope if key in rules else recbole_scopes().get(key, "result")
     return scope == "result"
 
 
 def absolute_paths(model: str, given: dict[str, Any]) -> dict[str, str]:
-    """Return those keys of *given* that name a file or folder, with absolute paths."""
+    """Return the keys of *given* whose values are paths, with the paths made absolute."""
     rules, found = of_run(model), {}
     for key in flagged(model, "path"):
         path = given.get(key)
@@ -270,5 +280,5 @@ def flagged(model: str, flag: str) -> list[str]:
 
 
 def defaults(rules: dict[str, KeyRule]) -> dict[str, Any]:
-    """Return key -> default value."""
+    """Return a dict from each key to its default value."""
     return {key: rule.default for key, rule in rules.items()}

@@ -12,7 +12,7 @@ _STATUS = {"works": "works", "refused": "refused", "no_meaning": "no meaning"}
 
 
 def files() -> list[str]:
-    """Return the files of ``properties`` that hold keys, those for every model first."""
+    """Return the files of ``properties`` that define keys, starting with the file for every model."""
     base = folder("properties")
     found = [
         path for path in (*base.glob("*.yaml"), *base.glob("model/*.yaml")) if path.name not in _NOT_KEYS
@@ -38,7 +38,7 @@ def markdown(rules: dict[str, KeyRule]) -> str:
 
 
 def recbole_markdown() -> str:
-    """Return a Markdown table of RecBole's documented keys: what each does here."""
+    """Return a Markdown table of RecBole's documented keys and what each key does in this package."""
     lines = ["| key | here | scope | what it does | test |", "| --- | --- | --- | --- | --- |"]
     for key, row in recbole_keys().items():
         note = row["note"].replace("|", "\\|")
@@ -47,7 +47,7 @@ def recbole_markdown() -> str:
 
 
 def page() -> str:
-    """Return all tables, one section a file, and the table of RecBole's keys."""
+    """Return a section with a table for each file, and a section with the table of RecBole's keys."""
     sections = [f"## {title(file)}\n\n{markdown(of_file(file))}\n" for file in files()]
     return "\n".join([*sections, f"## Keys of RecBole\n\n{recbole_markdown()}\n"])
 

@@ -1,4 +1,4 @@
-"""Texts as values: literals only, nothing is evaluated as code."""
+"""Conversion of texts to values. Only literals are converted; no text is evaluated as code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def key_values(words: list[str]) -> dict[str, Any]:
     """Return the keys and values of command-line words ``--key=value``.
 
     Raises:
-        UserError: another word, or a key with two values.
+        UserError: a word has another form, or a key is given twice with different values.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -26,7 +26,7 @@ def key_values(words: list[str]) -> dict[str, Any]:
 
 
 def literal(text: str) -> Any:
-    """Return the value that a text stands for: a literal, or the text itself."""
+    """Return the value of a text that is a Python or YAML literal; any other text is returned unchanged."""
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"

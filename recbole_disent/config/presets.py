@@ -1,7 +1,8 @@
-"""Presets: named sets of configuration keys, below ``properties/presets``.
+"""Presets: named sets of configuration keys in ``properties/presets``.
 
-``presets/<model>/<name>.yaml`` holds a preset of one model, ``presets/protocols/<name>.yaml`` one
-of every model. A preset replaces defaults; whatever the user gives replaces the preset.
+A preset for one model is in ``presets/<model>/<name>.yaml``, a preset for every model in
+``presets/protocols/<name>.yaml``. A preset overrides default values. Keys that the user sets override
+the preset.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ from typing import Any
 from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError, nearest
 
-# The preset of a model that is chosen by the data (see ModelSpec.choose_preset).
+# The value of the key ``preset`` that lets the model choose by the data (see ModelSpec.choose_preset).
 AUTO = "auto"
 
 
 def names_in(value: Any) -> list[str]:
-    """Return the presets that a value of the key ``preset`` names, without ``auto``."""
+    """Return the names of the presets in a value of the key ``preset``, without ``auto``."""
     names = [value] if isinstance(value, str) else list(value or [])
     return [str(name) for name in names if name != AUTO]
 
 
 def is_auto(value: Any) -> bool:
-    """Whether a value of the key ``preset`` leaves the choice to the data."""
+    """Return whether a value of the key ``preset`` lets the model choose a preset by the data."""
     return value == AUTO or (isinstance(value, list) and AUTO in value)
 
 
 def available(model: str) -> dict[str, Path]:
-    """Return name -> file of the presets that a model has."""
+    """Return a dict from the name of each preset that a model has to its file."""
     base = key_rules.folder("properties") / "presets"
     files = [*base.glob("protocols/*.yaml"), *base.glob(f"{model}/*.yaml")]
     return {file.stem: file for file in sorted(files)}
 
 
 def read(name: str, model: str) -> dict[str, Any]:
-    """Return the keys of a preset.
+    """Return the keys and values of a preset.
 
     Raises:
         UserError: the model has no preset of that name.

@@ -1,4 +1,4 @@
-"""Checks of ``eval_args``: how the data are ordered, split and ranked."""
+"""Checks of ``eval_args``, which decides how the data are ordered, split and ranked."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ _HELD_OUT = ("valid_and_test", "valid_only", "test_only")
 
 
 def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> dict[str, Any]:
-    """Fill a partial ``eval_args`` from the protocol, not from RecBole's random split.
+    """Complete the user's ``eval_args`` from this package's protocol, not from RecBole's random split.
 
     Args:
-        default: the protocol.
-        given: the user's value; what it leaves out is filled.
-        mode: the key ``eval_mode``, which replaces the mode of both.
+        default: ``eval_args`` of the protocol.
+        given: the user's value, which may lack some keys.
+        mode: value of the key ``eval_mode``, which overrides the mode of *default* and of *given*.
+
+    Returns:
+        The complete ``eval_args``.
 
     Raises:
-        UserError: the result is no protocol.
+        UserError: a key is unknown or a value is wrong.
     """
     if given is not None and not isinstance(given, dict):
         raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
@@ -45,16 +48,16 @@ def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> d
     if group is not None and str(group).lower() not in ("user", "none"):
         raise UserError(f"eval_args group_by: got {group!r}, expected user or none")
     if "TS" in merged["split"] and merged["order"] != "TO":
-        raise UserError("eval_args split: TS splits at a time, so that order has to be TO, got RO")
+        raise UserError("eval_args order: got RO with the split TS, expected TO, because TS splits at a time")
     merged["group_by"] = "user" if str(group).lower() == "user" else None
     return merged
 
 
 def check_mode(mode: Any) -> None:
-    """Check the mode of the evaluation, one for both parts or one for each.
+    """Check the mode of the evaluation: one mode, or a dict with a mode for each part.
 
     Raises:
-        UserError: it is none.
+        UserError: the mode is unknown.
     """
     modes = mode if isinstance(mode, dict) else {"valid": mode}
     for part, value in modes.items():
@@ -65,10 +68,10 @@ def check_mode(mode: Any) -> None:
 
 
 def check_split(split: Any) -> None:
-    """Check the split: one of leave-one-out, ratios, and ratios at a time.
+    """Check the split: leave-one-out (LS), by ratios (RS), or at one time for all users (TS).
 
     Raises:
-        UserError: it is none.
+        UserError: the split is none of these, or its value is wrong.
     """
     if not isinstance(split, dict) or len(split) != 1 or not set(split) <= {"LS", "RS", "TS"}:
         raise UserError(f"eval_args split: got {split!r}, {_GRAMMAR}")
@@ -82,7 +85,6 @@ def check_split(split: Any) -> None:
     )
     if not numbers or len(value) != 3 or value[0] <= 0:
         raise UserError(
-            f"eval_args split: got {kind} {value!r}, expected three ratios such as [0.8, 0.1, 0.1]: the "
-            "shares "
-            "of training, which is above 0, validation and test"
+            f"eval_args split: got {kind} {value!r}, expected three ratios such as [0.8, 0.1, 0.1] for "
+            "training (above 0), validation and test"
         )

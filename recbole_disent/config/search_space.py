@@ -1,6 +1,6 @@
-"""Search spaces in RecBole's params-file format, read as literals and never evaluated as code.
+"""Search spaces in the format of RecBole's params files. Values are literals and never evaluated as code.
 
-A line is ``key type values``; ``#`` starts a comment:
+A line has the form ``key type values``, and ``#`` starts a comment:
 
     learning_rate loguniform -9.2,-4.6       # exp of a uniform draw: 1e-4 to 1e-2
     n_layers choice [1, 2, 3]
@@ -27,11 +27,11 @@ from recbole_disent.errors import UserError, nearest, wrap_errors
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values that one configuration key may take in a search.
+    """The values that a configuration key can take in a search.
 
     Attributes:
         key: the configuration key.
-        where: file and line, for errors.
+        where: file and line, for error messages.
     """
 
     key: str
@@ -45,17 +45,17 @@ class Distribution:
         """Return all values, in order.
 
         Raises:
-            UserError: there is no end of them.
+            UserError: the distribution has infinitely many values.
         """
         raise UserError(
             f"{self.where}: {self.key}: an exhaustive search needs a list of values; "
-            "use choice or quniform, or search by random or bayes"
+            "use choice or quniform, or a random or bayes search"
         )
 
 
 @dataclass(frozen=True)
 class Choice(Distribution):
-    """One of some values, each as likely."""
+    """A value of a list; all values are equally likely."""
 
     values: tuple[Any, ...]
 
@@ -64,13 +64,13 @@ class Choice(Distribution):
         return self.values[rng.integers(len(self.values))]
 
     def grid(self) -> list[Any]:
-        """Return the values as they were given."""
+        """Return the values in the order of the list."""
         return list(self.values)
 
 
 @dataclass(frozen=True)
 class Uniform(Distribution):
-    """A number in [low, high)."""
+    """A number that is distributed uniformly in [low, high)."""
 
     low: float
     high: float
@@ -82,7 +82,10 @@ class Uniform(Distribution):
 
 @dataclass(frozen=True)
 class LogUniform(Distribution):
-    """exp of a number in [low, high): the bounds are natural logarithms, as in hyperopt and RecBole."""
+    """The exponential of a number that is distributed uniformly in [low, high).
+
+    The bounds are natural logarithms, as in hyperopt and RecBole.
+    """
 
     low: float
     high: float
@@ -94,9 +97,10 @@ class LogUniform(Distribution):
 
 @dataclass(frozen=True)
 class QUniform(Distribution):
-    """round(u / step) * step of a number u in [low, high), as in hyperopt.
+    """round(u / step) * step of a number u that is distributed uniformly in [low, high), as in hyperopt.
 
-    Integers where all three are written as integers: the outermost values are half as likely.
+    The values are integers if low, high and step are integers. The smallest and the largest value are half
+    as likely as the others.
     """
 
     low: float
@@ -123,7 +127,7 @@ class QUniform(Distribution):
 
     def _multiple(self, multiple: int) -> float:
         value = multiple * self.step
-        # 3 * 0.1 is 0.30000000000000004: a value must not depend on how it was reached.
+        # 3 * 0.1 is 0.30000000000000004; rounding makes equal values compare equal.
         return value if self.whole else float(f"{value:.12g}")
 
 
@@ -132,7 +136,7 @@ _NUMBERS = {"uniform": ("low,high", Uniform), "loguniform": ("low,high", LogUnif
 
 
 def shipped() -> list[str]:
-    """Return the models that have a search space in ``properties/hyper``."""
+    """Return the names of the models that have a search space in ``properties/hyper``."""
     return sorted(file.stem for file in (key_rules.folder("properties") / "hyper").glob("*.hyper"))
 
 
@@ -140,13 +144,13 @@ def read_space(path_or_model: str | Path) -> dict[str, Distribution]:
     """Read a search space.
 
     Args:
-        path_or_model: a params file, or a model that has a shipped one.
+        path_or_model: path of a params file, or name of a model for which the package has one.
 
     Returns:
-        key -> distribution, in the order of the file.
+        A dict from each key to its distribution, in the order of the file.
 
     Raises:
-        UserError: no such file, or a line that is not understood.
+        UserError: the file does not exist, or a line is not understood.
     """
     path = Path(path_or_model)
     if not path.is_file():
@@ -168,7 +172,10 @@ def read_space(path_or_model: str | Path) -> dict[str, Distribution]:
                     raise UserError(f"{found.where}: {found.key} is given twice ({space[found.key].where})")
                 space[found.key] = found
     if not space:
-        raise UserError(f"{path}: no line 'key type values' in it, such as 'n_layers choice [1, 2]'")
+        raise UserError(
+            f"{path}: the file has no search space, expected lines 'key type values' such as "
+            "'n_layers choice [1, 2]'"
+        )
     return space
 
 
@@ -194,7 +201,7 @@ def _choice(where: str, key: str, text: str) -> Choice:
 
 
 def _plain(value: Any) -> Any:
-    """A text that is a literal stands for its value, as in RecBole: '[64,32]' is a list."""
+    """Convert a text that is a literal to its value, as RecBole does: '[64,32]' becomes a list."""
     if isinstance(value, str):
         try:
             return ast.literal_eval(value)
@@ -231,10 +238,10 @@ def sample(space: dict[str, Distribution], rng: np.random.Generator) -> dict[str
 
 
 def grid(space: dict[str, Distribution]) -> Iterator[dict[str, Any]]:
-    """Yield every combination of values; the last key changes fastest.
+    """Yield every combination of values; the value of the last key changes fastest.
 
     Raises:
-        UserError: a key with no end of values.
+        UserError: a key has infinitely many values.
     """
     columns = [distribution.grid() for distribution in space.values()]
     for values in itertools.product(*columns):

@@ -1,4 +1,4 @@
-"""The keys ``data`` and ``items``: a table of events as the data set of a run."""
+"""The keys ``data`` and ``items``, which use a table of events as the data set of a run."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
 from recbole_disent.tables.cache import prepare
 
-# Keys that say how a table is read; they have no effect on a data set in atomic files.
+# Keys that control how a table is read. They have no effect on a data set in atomic files.
 _OPTIONS = ("user", "item", "time", "min_user", "min_item", "dedupe", "missing_time")
 
 
 def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
-    """Make a data set of the table that the key ``data`` names.
+    """Convert the table that the key ``data`` names to a data set.
 
     Args:
         dataset: name of a data set, or None.
-        given: the keys of a user; with ``data`` they get the ``data_path`` of the new data set.
-        notes: gets a sentence for each thing that was guessed, dropped or changed.
+        given: the user's keys. If they contain ``data``, the function sets ``data_path`` to the folder of
+            the new data set.
+        notes: list to which the function appends a sentence for everything it guessed, dropped or changed.
 
     Returns:
-        The name of the data set; *dataset* itself where there is no table.
+        The name of the data set, or *dataset* if ``data`` is not given.
 
     Raises:
-        UserError: a table that cannot be used, a data set beside a table, or keys without effect.
+        UserError: the table cannot be used, both a data set and a table are given, or a key has no effect.
     """
     source = given.get("data")
     rules = key_rules.overall()
@@ -33,13 +34,15 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
         for key in ("items", *_OPTIONS):
             if key != "missing_time" and given.get(key, rules[key].default) != rules[key].default:
                 raise UserError(
-                    f"{key}: got {given[key]!r} without data; it says how a table is read, so give "
-                    "data=FILE, or leave it out"
+                    f"{key}: got {given[key]!r} without data; the key controls how a table is read; set "
+                    "data=FILE, or leave the key out"
                 )
         return dataset
     if dataset is not None or given.get("data_path") is not None:
         key, value = ("dataset", dataset) if dataset is not None else ("data_path", given["data_path"])
-        raise UserError(f"{key}: got {value!r} with data={source!r}, expected one of the two")
+        raise UserError(
+            f"{key}: got {value!r} with data={source!r}, expected only one of the two; leave one of them out"
+        )
     given["data_path"], name = _prepare(source, given.get("items"), given, notes)
     return name
 
@@ -47,19 +50,20 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
 def table_in_memory(
     data: Any, items: Any, keys: dict[str, Any], notes: list[str]
 ) -> tuple[str | None, dict[str, Any]]:
-    """Make a data set of data frames.
+    """Convert tables in memory to a data set.
 
     Args:
-        data: the events: a pandas, Polars or Arrow table, or a path.
-        items: the catalogue, of the same kinds; None: none.
-        keys: configuration keys; those of a table are taken out.
+        data: table of events: a pandas, Polars or Arrow table, or a path.
+        items: table of items of the same kinds, or None.
+        keys: configuration keys.
         notes: see :func:`take_table`.
 
     Returns:
-        The name of the data set, None where both are paths, and the keys of a run with it.
+        The name of the data set, or None if both tables are paths; and the configuration keys of a run on
+        the data set, without the keys that control how a table is read.
 
     Raises:
-        UserError: a table that cannot be used.
+        UserError: a table cannot be used.
     """
     if all(source is None or isinstance(source, str | PathLike) for source in (data, items)):
         paths = {"data": data, "items": items}

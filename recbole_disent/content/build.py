@@ -1,7 +1,7 @@
-"""Content of items: one matrix, aligned with RecBole's internal item ids.
+"""Construction of the content matrix, whose rows are ordered by RecBole's internal item ids.
 
-Content is known before a click, so items of every part have it. No interaction enters: the
-order of the ids is all that comes from the data set.
+Content is known before a click, so that items of every part have content. The matrix does not depend on
+interactions; only the order of the item ids comes from the data set.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.hashing import digest
 
-# Raised when the same inputs give other vectors than before, so that no old cache is read.
+# Increase the version when the same inputs give different vectors, so that old caches are not read.
 _VERSION = 1
 
 
 def build_content(config: Any, dataset: Any) -> Content:
-    """Make the content of the items of a data set, or read it from the cache.
+    """Build the content of the items of a data set, or read it from the cache.
 
     Args:
-        config: ``content_*`` keys, ``checkpoint_dir`` (home of the cache).
-        dataset: a part; gives the item ids, the place of its files and a logger.
+        config: configuration with the ``content_*`` keys and ``checkpoint_dir``, which contains the cache.
+        dataset: part of a data set, which provides the item ids, the path of its files and a logger.
 
     Raises:
-        UserError: files or columns that are missing or faulty, or no content at all.
+        UserError: a file or a column is missing or faulty, or no item has content.
     """
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     parts = [PARTS[source](config, dataset, tokens) for source in sources(config)]
@@ -49,14 +49,16 @@ def build_content(config: Any, dataset: Any) -> Content:
         matrix[0] = 0
         if not matrix.any():
             raise UserError(
-                f"content_source: {config['content_source']} gave no content: every text, bag or vector is "
-                "empty; name other columns with content_fields"
+                f"content_source: got {config['content_source']}, but every text, bag or vector is empty; "
+                "name other columns with content_fields"
             )
         with write_atomically(path) as file:
             np.savez(file, matrix=matrix)
     without = int((~matrix[1:].any(1)).sum())
     if without:
-        dataset.logger.warning(f"content: {without} of {len(tokens) - 1} items have none; theirs is zero")
+        dataset.logger.warning(
+            f"content: {without} of {len(tokens) - 1} items have no content; their vectors are zero"
+        )
     return Content(torch.from_numpy(matrix), None, mark, path)
 
 
@@ -69,7 +71,7 @@ def _trained_encoder(config: Any, texts: list[str]) -> TextEncoder:
 
 
 def _read_cache(path: str, n_items: int) -> np.ndarray | None:
-    """The matrix at *path*; None where there is none, or a damaged one."""
+    """Return the matrix in the file *path*, or None if the file does not exist or is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             matrix = stored["matrix"]

@@ -1,4 +1,4 @@
-"""Checks of the content keys of a configuration, before data are read."""
+"""Checks of the content keys of a configuration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def sources(config: Any) -> list[str]:
 
 
 def listed(value: Any) -> list[str] | None:
+    """Return a list of one text for a text; return a list or None unchanged."""
     return [value] if isinstance(value, str) else value
 
 
@@ -22,7 +23,7 @@ def check(config: Any) -> None:
     """Check the content keys of a configuration together, before data are read.
 
     Raises:
-        UserError: a source that is not known, or keys that do not fit together.
+        UserError: a source is unknown, or the keys contradict each other.
     """
     found = sources(config)
     for source in found:
@@ -43,13 +44,13 @@ def check(config: Any) -> None:
             raise UserError(f"{key}: got {fields!r}, expected each column once")
     for key, source in (("content_file", "file"), ("content_encoder", "encoder")):
         if source in found and not config[key]:
-            raise UserError(f"{key}: not given; content_source={source} needs it")
+            raise UserError(f"{key}: not given, but content_source={source} needs the key; set {key}")
         if config[key] and source not in found:
             raise UserError(
-                f"{key}: got {config[key]!r}, but content_source={found} lacks '{source}'; add it"
+                f"{key}: got {config[key]!r}, but content_source={found} lacks '{source}'; add '{source}'"
             )
     if config["content_trainable"] and found != ["encoder"]:
         raise UserError(
-            f"content_trainable: got True with content_source={found}, expected content_source=[encoder]: "
-            "only an encoder can be trained along"
+            f"content_trainable: got True with content_source={found}, expected content_source=[encoder], "
+            "because only an encoder can be trained with the model"
         )

@@ -1,4 +1,4 @@
-"""Text encoders of sentence-transformers: an optional extra, imported when one is asked for."""
+"""Text encoders of the package sentence-transformers, which is optional and imported on demand."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from recbole_disent.errors import UserError
 
-# Characters that are given to a tokenizer for each token that is read: longer words are rare.
+# Number of characters of a text that are passed to the tokenizer for each token of its limit.
 _CHARACTERS = 40
 
 
 def mark(config: Any) -> str:
-    """Return what tells two encoders apart: name or content of the folder, and the length read."""
+    """Return a text that identifies an encoder: its name or a digest of its folder, and the token limit."""
     name = config["content_encoder"]
     if os.path.isdir(name):
         found = hashlib.sha256()
@@ -40,10 +40,10 @@ def _digest(file: Any) -> bytes:
 
 
 def load(config: Any) -> Any:
-    """Return the encoder ``content_encoder``, a torch module.
+    """Load the encoder that the key ``content_encoder`` names, as a torch module.
 
     Raises:
-        UserError: the extra is not installed, or the encoder cannot be had.
+        UserError: sentence-transformers is not installed, or the encoder cannot be loaded.
     """
     name = config["content_encoder"]
     try:
@@ -55,19 +55,22 @@ def load(config: Any) -> Any:
         ) from error
     try:
         encoder = SentenceTransformer(name, device=str(config["device"]))
-    except Exception as error:  # the library and its hub client raise whatever a faulty name leads to
+    except Exception as error:  # the library and its hub client raise many types for a faulty name
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise UserError(
             f"content_encoder: '{name}' cannot be loaded ({reason}); give the folder of an encoder, or the "
-            "name of one that is downloaded already or can be"
+            "name of an encoder that has been downloaded or can be downloaded"
         ) from error
     encoder.max_seq_length = min(config["content_encoder_length"], encoder.max_seq_length or 10**9)
     return encoder
 
 
 def encode(config: Any, texts: list[str]) -> np.ndarray:
-    """Encode texts in batches, with a progress bar where ``show_progress`` asks for it: float32 (n, F)."""
+    """Encode n texts in batches and return their vectors, float32 (n, F).
+
+    A progress bar is shown if the key ``show_progress`` is True.
+    """
     encoder = load(config)
     cut = config["content_encoder_length"] * _CHARACTERS
     with torch.no_grad():
@@ -81,13 +84,13 @@ def encode(config: Any, texts: list[str]) -> np.ndarray:
 
 def width(encoder: Any) -> int:
     """Return F, the width of an encoder's vectors."""
-    # sentence-transformers 5 gave this and `tokenize` other names.
+    # sentence-transformers 5 renamed this method and `tokenize`.
     ask = getattr(encoder, "get_embedding_dimension", None) or encoder.get_sentence_embedding_dimension
     return int(ask())
 
 
 def tokenized(config: Any, encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Cut texts into the encoder's tokens: ids and attention mask, both int64 (n, T)."""
+    """Tokenize n texts and return the token ids and the attention mask, both int64 (n, T)."""
     cut = config["content_encoder_length"] * _CHARACTERS
     read = getattr(encoder, "preprocess", None) or encoder.tokenize
     features = read([text[:cut] for text in texts])

@@ -1,4 +1,4 @@
-"""Content of all items, as a model is given it."""
+"""The content of all items, which is passed to the constructor of a model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 @dataclass
 class TextEncoder:
-    """A text encoder that is trained along with the model, and what it reads.
+    """A text encoder that is trained with the model, and its input for all items.
 
     Attributes:
-        module: token ids and attention mask -> ``sentence_embedding``, float (n, width).
-        width: width of its vectors.
+        module: maps token ids and an attention mask to ``sentence_embedding``, float (n, width).
+        width: dimension of the vectors.
         tokens, mask: int64 (n_items, T), token ids and attention mask of each item's text.
-        empty: bool (n_items,), items without a text.
-        batch_size: items that are encoded at once.
+        empty: bool (n_items,), whether an item has no text.
+        batch_size: number of items that are encoded at a time.
     """
 
     module: nn.Module
@@ -32,11 +32,12 @@ class Content:
     """Content of all items of a data set.
 
     Attributes:
-        matrix: float32 (n_items, F), row 0 (padding) zero; each source's part of a row has
-            unit length, or is zero where an item has none. (n_items, 0) where an encoder is trained.
-        encoder: a text encoder that is trained along with the model, or None.
-        hash: digest of what the vectors are made of: item ids, columns, files and settings.
-        cache_path: the cache file, for errors.
+        matrix: float32 (n_items, F). Row 0 (padding) is zero. The part of a row that comes from one source
+            has unit length, or is zero if the item has no content of this source. The shape is
+            (n_items, 0) if an encoder is trained.
+        encoder: text encoder that is trained with the model, or None.
+        hash: digest of the inputs of the vectors: item ids, columns, files and settings.
+        cache_path: path of the cache file, for error messages.
     """
 
     matrix: Tensor

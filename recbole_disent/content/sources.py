@@ -1,4 +1,4 @@
-"""Sources of content: each has a mark of its inputs, and makes vectors when the cache has none."""
+"""Sources of content. Each has a ``mark``, which identifies its inputs, and a method that makes vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_disent.hashing import digest
 
 
 class _Texts:
-    """Words of columns."""
+    """The words of text columns."""
 
     def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
         table = _table(config, dataset, "content_fields", listed(config["content_fields"]))
@@ -41,7 +41,7 @@ class _Texts:
 
 
 class _Tokens:
-    """Bags of tokens of columns; the same word in two columns is two tokens."""
+    """Bags of the tokens of columns; the same word in two columns counts as two tokens."""
 
     def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
         key = "content_fields" if config["content_token_fields"] is None else "content_token_fields"
@@ -69,33 +69,34 @@ class _Tokens:
 
 
 class _File:
-    """A matrix of the user's."""
+    """Vectors from a file of the user."""
 
     def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
         path = config["content_file"]
         ids, vectors = read_vectors(path, config["field_separator"], config["encoding"])
-        place = {token: row for row, token in enumerate(tokens)}
-        unknown = [token for token in ids if place.get(token, 0) == 0]
+        item_of = {token: item for item, token in enumerate(tokens)}
+        unknown = [token for token in ids if item_of.get(token, 0) == 0]
         if unknown and config["content_file_unknown"] == "error":
             raise UserError(
                 f"content_file: {path}: the item '{unknown[0]}' is in no interaction ({len(unknown)} such "
-                f"ids of {len(ids)}); check that the ids are those of the .inter file, or say "
+                f"ids of {len(ids)}); use the item ids of the .inter file, or set "
                 "content_file_unknown=ignore"
             )
-        known = [row for row, token in enumerate(ids) if place.get(token, 0)]
+        known = [row for row, token in enumerate(ids) if item_of.get(token, 0)]
         if not known:
             raise UserError(
-                f"content_file: {path}: none of its {len(ids)} ids is an item of the interactions (such as "
-                f"'{tokens[1]}')"
+                f"content_file: {path}: none of the {len(ids)} ids is an item of the interactions, expected "
+                f"ids such as '{tokens[1]}'"
             )
         self.matrix = np.zeros((len(tokens), vectors.shape[1]), dtype=np.float32)
-        self.matrix[[place[ids[row]] for row in known]] = normalize(vectors[known])
+        self.matrix[[item_of[ids[row]] for row in known]] = normalize(vectors[known])
         missing = np.ones(len(tokens), dtype=bool)
-        missing[[0, *(place[ids[row]] for row in known)]] = False
+        missing[[0, *(item_of[ids[row]] for row in known)]] = False
         if missing.any():
             how = config["content_file_missing"]
             dataset.logger.warning(
-                f"content_file: {missing.sum()} of {len(tokens) - 1} items are not in {path}; they get: {how}"
+                f"content_file: {missing.sum()} of {len(tokens) - 1} items are not in {path}; "
+                f"content_file_missing={how} decides their vectors"
             )
             if how == "mean":
                 self.matrix[missing] = normalize(self.matrix[~missing][1:].mean(0, keepdims=True))
@@ -106,7 +107,7 @@ class _File:
 
 
 class _Encoded(_Texts):
-    """Texts read by a text encoder."""
+    """Text columns that a text encoder turns into vectors."""
 
     def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
         super().__init__(config, dataset, tokens)
@@ -115,7 +116,7 @@ class _Encoded(_Texts):
 
     def vectors(self) -> np.ndarray:
         vectors = normalize(text_encoder.encode(self.config, self.texts)).astype(np.float32)
-        # An encoder gives an empty text a direction, too.
+        # An encoder returns a nonzero vector for an empty text.
         vectors[[not text.strip() for text in self.texts]] = 0
         return vectors
 
@@ -125,15 +126,17 @@ PARTS: dict[str, Any] = {"text": _Texts, "tokens": _Tokens, "file": _File, "enco
 
 def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> ItemTable:
     path = os.path.join(dataset.dataset_path, f"{dataset.dataset_name}.item")
-    # Names that come with the package are those of one version of a data set, of several.
-    own = key in config.external_config_dict
+    # The data-set configurations of the package name columns of one version of a data set. Another version
+    # may lack some of them, so only columns that the user named are all required.
+    all_of_them = key in config.external_config_dict
     separator, encoding = config["field_separator"], config["encoding"]
     other_id = dataset_table.entry(config["dataset"]).get("item_file_id")
-    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own, other_id)
+    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, all_of_them, other_id)
     missing = [field for field in fields or [] if field not in table.kinds]
     if missing:
         dataset.logger.warning(
-            f"content: {path} has no column {', '.join(missing)}; read are {', '.join(table.kinds)}"
+            f"content: {path} has no column {', '.join(missing)}; the columns used are "
+            f"{', '.join(table.kinds)}"
         )
     return table
 
@@ -142,8 +145,8 @@ def _warn_of_missing(dataset: Any, tokens: list[str], table: ItemTable) -> None:
     missing = [token for token in tokens[1:] if token not in table.cells]
     if len(missing) == len(tokens) - 1:
         raise UserError(
-            f"content_fields: {table.path}: none of its item ids is in the interactions, which have ids "
-            f"such as '{tokens[1]}'"
+            f"content_fields: {table.path}: none of the item ids is in the interactions, expected ids such "
+            f"as '{tokens[1]}'"
         )
     if missing:
         dataset.logger.warning(

@@ -1,4 +1,4 @@
-"""Vectors of items from a file of the user's: any encoder, any modality."""
+"""Reading of item vectors from a file of the user, made by any encoder from any modality."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ def read_vectors(path: str, separator: str, encoding: str | None) -> tuple[list[
     """Read item ids and their vectors.
 
     Args:
-        path: ``.npz`` with ``ids`` (n,) and ``vectors`` (n, F); ``.npy`` (n, 1 + F) whose first
-            column is the item id, a whole number; or an atomic file ``.itememb`` with a token and a
-            float_seq column.
-        separator, encoding: of an ``.itememb`` file.
+        path: path of a ``.npz`` file with the arrays ``ids`` (n,) and ``vectors`` (n, F); of a ``.npy``
+            file (n, 1 + F) whose first column contains the item ids as whole numbers; or of an atomic file
+            ``.itememb`` with a token column and a float_seq column.
+        separator, encoding: separator of the cells and encoding of an ``.itememb`` file.
 
     Returns:
-        n ids and float32 (n, F).
+        The n ids, and the vectors, float32 (n, F).
 
     Raises:
-        UserError: no file, another format or shape, a value that is not a number, an id twice.
+        UserError: the file does not exist, has another format or shape, contains a value that is not a
+            finite number, or contains an id twice.
     """
     arrays = {".npz": _npz, ".npy": _npy}
     kind = os.path.splitext(path)[1]
     if kind not in {*arrays, ".itememb"}:
         raise UserError(f"{_KEY}: got '{path}', expected a file named .npz, .npy or .itememb")
     if not os.path.isfile(path):
-        raise UserError(f"{_KEY}: the file {path} is not there; give the path of the vectors of the items")
+        raise UserError(f"{_KEY}: the file {path} does not exist; give the path of the item vectors")
     ids, vectors = arrays[kind](path) if kind in arrays else _itememb(path, separator, encoding)
     _check(path, ids, vectors)
     return ids, vectors.astype(np.float32)
@@ -42,17 +43,17 @@ def read_vectors(path: str, separator: str, encoding: str | None) -> tuple[list[
 
 def _check(path: str, ids: list[str], vectors: np.ndarray) -> None:
     if not len(ids) or not vectors.shape[1]:
-        raise UserError(f"{_KEY}: {path} holds no vectors")
+        raise UserError(f"{_KEY}: {path} contains no vectors; give a file with a vector for each item")
     faulty = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(faulty):
         raise UserError(
-            f"{_KEY}: {path}: the vector of item '{ids[faulty[0]]}' holds NaN or inf "
-            f"({len(faulty)} such rows); leave such items out, or put numbers there"
+            f"{_KEY}: {path}: the vector of item '{ids[faulty[0]]}' contains NaN or inf "
+            f"({len(faulty)} such rows); remove these items, or replace the values by finite numbers"
         )
     seen: set[str] = set()
     for token in ids:
         if token in seen:
-            raise UserError(f"{_KEY}: {path}: the item '{token}' is there twice; keep one of its vectors")
+            raise UserError(f"{_KEY}: {path}: the item '{token}' occurs twice; keep one of its vectors")
         seen.add(token)
 
 
@@ -65,7 +66,7 @@ def _load(path: str) -> object:
 
 def _no_array(path: str, error: Exception) -> UserError:
     return UserError(
-        f"{_KEY}: {path} is no array of numbers ({' '.join(str(error).split())}); save it with "
+        f"{_KEY}: {path} is not an array of numbers ({' '.join(str(error).split())}); save it with "
         "numpy.save or numpy.savez, without Python objects"
     )
 
@@ -82,8 +83,8 @@ def _npz(path: str) -> tuple[list[str], np.ndarray]:
         if "allow_pickle" not in str(error):
             raise _no_array(path, error) from error
         raise UserError(
-            f"{_KEY}: {path} holds Python objects, which are not read for safety; save the ids as an array "
-            "of text or whole numbers, such as numpy.array(ids, dtype=str)"
+            f"{_KEY}: {path} contains Python objects, which are not read for security; save the ids as an "
+            "array of texts or whole numbers, such as numpy.array(ids, dtype=str)"
         ) from error
     if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors):
         raise UserError(
@@ -97,13 +98,15 @@ def _npy(path: str) -> tuple[list[str], np.ndarray]:
     stored = _load(path)
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.shape[1] < 2:
         shape = getattr(stored, "shape", None)
-        raise UserError(f"{_KEY}: {path}: got shape {shape}, expected (n, 1 + F), the item id first")
+        raise UserError(
+            f"{_KEY}: {path}: got shape {shape}, expected (n, 1 + F) with the item ids in the first column"
+        )
     table = _numbers(path, stored)
     ids = table[:, 0]
     if not (np.isfinite(ids).all() and (ids == np.round(ids)).all()):
         raise UserError(
-            f"{_KEY}: {path}: the first column is the item id and must hold whole numbers; ids that are "
-            "texts go into an .npz file with 'ids' and 'vectors'"
+            f"{_KEY}: {path}: the first column contains a number that is not whole, expected item ids; save "
+            "ids that are texts in an .npz file with 'ids' and 'vectors'"
         )
     return [str(int(token)) for token in ids], table[:, 1:]
 
@@ -120,12 +123,12 @@ def _itememb(path: str, separator: str, encoding: str | None) -> tuple[list[str]
     lists = [i for i, (_, kind) in enumerate(header) if kind == FeatureType.FLOAT_SEQ]
     if len(tokens) != 1 or len(lists) != 1:
         raise UserError(
-            f"{path}, line 1: expected one token column with the item ids and one float_seq column with the "
-            f"vectors, got {', '.join(f'{name}:{kind.value}' for name, kind in header)}"
+            f"{path}, line 1: got {', '.join(f'{name}:{kind.value}' for name, kind in header)}, expected one "
+            "token column with the item ids and one float_seq column with the vectors"
         )
     ids: list[str] = []
     rows: list[list[float]] = []
-    count_cells(path, separator, encoding)  # says which bytes are not of the encoding
+    count_cells(path, separator, encoding)  # raises an error that names bytes not in the encoding
     with open_text(path, encoding) as file:
         for number, line in enumerate(file, start=1):
             if number == 1 or not line.strip():
@@ -136,11 +139,13 @@ def _itememb(path: str, separator: str, encoding: str | None) -> tuple[list[str]
             try:
                 row = [float(value) for value in cells[lists[0]].split()]
             except ValueError as error:
-                raise UserError(f"{path}, line {number}: {error}; expected numbers between blanks") from error
+                raise UserError(
+                    f"{path}, line {number}: {error}, expected numbers separated by spaces"
+                ) from error
             if rows and len(row) != len(rows[0]):
                 raise UserError(
                     f"{path}, line {number}: got a vector of {len(row)} numbers, expected {len(rows[0])} as "
-                    "in the lines before"
+                    "in the preceding lines"
                 )
             ids.append(cells[tokens[0]])
             rows.append(row)

@@ -1,7 +1,7 @@
-"""Reading RecBole's atomic files: checks with one clear sentence, and little memory.
+"""Reading of RecBole's atomic files, with checks and with little memory.
 
-A file has a header of cells ``name:type`` and one interaction, user or item a line. Quotes are
-characters like others: atomic files know no quoting.
+A file has a header with cells ``name:type`` and one interaction, user or item per line. A quote is an
+ordinary character, because atomic files have no quoting.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,46 +25,49 @@ Columns = list[tuple[str, FeatureType]]
 
 
 def require_dataset(name: str, folder: str, parts: list[str] | None, downloadable: bool) -> None:
-    """Check that a data set can be had, before anything is loaded.
+    """Check that a data set is on disk or can be downloaded.
 
     Args:
-        name: of the data set.
-        folder: where its files are looked for.
-        parts: the suffixes of ``benchmark_filename``, or None.
-        downloadable: whether RecBole knows an address for it.
+        name: name of the data set.
+        folder: folder of its files.
+        parts: suffixes in ``benchmark_filename``, or None.
+        downloadable: whether RecBole has a download address for the data set.
 
     Raises:
-        UserError: it is neither on disk nor downloadable.
+        UserError: the data set is not on disk and cannot be downloaded, or a file of it is missing.
     """
-    place = os.path.abspath(folder)
+    absolute = os.path.abspath(folder)
     files = [f"{name}.{part}.inter" for part in parts] if parts else [f"{name}.inter"]
     if not os.path.isdir(folder):
         if downloadable:
             return
         raise UserError(
-            f"dataset '{name}': no folder {place}, and RecBole knows no download for it; "
-            f"{_how_to_obtain(name)}put {' and '.join(files)} there, or say --data_path=FOLDER for the "
+            f"dataset '{name}': there is no folder {absolute}, and RecBole has no download for the data set; "
+            f"{_how_to_obtain(name)}put {' and '.join(files)} there, or set --data_path=FOLDER to the "
             f"folder that contains '{name}'"
         )
     for file in files:
         if not os.path.isfile(os.path.join(folder, file)):
-            raise UserError(f"dataset '{name}': the file {file} is missing in {place}")
+            raise UserError(
+                f"dataset '{name}': the file {file} is missing in {absolute}; put the file there, or set "
+                "another data_path"
+            )
 
 
 def _how_to_obtain(name: str) -> str:
-    """Return what to do to get a data set that cannot be downloaded, as a part of a sentence."""
+    """Return how to get a data set that cannot be downloaded, as a clause of a sentence."""
     how = dataset_table.entry(name).get("obtain")
     return f"{how}; " if how else ""
 
 
 def check_header(path: str, separator: str, encoding: str | None) -> Columns:
-    """Read the first line of an atomic file.
+    """Read the header of an atomic file.
 
     Returns:
-        (field, type) of each column.
+        The (field, type) of each column.
 
     Raises:
-        UserError: the file is no text or empty, or the line is no header ``name:type``.
+        UserError: the file is not a text file or is empty, or the first line is not a header ``name:type``.
     """
     require_text(path, encoding)
     try:
@@ -83,24 +87,24 @@ def check_header(path: str, separator: str, encoding: str | None) -> Columns:
         if not name or ":" in name or kind not in types:
             raise UserError(
                 f"{path}, line 1: got {cell!r}, expected a header 'name:type' with a type of "
-                f"{', '.join(types)} in each of the columns, which are separated by {separator!r}"
+                f"{', '.join(types)} in each column; columns are separated by {separator!r}"
             )
         if name in dict(columns):
-            raise UserError(f"{path}, line 1: the column '{name}' is there twice; rename one of them")
+            raise UserError(f"{path}, line 1: the column '{name}' occurs twice; rename one of them")
         columns.append((name, types[kind]))
     return columns
 
 
 def require_columns(path: str, source: str, wanted: set[str], found: set[str]) -> None:
-    """Check columns that a user's ``load_col`` names; RecBole passes over missing ones in silence.
+    """Check that a file has the columns in the user's ``load_col``; RecBole silently ignores missing columns.
 
     Args:
-        path: of the file.
-        source: its kind: inter, user, item, ...
-        wanted, found: names of columns.
+        path: path of the file.
+        source: kind of the file: inter, user, item, ...
+        wanted, found: names of the requested columns and of the columns in the file.
 
     Raises:
-        UserError: one is not there.
+        UserError: a column is missing.
     """
     for name in sorted(wanted - found):
         raise UserError(
@@ -111,14 +115,15 @@ def require_columns(path: str, source: str, wanted: set[str], found: set[str]) -
 
 @dataclass
 class AtomicFile:
-    """The wanted columns of a file.
+    """The requested columns of a file.
 
     Attributes:
-        path: of the file.
-        frame: one row a line: tokens as strings (missing ones NaN), numbers as float64, sequences as arrays.
-        lines: int64 (rows,), number of the line of each row, from 2 on.
+        path: path of the file.
+        frame: one row for each line. Tokens are strings (a missing token is NaN), numbers are float64, and
+            sequences are arrays.
+        lines: int64 (rows,), line number of each row; the header is line 1.
         short: bool (rows,), whether the line has fewer cells than the header.
-        cells: int (rows,), cells of the line.
+        cells: int (rows,), number of cells of the line.
         header: (field, type) of all columns of the file.
     """
 
@@ -133,12 +138,12 @@ class AtomicFile:
         self.short = self.cells < len(self.header)
 
     def keep(self, rows: np.ndarray) -> None:
-        """Keep rows where *rows*, bool (rows,), is True."""
+        """Keep only the rows for which *rows*, bool (rows,), is True."""
         self.frame = self.frame[rows].reset_index(drop=True)
         self.lines, self.cells, self.short = self.lines[rows], self.cells[rows], self.short[rows]
 
     def told(self, rows: np.ndarray) -> str:
-        """Return the lines of the rows where *rows*, bool (rows,), is True, in words: the first ten."""
+        """Return a text with the first ten line numbers of the rows that the mask *rows* selects."""
         found = self.lines[rows]
         return f"line {', '.join(map(str, found[:10]))}{', ...' if len(found) > 10 else ''}"
 
@@ -146,30 +151,30 @@ class AtomicFile:
 def read_file(
     path: str, header: Columns, wanted: Columns, separator: str, seq_separator: str, encoding: str | None
 ) -> AtomicFile:
-    """Read columns of an atomic file: 20 million rows of tokens and numbers fit in a few gigabytes.
+    """Read columns of an atomic file; 20 million rows of tokens and numbers need a few gigabytes of memory.
 
-    Tokens are given as an object column in which each distinct one is a single Python string, as
-    RecBole goes on with. (pandas' own categories would be numbers where all tokens look like numbers,
-    from pandas 3.1 on, so that ``01`` and ``1`` would become one token.)
+    Tokens are read as objects, of which pandas keeps one Python string for each distinct token of a
+    column (with ``low_memory`` it would do so for each part of the file). Categories do not work, because
+    pandas 3.1 turns categories that look like numbers into numbers.
 
     Args:
-        path: of the file.
-        header: all its columns.
-        wanted: columns to be read, in the file's order.
-        separator: between cells.
-        seq_separator: between the entries of a sequence.
-        encoding: None means UTF-8.
+        path: path of the file.
+        header: all columns of the file.
+        wanted: columns to read, in the order of the file.
+        separator: separator of cells.
+        seq_separator: separator of the entries of a sequence.
+        encoding: encoding of the file; None means UTF-8.
 
     Raises:
-        UserError: a line has more cells than the header, or a number is none.
+        UserError: a line has more cells than the header, or a cell of a number column is not a number.
     """
     counts = count_cells(path, separator, encoding)[1:]
     body = np.flatnonzero(counts)
     cells, lines = counts[body], body + 2
-    for place in np.flatnonzero(cells > len(header))[:1]:
+    for row in np.flatnonzero(cells > len(header))[:1]:
         raise UserError(
-            f"{path}, line {lines[place]}: got {cells[place]} cells, expected {len(header)}; the cells are "
-            f"separated by {separator!r} (field_separator)"
+            f"{path}, line {lines[row]}: got {cells[row]} cells, expected {len(header)} separated by "
+            f"{separator!r} (field_separator); correct the line or set field_separator"
         )
     if not len(lines):
         return AtomicFile(path, _empty(wanted), lines, cells, header)
@@ -177,23 +182,26 @@ def read_file(
     names = [name for name, _ in header][: int(cells.max())]
     numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
     kinds: dict[str, Any] = {n: "float64" if n in numbers else object for n, _ in wanted if n in names}
-    fast = len(separator) == 1 and separator.isascii()  # pandas' C engine reads no other
+    fast = len(separator) == 1 and separator.isascii()  # pandas' C engine accepts only such separators
     try:
-        frame = pd.read_csv(
-            path,
-            sep=separator if fast else re.escape(separator),
-            header=None,
-            names=names,
-            skiprows=1,
-            index_col=False,
-            usecols=list(kinds) or names[:1],
-            dtype=kinds,
-            encoding=codec(encoding),
-            quoting=csv.QUOTE_NONE,
-            skip_blank_lines=False,
-            engine="c" if fast else "python",
-            **({"float_precision": "round_trip"} if fast else {}),
-        )
+        with warnings.catch_warnings():
+            # Without it times of 17 digits lose their last one; pandas 4 is out of the range in setup.py.
+            warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
+            frame = pd.read_csv(
+                path,
+                sep=separator if fast else re.escape(separator),
+                header=None,
+                names=names,
+                skiprows=1,
+                index_col=False,
+                usecols=list(kinds) or names[:1],
+                dtype=kinds,
+                encoding=codec(encoding),
+                quoting=csv.QUOTE_NONE,
+                skip_blank_lines=False,
+                engine="c" if fast else "python",
+                **({"float_precision": "round_trip", "low_memory": False} if fast else {}),
+            )
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error
     if len(body) < len(counts):
@@ -203,10 +211,8 @@ def read_file(
         column = frame.pop(name) if name in kinds else pd.Series(np.full(len(lines), np.nan), dtype=object)
         if kind == FeatureType.FLOAT:
             data[name] = column.to_numpy(dtype=np.float64)
-            continue
-        column = column.astype("category")
-        if kind == FeatureType.TOKEN:
-            data[name] = pd.Series(_shared_strings(column), dtype=object)  # not pandas 3's text
+        elif kind == FeatureType.TOKEN:
+            data[name] = column
         else:
             number = kind == FeatureType.FLOAT_SEQ
             data[name] = _sequences(path, name, column, lines, seq_separator, number)
@@ -218,20 +224,13 @@ def _empty(wanted: Columns) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()})
 
 
-def _shared_strings(column: pd.Series) -> np.ndarray:
-    """A category column as objects; missing values as NaN."""
-    values = np.append(column.cat.categories.to_numpy(dtype=object), [np.nan]).astype(object)
-    return values[column.cat.codes.to_numpy()]
-
-
 def _sequences(
     path: str, name: str, column: pd.Series, lines: np.ndarray, separator: str, numbers: bool
 ) -> np.ndarray:
-    """A category column as object arrays of tokens, or arrays of float64; missing cells are empty."""
-    categories = column.cat.categories
+    """A text column as object arrays of tokens, or arrays of float64; missing cells are empty."""
+    codes, categories = pd.factorize(column)
     values = np.empty(len(categories) + 1, dtype=object)
     values[-1] = np.array([], dtype=np.float64 if numbers else object)
-    codes = column.cat.codes.to_numpy()
     for number, text in enumerate(categories):
         entries = [entry for entry in str(text).split(separator) if entry]
         try:
@@ -245,7 +244,7 @@ def _sequences(
 def _locate(
     path: str, header: Columns, numbers: set[str], separator: str, encoding: str | None, error: Exception
 ) -> str:
-    """Name the first line with a number that is none."""
+    """Return the error text for the first line whose number cannot be parsed."""
     names = [name for name, _ in header]
     with open_text(path, encoding) as file:
         for number, line in enumerate(file, start=1):

@@ -1,4 +1,4 @@
-"""Sampled candidates: drawn once per (data set, split, seed), the same for every model."""
+"""Sampled candidates, which are drawn once per (data set, split, seed) and shared by all models."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ import numpy as np
 from recbole_disent.files import write_atomically
 from recbole_disent.hashing import digest
 
-# Rounds of rejection before the remaining rows are drawn exactly.
+# Number of rounds of rejection sampling, after which the remaining rows are drawn exactly.
 _ROUNDS = 8
 _EXACT_CHUNK = 2**24
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """k negatives for each held-out (user, item).
+    """The k negatives of each held-out pair (user, item).
 
     Attributes:
         keys: int64 (R,), user * n_items + item, ascending and distinct.
-        negatives: int32 (R, k), distinct in a row; 0 where a user has fewer possible ones.
-        n_items: items, padding included.
-        short_rows: rows with fewer than k negatives.
+        negatives: int32 (R, k), distinct within a row; 0 where a user has fewer than k possible negatives.
+        n_items: number of items, including padding.
     """
 
     keys: np.ndarray
@@ -33,25 +32,28 @@ class Candidates:
 
     @property
     def short_rows(self) -> int:
-        """Rows of users with fewer than k items outside their history."""
+        """Number of rows with fewer than k negatives, because the user's history has nearly all items."""
         return int((self.negatives == 0).any(1).sum())
 
     @property
     def hash(self) -> str:
-        """Digest of all rows: equal digests, equal candidates."""
+        """Digest of all rows, which is equal for equal candidates."""
         return digest("candidates", self.keys, self.negatives)
 
     def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Return the negatives of held-out rows, int64 (B, k).
+        """Return the negatives of B held-out rows, int64 (B, k).
+
+        Args:
+            users, items: int (B,), the held-out rows.
 
         Raises:
-            KeyError: a row for which no candidates were drawn.
+            KeyError: no candidates were drawn for one of the rows.
         """
         keys = users.astype(np.int64) * self.n_items + items
-        place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        if not np.array_equal(self.keys[place], keys):
+        rows = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        if not np.array_equal(self.keys[rows], keys):
             raise KeyError("no candidates were drawn for some of these rows")
-        return self.negatives[place].astype(np.int64)
+        return self.negatives[rows].astype(np.int64)
 
 
 def popularity(items: np.ndarray, n_items: int) -> np.ndarray:
@@ -67,17 +69,17 @@ def draw(
     k: int,
     entropy: list[int],
 ) -> Candidates:
-    """Draw k distinct negatives for each held-out row, outside the user's whole history.
+    """Draw k distinct negatives for each held-out row from the items outside the user's history.
 
-    Items are drawn one after the other with probability proportional to their weight, without
-    replacement. Items without weight come only, uniformly, when a user's others are used up.
+    Items are drawn without replacement, with probabilities proportional to their weights. Items of weight 0
+    are drawn, uniformly, only if a user has no other items left.
 
     Args:
-        users, items: int (R,), held-out rows, any order; equal rows share their candidates.
-        history: users and items of all events of all parts, held-out ones included.
-        weights: float (n_items,), >= 0; row 0 (padding) is ignored.
-        k: negatives of a row.
-        entropy: numbers that the draw depends on, such as [seed, split].
+        users, items: int (R,), held-out rows in any order; equal rows share their candidates.
+        history: users and items of all events of all parts, including the held-out events.
+        weights: float (n_items,), >= 0; the weight of item 0 (padding) is ignored.
+        k: number of negatives for each row.
+        entropy: numbers that seed the draw, such as [seed, split].
     """
     n_items = len(weights)
     keys = np.unique(users.astype(np.int64) * n_items + items)
@@ -111,15 +113,15 @@ def _reject_round(
     filled: np.ndarray,
     rng: np.random.Generator,
 ) -> None:
-    """Draw for all open rows at once; keep, in the order drawn, what is new and not in the history."""
+    """Draw items for all incomplete rows, and keep new items outside the history in the order of the draw."""
     k, n_items = negatives.shape[1], len(cumulative)
     width = int(1.5 * (k - filled[rows].min())) + 8
     point = rng.random((len(rows), width)) * cumulative[-1]
     drawn = np.searchsorted(cumulative, point, side="right").clip(max=n_items - 1)
     keys = row_users[rows, None] * n_items + drawn
-    place = np.searchsorted(taken, keys).clip(max=len(taken) - 1)
-    good = taken[place] != keys
-    # Repeats: of an earlier round's item or of an item further left in this one.
+    position = np.searchsorted(taken, keys).clip(max=len(taken) - 1)
+    good = taken[position] != keys
+    # An item is a repeat if an earlier round, or a column further left in this round, has it.
     both = np.concatenate([negatives[rows], np.where(good, drawn, 0)], axis=1)
     order = np.argsort(both, axis=1, kind="stable")
     ordered = np.take_along_axis(both, order, 1)
@@ -142,11 +144,14 @@ def _complete(
     weights: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Fill rows exactly: the largest log-weight + Gumbel keys are a draw without replacement."""
+    """Complete rows exactly by the Gumbel top-k trick.
+
+    The items with the largest sums of log-weight and Gumbel noise are a weighted draw without replacement.
+    """
     n_items, k = len(weights), have.shape[1]
     keys = rng.gumbel(size=(len(users), n_items))
     positive = weights > 0
-    # Items without weight rank behind all others: Gumbel noise stays far below 1e6.
+    # Items of weight 0 rank after all others, because Gumbel noise is far below 1e6.
     keys += np.where(positive, np.log(np.where(positive, weights, 1.0)), -1e6)
     for number, user in enumerate(users):
         low, high = np.searchsorted(taken, [user * n_items, (user + 1) * n_items])
@@ -154,7 +159,7 @@ def _complete(
     keys[:, 0] = -np.inf
     kept = np.where(have > 0, np.arange(k)[None], -1)
     row, column = np.nonzero(kept >= 0)
-    # What was drawn before stays, in its order, in front.
+    # The items that earlier rounds drew come first, in their order.
     keys[row, have[row, column]] = 1e9 - column
     best = np.argsort(-keys, axis=1, kind="stable")[:, :k]
     if best.shape[1] < k:
@@ -164,14 +169,19 @@ def _complete(
 
 
 def cached(path: str | None, make: Callable[[], Candidates]) -> Candidates:
-    """Return the candidates stored at *path*, or make and store them (``None``: only make)."""
+    """Return the candidates in the file *path*, or draw and store them.
+
+    Args:
+        path: path of the file; None means that the candidates are drawn but not stored.
+        make: function that draws the candidates.
+    """
     if path is not None and os.path.isfile(path):
         with np.load(path, allow_pickle=False) as stored:
             return Candidates(stored["keys"], stored["negatives"], int(stored["n_items"]))
-    made = make()
+    drawn = make()
     if path is not None:
         with write_atomically(path) as file:
             np.savez_compressed(
-                file, keys=made.keys, negatives=made.negatives, n_items=np.int64(made.n_items)
+                file, keys=drawn.keys, negatives=drawn.negatives, n_items=np.int64(drawn.n_items)
             )
-    return made
+    return drawn

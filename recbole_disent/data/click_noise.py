@@ -1,4 +1,4 @@
-"""Noise in training clicks (DisentS2S, figure 4)."""
+"""Noise in training clicks, as in figure 4 of the DisentS2S paper."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def replace_clicks(items: np.ndarray, n_items: int, share: float, seed: int) -> np.ndarray:
-    """Replace a share of clicks by other items, drawn uniformly.
+    """Replace a share of the clicks by other items, which are drawn uniformly.
 
     Args:
         items: int (n,), clicked items (ids >= 1) in a fixed order.
-        n_items: items, padding included.
-        share: of the clicks; round(share * n) of them are replaced, drawn without replacement.
-        seed: of the draw; the same seed replaces nested sets as the share grows.
+        n_items: number of items, including padding.
+        share: fraction of the clicks to replace; round(share * n) clicks are drawn without replacement.
+        seed: seed of the draw. For the same seed, a larger share replaces a superset of the clicks.
 
     Returns:
-        int (n,), a new array. A replaced click never keeps its item (if there is another).
+        int (n,), a new array. A replaced click gets a different item, unless there is only one item.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, n_items]))
     order = rng.permutation(len(items))

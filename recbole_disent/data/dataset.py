@@ -1,4 +1,4 @@
-"""RecBole's data sets with lean loading, lazy histories and vectorised splits."""
+"""RecBole's data sets with exact time order, lazy histories and vectorised splits."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ patches.patch_datasets()
 
 
 class PartDataset(FilteredDataset):
-    """What both kinds of data sets share: time order, vectorised splits.
+    """Base class of both kinds of data sets, with time order and vectorised splits.
 
-    After :meth:`build` the parts know each other: ``part`` is train, valid or test,
-    ``history`` holds users and items of all events of all parts (before any click_noise), and
-    ``train_mask`` marks those of the training part.
+    :meth:`build` sets attributes of each part. ``part`` is train, valid or test. ``history`` contains the
+    users and the items of all events of all parts (before any click_noise), and ``train_mask`` marks the
+    events of the training part.
     """
 
     history: tuple[np.ndarray, np.ndarray]
     train_mask: np.ndarray
-    # What the times say about the order of the events; None without a time.
+    # Counts of equal times among the events; None without a time column.
     time_ties: TimeTies | None
-    # Time of each row and order of the events, while they are needed.
+    # The time of each row and the order of the events. They are None when they are no longer needed.
     _times: Any
     _order: Any
 
     part = "all"
-    # Whether histories are cut to the longest of a batch.
+    # Whether histories are cut to the longest history of a batch.
     trim = False
-    # Whether a held-out row is ranked by itself, or together with the others of its user.
+    # Whether each held-out row has its own ranking, or all held-out rows of a user share one ranking.
     one_target_per_query = True
-    # Rows of a user that leave-one-out never holds out.
+    # Number of rows of a user that leave-one-out never holds out.
     rows_kept = 1
 
     def training_counts(self) -> np.ndarray:
-        """Number of training clicks of each item: int64 (n_items,)."""
+        """Return the number of training clicks of each item: int64 (n_items,)."""
         return np.bincount(self.training_items(), minlength=self.item_num)
 
     def training_items(self) -> np.ndarray:
-        """Item of each training click."""
+        """Return the item of each training click: int (n,)."""
         return self.history[1][self.train_mask]
 
     def _change_feat_format(self) -> None:
@@ -69,32 +69,31 @@ class PartDataset(FilteredDataset):
                 rounded = time_order(users, times)
                 if changed := int((rounded != self._order).sum()):
                     self.note(
-                        f"recbole_time: {changed} events stand in another place than by their exact time, "
-                        "for "
-                        "RecBole rounds times to float32"
+                        f"recbole_time: the positions of {changed} events differ from the exact time order, "
+                        "because RecBole rounds times to float32"
                     )
                 self._order = rounded
             self._times = times
         super()._change_feat_format()
 
     def _row_times(self) -> np.ndarray:
-        """Time of each row, as exact as it decides the order: number (rows,)."""
+        """Return the time of each row, in the precision that decides the order: number (rows,)."""
         raise NotImplementedError
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Any]:
-        """RecBole's split, vectorised."""
+        """Split by leave-one-out, as RecBole does, with vectorised code."""
         keys = self.inter_feat[group_by].numpy()
         return self._take(splits.leave_one_out(keys, leave_one_mode, self.rows_kept))
 
     def split_by_ratio(self, ratios: list[float], group_by: str | None = None) -> list[Any]:
-        """RecBole's split, vectorised."""
+        """Split by ratios, as RecBole does, with vectorised code."""
         shares = [ratio / sum(ratios) for ratio in ratios]
         keys = self.inter_feat[group_by].numpy() if group_by else None
         cuts = lambda size: self._calcu_split_ids(size, shares)  # noqa: E731
         return self._take(splits.by_ratio(keys, len(self.inter_feat), cuts, len(ratios)))
 
     def time_based_split(self, ratios: list[float], group_by: str) -> list[Any]:
-        """RecBole's split, vectorised and by the exact time."""
+        """Split at one time for all users, as RecBole does, with vectorised code and by the exact time."""
         shares = [ratio / sum(ratios) for ratio in ratios]
         return self._take(splits.by_time(self.inter_feat[group_by].numpy(), self._row_times(), shares))
 
@@ -106,7 +105,7 @@ class PartDataset(FilteredDataset):
         """Split into the training, validation and test part.
 
         Raises:
-            UserError: a part that is needed has no rows.
+            UserError: the training part has no rows.
         """
         parts = super().build()
         self._name_parts(parts)
@@ -117,38 +116,39 @@ class PartDataset(FilteredDataset):
             dataset.part = name
         if not len(parts[0].inter_feat):
             raise UserError(
-                f"dataset '{self.dataset_name}': nothing to train on; a sequence needs at least "
-                "two interactions of one user after filtering, a held-out one needs three"
+                f"dataset '{self.dataset_name}': the training part is empty; a user needs at least two "
+                "interactions after filtering, and three with a held-out interaction; loosen the filters or "
+                "add data"
             )
 
     def _forget_times(self, parts: list[Any]) -> None:
-        """Free what only the order and the split needed."""
+        """Free the arrays that only the order and the split needed."""
         for dataset in (self, *parts):
             dataset._times = dataset._order = None
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """A column of numbers, or of pairs (number, weight): float64 (n,)."""
+    """Return the numbers of a column of numbers or of pairs (number, weight): float64 (n,)."""
     values = column.to_numpy()
-    if values.dtype == object:  # one of numerical_features
+    if values.dtype == object:  # columns in numerical_features contain pairs
         values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
     return values
 
 
 class SequenceDataset(PartDataset, SequentialDataset):
-    """RecBole's SequentialDataset whose rows are positions in a :class:`SequenceStore`.
+    """RecBole's SequentialDataset, whose rows are positions in a :class:`SequenceStore`.
 
-    Same histories, targets, lengths and split, in the same order, for every field; memory
-    grows with the interactions and not with interactions x maximum length.
+    The histories, targets, lengths and splits are the same as RecBole's, in the same order and for every
+    field. The memory is proportional to the number of interactions, and not to interactions x maximum length.
     """
 
-    # Per user the position behind the last training event: int64 (n_users,).
+    # The position after the last training event of each user: int64 (n_users,).
     train_end: Tensor
     takes_histories = True
 
     def _change_feat_format(self) -> None:
-        super()._change_feat_format()  # RecBole augments here, but not pre-split files
-        # Its own pre-augmented benchmark files carry their histories with them.
+        super()._change_feat_format()  # RecBole augments the data here, except for pre-split files
+        # RecBole's pre-augmented benchmark files already contain the histories.
         if self.config["benchmark_filename"] is not None and not self._has_histories():
             self.data_augmentation()
 
@@ -156,7 +156,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         return self.benchmark_filename_list is not None and self.history_field in self.inter_feat
 
     def _benchmark_presets(self) -> None:
-        """As RecBole's, which knows the histories only where the items are called item_id."""
+        """Do what RecBole does, also for item columns that are not named item_id."""
         if not self._has_histories():
             return
         suffix = self.config["LIST_SUFFIX"]
@@ -169,7 +169,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         self.inter_feat[length] = [len(history) for history in self.inter_feat[self.history_field]]
 
     def data_augmentation(self) -> None:
-        """Sort the events once; every event but a user's first becomes a row."""
+        """Sort the events once, and make a row of every event except the first of each user."""
         self._check_field("uid_field", "time_field")
         events = self.inter_feat
         self._aug_presets()
@@ -196,12 +196,11 @@ class SequenceDataset(PartDataset, SequentialDataset):
         times = self._times
         if times is None:
             self.note(
-                f"benchmark_filename: the files have no column '{self.time_field}' (TIME_FIELD) that is "
-                "loaded: "
+                f"benchmark_filename: no column '{self.time_field}' (TIME_FIELD) is loaded from the files: "
                 "the interactions of a user are taken in the order of the lines"
             )
             times = np.zeros(len(users))
-        # An event of a later file must never stand in the history of an earlier one's.
+        # The history of an event must not contain an event of a later file.
         part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
         return np.lexsort((times, part, users))
 
@@ -209,7 +208,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         return self._times[self.file_position[self.inter_feat.rows.numpy()]]
 
     def sort(self, by: Any, ascending: Any = True) -> None:
-        """Sort the rows; by time as exactly as the events."""
+        """Sort the rows; a sort by time uses the same precision as the order of the events."""
         if by == self.time_field and self._times is not None and isinstance(self.inter_feat, LazyInteraction):
             self.inter_feat._reindex(torch.from_numpy(np.argsort(self._row_times(), kind="stable")))
         else:
@@ -240,7 +239,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         ends = np.cumsum(self.file_size_list)
         source = self.file_position[self.inter_feat.rows.numpy()]
         which = np.searchsorted(ends, source, side="right")
-        # In file order, as the user wrote them.
+        # The rows of each part are in the order of the file.
         order = np.argsort(source, kind="stable")
         parts = self._take([order[which[order] == p] for p in range(len(ends))])
         self._name_parts(parts)
@@ -250,11 +249,14 @@ class SequenceDataset(PartDataset, SequentialDataset):
         """Return this training part and a validation part as one training part.
 
         Raises:
-            UserError: the files carry their histories, which cannot be joined.
+            UserError: the files contain histories, which cannot be joined.
         """
         rows, others = self.inter_feat, valid.inter_feat
         if not isinstance(rows, LazyInteraction):
-            raise UserError("refit: not possible for benchmark files that carry their histories")
+            raise UserError(
+                "refit: got True with benchmark files that contain histories, expected files with one "
+                "interaction per line; leave refit out"
+            )
         both = self.copy(rows.with_rows(torch.cat([rows.rows, others.rows])))
         ends = self.train_end.scatter_reduce(0, self.store.users[others.rows].long(), others.rows + 1, "amax")
         both.train_end = ends
@@ -262,15 +264,15 @@ class SequenceDataset(PartDataset, SequentialDataset):
         return both
 
     def _keeps_first_events(self) -> int:
-        """1 where a user's first event is in training by the split itself, without a row.
+        """Return 1 if the split always puts a user's first event, which has no row, in the training part.
 
-        A split at one time for all users may put a user's only events behind it.
+        With a split at one time for all users, all events of a user may be after that time.
         """
         split, group = self.config["eval_args"]["split"], self.config["eval_args"]["group_by"]
         return int("LS" in split or ("RS" in split and group == "user"))
 
     def training_items(self) -> np.ndarray:
-        """Item of each training click, corrupted ones as the model sees them."""
+        """Return the item of each training click, after click_noise: int (n,)."""
         if isinstance(self.inter_feat, LazyInteraction):
             return self.store.items.numpy()[self.train_mask]
         return super().training_items()
@@ -283,12 +285,19 @@ class SequenceDataset(PartDataset, SequentialDataset):
         self.store.fields[self.iid_field] = torch.from_numpy(items)
 
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Events of the user before each row: (place in *index*, item), both int64 (E,)."""
+        """Return the events of the user before each row.
+
+        Args:
+            index: int (n,), rows of the part.
+
+        Returns:
+            The position in *index* and the item of each event, both int64 (E,).
+        """
         rows = torch.from_numpy(index)
         if not isinstance(self.inter_feat, LazyInteraction):
             lists = self.inter_feat[self.item_id_list_field][rows]
-            place, column = lists.nonzero(as_tuple=True)
-            return place, lists[place, column]
+            row, column = lists.nonzero(as_tuple=True)
+            return row, lists[row, column]
         ends = self.inter_feat.rows[rows]
         return flatten_ranges(self.store.starts(ends), ends, self.store.items)
 
@@ -298,7 +307,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         return self.join(batch) if join else batch
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
-        """RecBole's user x item matrix: each row's target, and each first row's first item."""
+        """Return RecBole's user x item matrix of the targets and of the first item of each sequence."""
         rows = self.inter_feat
         if not isinstance(rows, LazyInteraction):
             return super().inter_matrix(form, value_field)
@@ -313,22 +322,22 @@ class SequenceDataset(PartDataset, SequentialDataset):
 
 
 class InteractionDataset(PartDataset):
-    """RecBole's Dataset for general models, with the held-out rows of :class:`SequenceDataset`.
+    """RecBole's Dataset for general models, with the same held-out rows as :class:`SequenceDataset`.
 
-    A user's first interaction is never a target of a sequential model, and the second one
-    must be left for training; so one more row than in RecBole is never held out.
+    The first interaction of a user is never a target of a sequential model, and the second interaction is
+    needed for training. Therefore two rows of a user are never held out, where RecBole keeps one.
     """
 
     rows_kept = 2
     one_target_per_query = False
-    # Begin and end of each user's events of the earlier parts, and these events' items.
+    # The begin and the end of each user's events in the earlier parts, and the items of these events.
     _earlier: tuple[Tensor, Tensor, Tensor] | None = None
 
     def _row_times(self) -> np.ndarray:
         return self._times
 
     def sort(self, by: Any, ascending: Any = True) -> None:
-        """Sort the rows; by time as exactly as sequences are."""
+        """Sort the rows; a sort by time uses the same precision as the order of sequences."""
         if by == self.time_field and self._times is not None:
             order = np.argsort(self._times, kind="stable")
             self.inter_feat._reindex(torch.from_numpy(order))
@@ -345,7 +354,7 @@ class InteractionDataset(PartDataset):
             for field in (self.uid_field, self.iid_field)
         )
         if self.benchmark_filename_list is not None and self._times is not None:
-            # The order of the events within a file, as sequences have it.
+            # The events of a file are in the same order as in sequences.
             order = np.lexsort((self._times, np.repeat(np.arange(3), sizes)))
             history = tuple(side[order] for side in history)
         self._forget_times(parts)
@@ -364,7 +373,10 @@ class InteractionDataset(PartDataset):
         return both
 
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Events of the user in earlier parts: (place in *index*, item), both int64 (E,)."""
+        """Return the events of the user of each row in earlier parts.
+
+        See :meth:`SequenceDataset.earlier` for the arguments and the result.
+        """
         if self._earlier is None:
             users = torch.cat([part.inter_feat[self.uid_field] for part in self._earlier_parts])
             items = torch.cat([part.inter_feat[self.iid_field] for part in self._earlier_parts])
@@ -376,7 +388,7 @@ class InteractionDataset(PartDataset):
         return flatten_ranges(begins[wanted], ends[wanted], items)
 
     def _corrupt(self, train: Interaction) -> None:
-        """Replace the same clicks as in :class:`SequenceDataset`: users ascending, then time."""
+        """Replace the same clicks as :class:`SequenceDataset`, in the order of users and then of time."""
         order = np.argsort(train[self.uid_field].numpy(), kind="stable")
         items = train[self.iid_field].numpy().copy()
         items[order] = replace_clicks(

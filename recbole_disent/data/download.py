@@ -1,4 +1,4 @@
-"""Downloads of the data sets that RecBole knows."""
+"""Download of the data sets for which RecBole has an address."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ from recbole_disent.files import write_text
 def download(url: str, name: str, folder: str) -> None:
     """Download and unpack a data set.
 
-    A folder that exists is a complete one, so that an interrupted download can be repeated. The
-    SHA-256 of the archive is written to ``<folder>.sha256``, and an archive of a later download
-    must have the same one.
+    The folder is created only after the download is complete, so that an interrupted download can be
+    repeated. The function writes the SHA-256 of the archive to ``<folder>.sha256``, and checks the archive
+    of a later download against it.
 
     Args:
-        url: of a zip archive.
-        name: of the data set; its files are called by it.
-        folder: is made.
+        url: address of a zip archive.
+        name: name of the data set, which becomes the name of its files.
+        folder: folder of the data set, which the function creates.
 
     Raises:
-        UserError: the user was asked and declined, the download failed, or the archive is not
-            the one that was downloaded before.
+        UserError: the user declined the download, the download failed, or the archive differs from the
+            archive of an earlier download.
     """
     partial = f"{folder}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         if not decide_download(url):
-            raise UserError(f"dataset '{name}': the download was declined")
+            raise UserError(
+                f"dataset '{name}': the download was declined; run again and accept, or put the files into "
+                f"{os.path.abspath(folder)}"
+            )
         makedirs(partial)
         path = download_url(url, partial)
         _check_archive(path, url, name, f"{folder}.sha256")
@@ -48,10 +51,10 @@ def download(url: str, name: str, folder: str) -> None:
         base = os.path.splitext(os.path.basename(path))[0]
         rename_atomic_files(partial, base, name)
         os.replace(partial, folder)
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # RecBole's own is a RuntimeError
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # RecBole raises a RuntimeError
         raise UserError(
             f"dataset '{name}': the download of {url} failed ({error}); try again, or unpack the archive "
-            f"into {os.path.abspath(folder)} yourself and call its files {name}.inter, {name}.item "
+            f"into {os.path.abspath(folder)} yourself and name the files {name}.inter, {name}.item "
             f"and {name}.user"
         ) from error
     finally:
@@ -59,9 +62,10 @@ def download(url: str, name: str, folder: str) -> None:
 
 
 def _check_archive(path: str, url: str, name: str, record: str) -> None:
-    """Compare an archive with the recorded checksum; the first one is recorded, if it can be unpacked.
+    """Compare the checksum of an archive with the recorded checksum.
 
-    The record has the format of ``sha256sum``.
+    If there is no record, the function checks that the archive can be unpacked and records its checksum in
+    the format of ``sha256sum``.
     """
     digest = hashlib.sha256()
     with open(path, "rb") as file:

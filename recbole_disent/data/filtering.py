@@ -1,4 +1,4 @@
-"""RecBole's ids and filters, with counts of what is left out and one id space for a column and its lists."""
+"""RecBole's ids and filters; dropped interactions are counted, and a column and its lists share their ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_disent.errors import UserError
 
 
 class FilteredDataset(AtomicDataset):
-    """A data set with ids and filters that say what they do."""
+    """A data set whose filters log and count the interactions that they drop."""
 
     # -- ids ---------------------------------------------------------------------------
 
@@ -22,19 +22,18 @@ class FilteredDataset(AtomicDataset):
         for name in given:
             if name not in self._token_fields():
                 raise UserError(
-                    f"alias_of_{alias_name}: got '{name}', which is no loaded column of tokens; expected "
-                    "some of "
-                    f"{', '.join(self._token_fields())}"
+                    f"alias_of_{alias_name}: got '{name}', which is not a loaded column of tokens; expected "
+                    f"some of {', '.join(self._token_fields())}"
                 )
         super()._set_alias(alias_name, default_value)
 
     def _token_fields(self) -> list[str]:
-        """Columns of tokens; RecBole's list leaves out those of additional files, which then have no ids."""
+        """Return the columns of tokens, including columns of additional files, which RecBole's list lacks."""
         tokens = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
         return [name for name, kind in self.field2type.items() if kind in tokens]
 
     def _init_alias(self) -> None:
-        """As RecBole's; a column and the column of its lists, such as item_id_list, share their ids."""
+        """Do what RecBole does, and let a column and the column of its lists (item_id_list) share ids."""
         super()._init_alias()
         suffix, tokens = self.config["LIST_SUFFIX"], self._token_fields()
         aliased = {str(name) for names in self.alias.values() for name in names}
@@ -62,22 +61,22 @@ class FilteredDataset(AtomicDataset):
             if not dropped:
                 continue
             self.reading.drop(rule, dropped)
-            text = f"{rule}: {dropped} of {events} interactions left out"
+            text = f"{rule}: {dropped} of {events} interactions were left out"
             if rule == "filter_inter_by_user_or_item":
                 text += (
-                    ": the .user or .item file has no line for them; complete it, or say "
+                    " because the .user or .item file has no line for them; complete the file, or set "
                     "filter_inter_by_user_or_item=False"
                 )
             self.note(text)
             if dropped == events:
                 raise UserError(
                     f"{rule}: no interaction is left of {events}; loosen the filter"
-                    + (" or say filter_inter_by_user_or_item=False" if "filter_inter" in rule else "")
+                    + (" or set filter_inter_by_user_or_item=False" if "filter_inter" in rule else "")
                 )
         self._reset_index()
 
     def _remove_duplication(self) -> None:
-        """As RecBole's; equal times stay in the order of the file (RecBole's sort is not stable)."""
+        """Do what RecBole does, but with a stable sort, which keeps equal times in the order of the file."""
         if (
             self.config["rm_dup_inter"]
             and not self.config["recbole_time"]
@@ -94,7 +93,7 @@ class FilteredDataset(AtomicDataset):
         for name, wanted in (self.config["val_interval"] or {}).items():
             if name not in self.field2type:
                 raise UserError(
-                    f"val_interval: got '{name}', which is no loaded column; name it in load_col (loaded: "
+                    f"val_interval: got '{name}', which is not a loaded column; add it to load_col (loaded: "
                     f"{', '.join(self.field2type)})"
                 )
             if self.field2type[name] == FeatureType.FLOAT:
@@ -102,35 +101,33 @@ class FilteredDataset(AtomicDataset):
             elif self.field2type[name] != FeatureType.TOKEN or not isinstance(wanted, list):
                 raise UserError(
                     f"val_interval: {name}: got {wanted!r}, expected a list of tokens such as ['a', 'b'] for "
-                    "a "
-                    f"token column, or an interval for a float column; '{name}' is "
+                    f"a token column, or an interval for a float column; '{name}' has the type "
                     f"{self.field2type[name].value}"
                 )
         super()._filter_by_field_value()
 
     def _set_label_by_threshold(self) -> None:
-        """As RecBole's; labels that are all the same are refused."""
+        """Do what RecBole does, and raise an error if all labels are equal."""
         threshold = self.config["threshold"]
         if not threshold:
             return
         name, value = next(iter(threshold.items()))
         if name not in self.inter_feat:
             raise UserError(
-                f"threshold: got '{name}', which is no loaded column of the interactions; name it in "
-                "load_col "
-                f"(loaded: {', '.join(self.inter_feat)})"
+                f"threshold: got '{name}', which is not a loaded column of the interactions; add it to "
+                f"load_col (loaded: {', '.join(self.inter_feat)})"
             )
         values = self.inter_feat[name]
         positive = float((values >= value).mean())
         if positive in (0.0, 1.0):
             raise UserError(
                 f"threshold: {{'{name}': {value}}} leaves no {'positive' if positive == 0 else 'negative'} "
-                f"interaction; '{name}' goes from {values.min():g} to {values.max():g}"
+                f"interaction; choose a threshold within the values of '{name}', which range from "
+                f"{values.min():g} to {values.max():g}"
             )
         if self.config["eval_type"] == EvaluatorType.RANKING:
             self.note(
-                "threshold: labels are for value metrics such as AUC; with ranking metrics every interaction "
-                "is a "
-                "positive one, whatever its label (val_interval leaves interactions out)"
+                "threshold: labels are used by value metrics such as AUC; ranking metrics treat every "
+                "interaction as positive, whatever its label (val_interval leaves interactions out)"
             )
         super()._set_label_by_threshold()

@@ -1,7 +1,7 @@
-"""Columns of an ``.item`` file as text: read apart from RecBole's item features.
+"""Reading of the columns of an ``.item`` file as text, separately from RecBole's item features.
 
-RecBole would give every model these columns as features, number items that nobody has
-interacted with, and pad each text to the longest. Here the data set stays as it is.
+If RecBole loaded these columns, every model would use them as features, items without interactions would
+get ids, and each text would be padded to the longest text. Reading them here does not change the data set.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from recbole_disent.errors import UserError, nearest
 
 @dataclass
 class ItemTable:
-    """Chosen columns of an ``.item`` file.
+    """Selected columns of an ``.item`` file.
 
     Attributes:
-        path: of the file.
-        kinds: column -> type, in the wanted order.
-        cells: item id -> one text a column.
+        path: path of the file.
+        kinds: type of each column, in the requested order.
+        cells: the texts of each item id, one text for each column.
     """
 
     path: str
@@ -43,31 +43,31 @@ def read_items(
     all_of_them: bool = True,
     other_id: str | None = None,
 ) -> ItemTable:
-    """Read columns of an ``.item`` file; cells are taken as they stand, quotes included.
+    """Read columns of an ``.item`` file; the text of a cell stays as it is, including quotes.
 
     Args:
-        path: of the file.
-        id_field: column of the item id.
-        fields: wanted columns; None: all but the id.
-        separator, encoding: of the file.
-        key: configuration key that named the columns, for errors.
-        all_of_them: whether each of *fields* has to be there; False: one is enough.
-        other_id: column of the item id where there is no *id_field*.
+        path: path of the file.
+        id_field: column of the item ids.
+        fields: columns to read; None means all columns except the ids.
+        separator, encoding: separator of the cells and encoding of the file.
+        key: configuration key that names the columns, for error messages.
+        all_of_them: whether the file must have all of *fields*; if False, one of them is enough.
+        other_id: column of the item ids if the file has no column *id_field*.
 
     Raises:
-        UserError: no file, a column that is not there, a line with too many cells, an id given
-            twice or missing, or bytes that are not of the encoding.
+        UserError: the file or a column does not exist, a line has too many cells, an id is missing or
+            occurs twice, or a byte cannot be decoded.
     """
     if not os.path.isfile(path):
         raise UserError(
-            f"{key}: the file {path} is not there; put the columns of the items into it (header such as "
-            f"{id_field}:token{separator}title:token_seq), or take content_source=file"
+            f"{key}: the file {path} does not exist; write the columns of the items to it (with a header "
+            f"such as {id_field}:token{separator}title:token_seq), or set content_source=file"
         )
     try:
         header = check_header(path, separator, encoding)
         kinds, names = dict(header), [field for field, _ in header]
         if id_field not in kinds and other_id in kinds:
-            getLogger().info(f"{path}: the item ids are those of the column '{other_id}'")
+            getLogger().info(f"{path}: the item ids are in the column '{other_id}'")
             id_field = str(other_id)
         if fields and not all_of_them:
             fields = [field for field in fields if field in kinds] or fields
@@ -84,7 +84,10 @@ def _wanted(
 ) -> dict[str, FeatureType]:
     others = [name for name in kinds if name != id_field]
     if id_field not in kinds:
-        raise UserError(f"{path}, line 1: no column '{id_field}' with the item ids; got {', '.join(kinds)}")
+        raise UserError(
+            f"{path}, line 1: got the columns {', '.join(kinds)}, expected a column '{id_field}' with "
+            "the item ids"
+        )
     for field in fields or []:
         if field not in others:
             raise UserError(
@@ -93,7 +96,10 @@ def _wanted(
             )
     found = fields if fields is not None else others
     if not found:
-        raise UserError(f"{key}: no column to read; {path} has {', '.join(others) or 'item ids only'}")
+        raise UserError(
+            f"{key}: there is no column to read, because {path} has only {', '.join(others) or 'item ids'}; "
+            "add a column"
+        )
     return {name: kinds[name] for name in found}
 
 
@@ -105,8 +111,8 @@ def _cells(
     wanted: dict[str, FeatureType],
     separator: str,
 ) -> dict[str, list[str]]:
-    places = [names.index(field) for field in wanted]
-    id_place = names.index(id_field)
+    columns = [names.index(field) for field in wanted]
+    id_column = names.index(id_field)
     found: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(file, start=1):
@@ -115,18 +121,18 @@ def _cells(
         cells = line.rstrip("\r\n").split(separator)
         if len(cells) > len(names):
             raise UserError(
-                f"{path}, line {number}: got {len(cells)} cells, expected {len(names)}; take the separator "
-                f"{separator!r} out of the texts"
+                f"{path}, line {number}: got {len(cells)} cells, expected {len(names)}; remove the separator "
+                f"{separator!r} from the texts"
             )
         cells += [""] * (len(names) - len(cells))
-        token = cells[id_place]
+        token = cells[id_column]
         if not token:
             raise UserError(f"{path}, line {number}: no item id; expected one in column '{id_field}'")
         if token in lines:
             raise UserError(
-                f"{path}, line {number}: the item '{token}' is there already, in line {lines[token]}; "
-                "keep one of them"
+                f"{path}, line {number}: the item '{token}' is a duplicate of line {lines[token]}; "
+                "keep one of the lines"
             )
         lines[token] = number
-        found[token] = [cells[place] for place in places]
+        found[token] = [cells[column] for column in columns]
     return found

@@ -1,4 +1,4 @@
-"""Training rows that are only positions: RecBole's Interaction without its padded histories."""
+"""Training rows that are stored as positions, in place of RecBole's Interaction with padded histories."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from recbole_disent.data.store import SequenceStore, widen
 
 
 class LazyInteraction(Interaction):
-    """Rows (history, target) of a :class:`SequenceStore`, each stored as the target's position.
+    """Rows (history, target) of a :class:`SequenceStore`, each stored as the position of its target.
 
-    It has the columns that RecBole's augmentation would have made, and makes one when it is
-    asked for: scalars cheaply, padded histories at their full size. Indexing with rows gives
-    rows again; :meth:`gather` gives a batch.
+    The object has the same columns as RecBole's augmented data, but creates a column only on access. Scalar
+    columns are cheap; padded histories need their full memory. Indexing with rows returns a
+    :class:`LazyInteraction`, and :meth:`gather` returns a batch.
 
     Args:
-        store: the events.
+        store: store of the events.
         rows: int64 (n,), positions of the targets.
-        user_field, length_field: column names.
-        list_fields: column of histories -> field of the store.
-        max_length: longest history, width of a padded one.
+        user_field, length_field: names of the columns of the users and of the history lengths.
+        list_fields: field of the store for each column of histories.
+        max_length: maximum length of a history, which is the width of a padded history.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LazyInteraction(Interaction):
 
     @property
     def interaction(self) -> dict[str, Tensor]:
-        """All columns at their full size: what this class exists to avoid. For small data."""
+        """All columns at their full size, for small data; larger data may not fit in memory."""
         return {name: self[name] for name in self._columns}
 
     def __iter__(self) -> Any:
@@ -94,12 +94,12 @@ class LazyInteraction(Interaction):
         return widen(self.store.fields[name][rows])
 
     def gather(self, index: Any, trim: bool = False) -> Interaction:
-        """Make a batch as RecBole's loaders and models expect it.
+        """Return a batch with the columns that RecBole's loaders and models expect.
 
         Args:
-            index: rows wanted: numbers, slice or mask.
-            trim: cut histories to the longest one of the batch instead of padding them to
-                the maximum length.
+            index: the rows: indices, a slice or a mask.
+            trim: whether the histories are padded to the longest history of the batch, and not to the
+                maximum length.
         """
         rows = self.rows[_row_index(index)]
         if rows.dim() == 0:
@@ -110,7 +110,7 @@ class LazyInteraction(Interaction):
         return Interaction({name: self._column(name, rows, width) for name in self._columns})
 
     def sort(self, by: Any, ascending: Any = True) -> None:
-        """Reorder the rows by scalar columns, as RecBole: ascending sorts are stable."""
+        """Sort the rows by scalar columns, as RecBole does; an ascending sort is stable."""
         fields = [by] if isinstance(by, str) else list(by)
         order = [ascending] if isinstance(ascending, bool) else list(ascending)
         if len(order) == 1:
@@ -127,13 +127,13 @@ class LazyInteraction(Interaction):
         self.rows = self.rows[index]
 
     def drop(self, column: str) -> None:
-        """Leave a column out of batches."""
+        """Remove a column from the batches."""
         if column not in self._columns:
             raise ValueError(f"column '{column}' is not among {self._columns}")
         self._columns.remove(column)
 
     def numpy(self) -> dict[str, np.ndarray]:
-        """All columns as arrays."""
+        """Return all columns as arrays."""
         return {name: value.numpy() for name, value in self.interaction.items()}
 
 

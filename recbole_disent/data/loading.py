@@ -1,4 +1,4 @@
-"""From a configuration to a data set and its three parts."""
+"""Loading of the data set of a configuration and of its three parts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def create_dataset(config: Any) -> PartDataset:
     """Load and filter a data set.
 
     Raises:
-        UserError: missing or faulty files, or a kind of model that is not supported.
+        UserError: a file is missing or faulty, or the model is not supported.
     """
     kind = config["MODEL_TYPE"]
     if kind not in _KINDS or not spec_of(config["model"]).supported:
         raise UserError(
-            f"model '{config['model']}' is not run by this package: it runs RecBole's general and "
-            "sequential models; use RecBole itself for this one"
+            f"model '{config['model']}' is not supported, expected one of RecBole's general and sequential "
+            "models; use RecBole itself for this model"
         )
     require_data(config)
     return _KINDS[kind](config)
@@ -43,7 +43,7 @@ def require_data(config: Any) -> None:
     """Check that the data set of a configuration is on disk or can be downloaded.
 
     Raises:
-        UserError: it is not.
+        UserError: the data set is not on disk and cannot be downloaded.
     """
     require_dataset(
         config["dataset"], config["data_path"], config["benchmark_filename"], _downloadable(config)
@@ -56,7 +56,10 @@ def _downloadable(config: Any) -> bool:
 
 
 def data_hash(parts: list[PartDataset]) -> str:
-    """Digest of each user's events in their order, held-out rows and ids: equal for every kind of model."""
+    """Return a digest of the ordered events of each user, the held-out rows and the ids.
+
+    The digest is the same for general and for sequential models.
+    """
     first = parts[0]
     n = first.item_num
     users, items = first.history
@@ -71,13 +74,15 @@ def data_hash(parts: list[PartDataset]) -> str:
 
 
 def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
-    """Load and split a data set; of several processes on a machine one does, the others map it.
+    """Load and split a data set.
+
+    If several processes run on a machine, one process loads the data and the others map its memory.
 
     Returns:
-        the data set and its training, validation and test part.
+        The data set, and its training, validation and test part.
 
     Raises:
-        UserError: see :func:`create_dataset`, or nothing to train on.
+        UserError: see :func:`create_dataset`, or the training part is empty.
     """
 
     def make() -> tuple[PartDataset, list[PartDataset]]:
@@ -88,12 +93,16 @@ def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
         return dataset, dataset.build()
 
     dataset, parts = build_once_per_node(make, config)
-    check_cut_offs(config, dataset)  # in each process, which has a configuration of its own
+    check_cut_offs(config, dataset)  # every process has its own configuration
     return dataset, parts
 
 
 def check_cut_offs(config: Any, dataset: PartDataset) -> None:
-    """Cut-offs above the number of items: dropped from the default, an error otherwise."""
+    """Drop default cut-offs above the number of items.
+
+    Raises:
+        UserError: the user set a cut-off above the number of items.
+    """
     limit = dataset.item_num - 1
     if config["eval_type"] == EvaluatorType.VALUE or max(config["topk"]) <= limit:
         return
@@ -104,13 +113,17 @@ def check_cut_offs(config: Any, dataset: PartDataset) -> None:
 
 
 def _check_selected(config: Any, dataset: PartDataset) -> None:
-    """``selected_features`` of SASRecF and FDSA: item columns, which have to be loaded."""
+    """Check that the item columns in ``selected_features`` (SASRecF, FDSA) are loaded.
+
+    Raises:
+        UserError: a column is not loaded.
+    """
     loaded = set() if dataset.item_feat is None else set(dataset.item_feat.columns)
     for field in config["selected_features"] or []:
         if field not in loaded:
             raise UserError(
-                f"selected_features: got '{field}', which is no loaded column of the items"
-                f"{nearest(field, loaded)}; load it, such as load_col={{'inter': "
+                f"selected_features: got '{field}', which is not a loaded column of the items"
+                f"{nearest(field, loaded)}; load the column, for example by load_col={{'inter': "
                 f"{config['load_col']['inter'] if config['load_col'] else '[...]'}, 'item': "
                 f"['{config['ITEM_ID_FIELD']}', '{field}']}}"
             )

@@ -1,4 +1,4 @@
-"""Parts of a data set whose files carry a cut history with each row, as RecBole's augmented files do."""
+"""Parts of a data set whose files contain a cut history in each row, like RecBole's augmented files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from recbole_disent.errors import UserError
 
 
 def describe_padded(parts: list[Any]) -> list[Any]:
-    """Give each part ``history`` and ``train_mask``, from each row's padded list and its target.
+    """Set ``history`` and ``train_mask`` of each part from the padded histories and the targets of its rows.
+
+    Returns:
+        The same parts.
 
     Raises:
-        UserError: ``click_noise``, which needs whole sequences.
+        UserError: the configuration has ``click_noise``, which needs whole sequences.
     """
     if parts[0].config["click_noise"]:
-        raise UserError("click_noise: not possible for benchmark files that carry their histories")
+        raise UserError(
+            f"click_noise: got {parts[0].config['click_noise']} with benchmark files that contain histories, "
+            "expected files with one interaction per line; leave click_noise out"
+        )
     users, items, seen = [], [], []
     for number, part in enumerate(parts):
         feat = part.inter_feat

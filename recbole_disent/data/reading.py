@@ -1,6 +1,6 @@
-"""RecBole's data set, read so that nothing is wrong in silence.
+"""RecBole's data set with this package's reading of files, which reports every fault.
 
-Whatever is left out or changed is counted in :class:`ReadingLog` and said in the log.
+Everything that the reading leaves out or changes is counted in :class:`ReadingLog` and logged.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SEQUENCES = (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ)
 
 @dataclass
 class ReadingLog:
-    """What happened to the lines of the files.
+    """Counts of the lines that were read, left out or changed.
 
     Attributes:
-        lines: file -> lines without the header and empty lines.
-        dropped: rule -> interactions that it left out.
-        missing: column of a file -> cells without a value, which are filled.
-        times: first and last time that was read; None without a time.
-        notes: sentences about what was left out, changed or is unusual.
+        lines: number of lines of each file, without the header and empty lines.
+        dropped: number of interactions that each rule left out.
+        missing: number of cells without a value in each column of a file; such cells are filled.
+        times: first and last time in the files; None without a time column.
+        notes: sentences about everything that was left out or changed or that is unusual.
     """
 
     lines: dict[str, int] = field(default_factory=dict)
@@ -54,25 +54,26 @@ class ReadingLog:
 
 
 class AtomicDataset(Dataset):
-    """RecBole's Dataset with this package's reading."""
+    """RecBole's Dataset with this package's reading of files."""
 
     inter_feat: Any
     reading: ReadingLog
 
-    # Histories of pre-split files that were cut; the first file, with the columns of it that are read.
+    # Number of cut histories in pre-split files.
     _cut = 0
+    # Path and requested columns of the first pre-split file.
     _first_file: tuple[str, set[str]] | None = None
-    # Whether the histories of pre-split files are wanted: sequential models take them from a list column.
+    # Whether the histories in pre-split files are read, as sequential models need them.
     takes_histories = False
 
     def note(self, text: str) -> None:
-        """Say a sentence about the data in the log, and keep it for the report."""
+        """Log a sentence about the data as a warning, and add it to the data report."""
         self.logger.warning(text)
         self.reading.notes.append(text)
 
     @property
     def history_field(self) -> str:
-        """Name of the column with the histories of pre-split files."""
+        """Name of the column that contains the histories in pre-split files."""
         return self.iid_field + self.config["LIST_SUFFIX"]
 
     # -- files -------------------------------------------------------------------------
@@ -88,16 +89,15 @@ class AtomicDataset(Dataset):
             limit = self.config["MAX_ITEM_LIST_LENGTH"]
             self.note(
                 f"{self.history_field}: {self._cut} histories are longer than MAX_ITEM_LIST_LENGTH={limit}: "
-                "the "
-                f"last {limit} items of each are kept"
+                f"the last {limit} items of each are kept"
             )
         if self.benchmark_filename_list is not None and len(self.file_size_list) == 2:
-            self.file_size_list.insert(1, 0)  # training and test file: the validation part is empty
+            self.file_size_list.insert(1, 0)  # with only two files, the validation part is empty
 
     def _load_feat(self, filepath: str, source: Any) -> Any:
         separator, encoding = self.config["field_separator"], self.config["encoding"]
         load, unload = self._get_load_and_unload_col(source)
-        if load == set():  # a file of which nothing is wanted need not be a sound one
+        if load == set():  # no column is requested, so that the file is not checked
             return None
         header = check_header(filepath, separator, encoding)
         found = dict(header)
@@ -111,11 +111,11 @@ class AtomicDataset(Dataset):
             if (load is None or name in load) and (not unload or name not in unload)
         ]
         if "load_col" in self.config.external_config_dict:
-            own = (load or set()) - {self.config[key] for key in _FIELDS}
-            # The suffix of an additional file is a plain string.
-            require_columns(filepath, getattr(source, "value", source), own, set(found))
+            requested = (load or set()) - {self.config[key] for key in _FIELDS}
+            # The source of an additional file is a plain string.
+            require_columns(filepath, getattr(source, "value", source), requested, set(found))
         if not wanted:
-            self.note(f"{filepath}: no column of it is wanted (load_col, unload_col)")
+            self.note(f"{filepath}: load_col and unload_col select no column of the file")
             return None
         if interactions:
             self._require_alike(filepath, {name for name, _ in wanted})
@@ -132,7 +132,10 @@ class AtomicDataset(Dataset):
         return file.frame
 
     def _columns_that_decide(self, found: dict[str, FeatureType]) -> set[str]:
-        """Columns of a pre-split file that decide a result, whatever ``load_col`` says: time or histories."""
+        """Return the columns of a pre-split file that are read even if ``load_col`` does not name them.
+
+        These are the histories, or the times, which decide the order of the events.
+        """
         if self.benchmark_filename_list is None:
             return set()
         given = self.takes_histories and self.history_field in found
@@ -146,16 +149,20 @@ class AtomicDataset(Dataset):
             if name in (self.config["unload_col"] or {}).get("inter", []) and (
                 key != "TIME_FIELD" or self._needs_time()
             ):
-                raise UserError(f"unload_col: got '{name}' for inter, which every run needs ({key}); keep it")
+                raise UserError(
+                    f"unload_col: got '{name}' for inter, which every run needs ({key}); remove '{name}' "
+                    "from unload_col"
+                )
             if name not in found:
                 if key != "TIME_FIELD" or self._needs_time():
                     raise UserError(
-                        f"{filepath}, line 1: no column '{name}' ({key}); it has {', '.join(sorted(found))}"
+                        f"{filepath}, line 1: got the columns {', '.join(sorted(found))}, expected '{name}' "
+                        f"among them; rename a column, or set {key}"
                     )
             elif key != "TIME_FIELD" and found[name] != FeatureType.TOKEN:
                 raise UserError(
-                    f"{filepath}, line 1: got '{name}:{found[name].value}', expected '{name}:token': ids are "
-                    "texts that are compared letter by letter"
+                    f"{filepath}, line 1: got '{name}:{found[name].value}', expected '{name}:token', because "
+                    "ids are compared as texts"
                 )
             elif key == "TIME_FIELD" and found[name] in _SEQUENCES:
                 raise UserError(
@@ -163,7 +170,7 @@ class AtomicDataset(Dataset):
                 )
 
     def _require_alike(self, filepath: str, names: set[str]) -> None:
-        """Pre-split files have the same columns; RecBole would fill those that one lacks."""
+        """Check that all pre-split files have the same columns; RecBole would fill missing columns."""
         path, expected = self._first_file or (filepath, names)
         self._first_file = path, expected
         if names != expected:
@@ -176,7 +183,7 @@ class AtomicDataset(Dataset):
         return self.config["eval_args"]["order"] == "TO" and not self.benchmark_filename_list
 
     def _kind_of(self, filepath: str, name: str, kind: FeatureType) -> FeatureType:
-        """The type that a column has after reading: times are numbers, whatever the header says."""
+        """Return the type of a column after reading; a time is a number even if the header says token."""
         if name == self.time_field:
             return FeatureType.FLOAT
         if name == self.history_field and self.takes_histories and kind != FeatureType.TOKEN_SEQ:
@@ -184,7 +191,7 @@ class AtomicDataset(Dataset):
         return kind
 
     def _set_properties(self, source: Any, wanted: Columns, frame: pd.DataFrame) -> None:
-        """As RecBole's reader: type, source and length of each column; ``seq_len`` cuts sequences."""
+        """Set type, source and length of each column, as RecBole does; ``seq_len`` cuts sequences."""
         limits = self.config["seq_len"] or {}
         for name, kind in wanted:
             if kind in _SEQUENCES and name in limits:
@@ -202,7 +209,7 @@ class AtomicDataset(Dataset):
     def _clean_interactions(self, file: AtomicFile) -> None:
         part, count = self._part_of(file.path), len(file.frame)
         if not count and part != "valid":
-            raise UserError(f"{file.path}: no line after the header; expected one interaction a line")
+            raise UserError(f"{file.path}: no line after the header, expected one interaction per line")
         timed = self.time_field in file.frame
         self._parse_times(file)
         missing = (
@@ -212,15 +219,14 @@ class AtomicDataset(Dataset):
         for row in np.flatnonzero(file.short & ~(missing & drop))[:1]:
             raise UserError(
                 f"{file.path}, line {file.lines[row]}: got {file.cells[row]} cells, expected "
-                f"{len(file.header)} "
-                f"separated by {self.config['field_separator']!r} (field_separator); complete the line or "
-                "delete it"
+                f"{len(file.header)} separated by {self.config['field_separator']!r} (field_separator); "
+                "complete or delete the line"
             )
         if missing.any() and not drop:
             row = int(np.flatnonzero(missing)[0])
             raise UserError(
                 f"{file.path}, line {file.lines[row]}: {self.time_field}: no time; complete or delete the "
-                f"{int(missing.sum())} such lines, or say missing_time=drop to leave them out"
+                f"{int(missing.sum())} such lines, or set missing_time=drop to leave them out"
             )
         self._leave_out(file, missing, "missing_time", f"{self.time_field} is missing")
         for name in (self.uid_field, self.iid_field):
@@ -241,7 +247,7 @@ class AtomicDataset(Dataset):
             self.reading.times = min(first, float(times.min())), max(last, float(times.max()))
 
     def _clean_histories(self, file: AtomicFile) -> None:
-        """Cut the lists of a pre-split file to the last items; a row without a history is left out."""
+        """Cut the lists of a pre-split file to their last items, and leave out rows without a history."""
         frame, suffix = file.frame, self.config["LIST_SUFFIX"]
         lengths = np.array([len(history) for history in frame[self.history_field]], dtype=np.int64)
         self._leave_out(file, lengths == 0, "empty history", f"{self.history_field} is empty")
@@ -256,13 +262,12 @@ class AtomicDataset(Dataset):
                 continue
             if name in (self.config["seq_len"] or {}):
                 raise UserError(
-                    f"seq_len: got '{name}', a history; say MAX_ITEM_LIST_LENGTH, which cuts histories"
+                    f"seq_len: got '{name}', which is a history; set MAX_ITEM_LIST_LENGTH to cut histories"
                 )
             for row in np.flatnonzero([len(v) for v in frame[name]] != lengths)[:1]:
                 raise UserError(
                     f"{file.path}, line {file.lines[row]}: {name} has {len(frame[name][row])} entries, "
-                    "expected "
-                    f"{lengths[row]} as in {self.history_field}"
+                    f"expected {lengths[row]} as in {self.history_field}"
                 )
             frame[name] = [values[-limit:] for values in frame[name]]
         self._cut += int((lengths > limit).sum())
@@ -274,7 +279,7 @@ class AtomicDataset(Dataset):
         return None
 
     def _parse_times(self, file: AtomicFile) -> None:
-        """Times that the header calls tokens: numbers or ISO dates, as seconds since 1970."""
+        """Convert a time column of the type token, with numbers or ISO dates, to seconds since 1970."""
         if dict(file.header).get(self.time_field) != FeatureType.TOKEN or self.time_field not in file.frame:
             return
         texts = file.frame[self.time_field]
@@ -283,23 +288,22 @@ class AtomicDataset(Dataset):
         for row in np.flatnonzero(np.isnan(times) & texts.notnull().to_numpy())[:1]:
             raise UserError(
                 f"{file.path}, line {file.lines[row]}: {self.time_field}: got {texts.iloc[row]!r}, expected "
-                "a "
-                "number or an ISO date such as 2021-05-31 or 2021-05-31T18:00:00"
+                "a number or an ISO date such as 2021-05-31 or 2021-05-31T18:00:00"
             )
         file.frame[self.time_field] = times
 
     def _leave_out(self, file: AtomicFile, rows: np.ndarray, rule: str, why: str) -> None:
         if rows.any():
-            self.note(f"{file.path}: {why} in {file.told(rows)}: {int(rows.sum())} interactions left out")
-            self.reading.drop(rule, int(rows.sum()))
+            count = int(rows.sum())
+            self.note(f"{file.path}: {why} in {file.told(rows)}: {count} interactions were left out")
+            self.reading.drop(rule, count)
             file.keep(~rows)
 
     def _clean_features(self, file: AtomicFile, source: Any) -> None:
         if file.short.any():
             self.note(
-                f"{file.path}: fewer than {len(file.header)} cells in {file.told(file.short)}: the others "
-                "are "
-                "taken as missing values"
+                f"{file.path}: fewer than {len(file.header)} cells in {file.told(file.short)}: the other "
+                "cells are missing values"
             )
         name = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if name is None:
@@ -307,17 +311,16 @@ class AtomicDataset(Dataset):
         if name not in file.frame:
             raise UserError(
                 f"load_col: got {', '.join(file.frame)} for {source.value}, expected '{name}' among them; "
-                "without "
-                f"it nobody knows whose features {file.path} holds"
+                f"add the column, which identifies the rows of {file.path}"
             )
         if dict(file.header)[name] != FeatureType.TOKEN:
             kind = dict(file.header)[name].value
             raise UserError(f"{file.path}, line 1: got '{name}:{kind}', expected '{name}:token'")
-        for why in ("is missing", "is there already"):
+        for why in ("is missing", "is a duplicate"):
             ids = file.frame[name]
             rows = (ids.isnull() if why == "is missing" else ids.duplicated()).to_numpy()
             if rows.any():
-                self.note(f"{file.path}: {name} {why} in {file.told(rows)}: left out")
+                self.note(f"{file.path}: {name} {why} in {file.told(rows)}: the line was left out")
                 file.keep(~rows)
 
     def _count_missing(self, file: AtomicFile, wanted: Columns) -> None:
@@ -331,10 +334,10 @@ class AtomicDataset(Dataset):
                 self.note(f"{file.path}: {name} is missing in {file.told(rows)}: filled with {filling}")
 
     def _filter_nan_user_or_item(self) -> None:
-        """Nothing is left to filter: the lines were left out as they were read."""
+        """Do nothing, because the reading has already left out lines without a user or an item."""
 
     def _download(self) -> None:
-        """As RecBole's, which cannot finish in one process (it waits at a barrier)."""
+        """Download the data set; RecBole's method waits for other processes and never ends with one."""
         url = self._get_download_url("url")
         self.logger.info(f"Prepare to download dataset [{self.dataset_name}] from [{url}].")
         download(url, self.dataset_name, self.dataset_path)

@@ -1,6 +1,6 @@
-"""The data report: what the files hold, what became of it, and what is unusual about it.
+"""The data report: statistics of the files and of the data set, with warnings about unusual values.
 
-Every run logs it and writes its numbers into the result file; ``recbole-disent data`` prints it.
+Every run logs the report and writes its numbers to the result file; ``recbole-disent data`` prints it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from recbole_disent.data.dataset import PartDataset
 from recbole_disent.data.times import readable, unit_of
 
 _QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
-# Shares above which a number is worth a warning.
+# Fractions of the events or rows above which the report contains a warning.
 _MANY_COLD, _MANY_TIES, _MANY_DUPLICATES = 0.2, 0.5, 0.01
 
 
@@ -22,12 +22,15 @@ def report(dataset: str, model: str, config_files: list[str], words: list[str]) 
 
     Args:
         dataset: name of the data set.
-        model: name of the model that the data are read for: a sequential or a general one.
-        config_files: YAML files.
+        model: name of the model for which the data are read, a sequential or a general model.
+        config_files: paths of YAML files.
         words: command-line words ``--key=value``.
 
+    Returns:
+        The report; see :func:`describe`.
+
     Raises:
-        UserError: missing or faulty files or settings.
+        UserError: a file is missing or faulty, or a key is wrong.
     """
     from recbole.utils import init_seed
 
@@ -36,28 +39,37 @@ def report(dataset: str, model: str, config_files: list[str], words: list[str]) 
     from recbole_disent.errors import wrap_errors
 
     config = Config(model, dataset, config_files, cmd_args=words)
-    init_seed(config["seed"], config["reproducibility"])  # a random split depends on it
+    init_seed(config["seed"], config["reproducibility"])  # a random split depends on the seed
     with wrap_errors(f"dataset '{dataset}'"):
         data = create_dataset(config)
         return describe(data, data.build())
 
 
 def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
-    """Return the numbers of a data set as plain values.
+    """Return the statistics of a data set as values that JSON can represent.
 
     Args:
         dataset: the whole data set, after the split.
         parts: training, validation and test part.
 
     Returns:
-        ``files``: lines of each file. ``dropped``: interactions that each rule left out. ``missing``: cells
-        without a value. ``interactions``, ``users``, ``items``: what is left. ``time``: first, last (as they
-        stand in the file and as dates), unit, equal_times (events with the time of the user's event before),
-        float32_ties (events that float32 could not tell from the one before), exact (whether the order is by
-        the exact time); None without a time. ``duplicates``: events of a user, item and time that are
-        there already, None without a time. ``repeat_share``: share of events whose item the user has met
-        before. ``lengths``: quantiles of events per user. ``rows``: of each part. ``cold_targets``: held-out
-        items of each part without a training click. ``warnings``: sentences.
+        A dict with the keys
+
+        * ``files``: number of lines of each file;
+        * ``dropped``: number of interactions that each rule left out;
+        * ``missing``: number of cells without a value, for each column;
+        * ``interactions``, ``users``, ``items``: numbers after the filters;
+        * ``time``: None without a time column, else ``field``, ``first`` and ``last`` (as in the file),
+          ``from`` and ``to`` (as dates), ``unit``, ``equal_times`` (events with the time of the user's
+          preceding event), ``float32_ties`` (further events whose time equals the preceding one in float32)
+          and ``exact`` (whether the exact time decides the order);
+        * ``duplicates``: number of events that have the user, item and time of another event; None without
+          a time column;
+        * ``repeat_share``: fraction of events whose item occurs earlier in the user's history;
+        * ``lengths``: quantiles of the number of events per user;
+        * ``rows``: number of rows of each part;
+        * ``cold_targets``: number of held-out items without a training click, for each part;
+        * ``warnings``: sentences.
     """
     users, items = parts[0].history
     n_items = dataset.item_num
@@ -104,25 +116,23 @@ def _time(dataset: PartDataset) -> dict[str, Any] | None:
 
 
 def _unusual(found: dict[str, Any], lengths: np.ndarray) -> list[str]:
-    """Sentences about numbers that a user should know of."""
+    """Return warnings about unusual statistics."""
     told = []
     n, time = max(found["interactions"], 1), found["time"]
     if time is None:
-        told.append("no time was read: the order is the order of the lines")
+        told.append("no time column was read: the order of the events is the order of the lines")
     else:
         if time["equal_times"] > _MANY_TIES * n:
             told.append(
-                f"{time['equal_times']} of {n} events have the time of the user's event before: their order "
-                "is "
-                "the order of the lines"
+                f"{time['equal_times']} of {n} events have the same time as the user's preceding event: "
+                "their order is the order of the lines"
             )
         if max(abs(time["first"]), abs(time["last"])) > 2**53:
-            told.append("times are above 2^53, which float64 rounds: write them in a larger unit")
+            told.append("times above 2^53 are rounded in float64: write the times in a larger unit")
     if (found["duplicates"] or 0) > _MANY_DUPLICATES * n:
         told.append(
-            f"{found['duplicates']} events are there already with the same user, item and time: "
-            "rm_dup_inter=first "
-            "keeps one of a user and an item"
+            f"{found['duplicates']} events have the user, item and time of another event: rm_dup_inter=first "
+            "keeps one event for each user and item"
         )
     if single := int((lengths == 1).sum()):
         told.append(f"{single} users have one event, from which no sequential model learns")
@@ -136,7 +146,7 @@ def _unusual(found: dict[str, Any], lengths: np.ndarray) -> list[str]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """Return a report for readers, one line a fact."""
+    """Return a report as text, with one line for each statistic."""
 
     def counts(values: dict[str, Any]) -> str:
         return ", ".join(f"{name} {value:g}" for name, value in values.items()) or "none"
@@ -154,14 +164,14 @@ def as_text(found: dict[str, Any]) -> str:
         order = "exact" if time["exact"] else "rounded"
         lines += [
             ("time", f"{time['field']} from {time['from']} to {time['to']} ({unit})"),
-            ("order", f"{order}; {time['equal_times']} events at the time of the one before, "
+            ("order", f"{order}; {time['equal_times']} events have the time of the preceding event, "
                       f"{time['float32_ties']} more in float32"),
         ]  # fmt: skip
         lines.append(("duplicates", f"{found['duplicates']} events with the user, item and time of another"))
     lines += [
         (
             "repeats",
-            f"{100 * found['repeat_share']:.1f} % of the events are of an item that the user has met",
+            f"the item of {100 * found['repeat_share']:.1f} % of the events occurs earlier in the history",
         ),
         ("events per user", counts(found["lengths"])),
         ("rows", counts(found["rows"])),

@@ -1,4 +1,4 @@
-"""Whether prepared data have the size that papers print."""
+"""Comparison of the size of a data set with the statistics in papers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from recbole_disent.config import dataset_table
 
-# A larger relative difference is worth a warning.
+# Relative difference above which the check warns.
 TOLERANCE = 0.01
 
 
 def check_statistics(config: Any, dataset: Any) -> None:
-    """Log an alias, and warn where a data set differs from its published statistics.
+    """Log the use of an alias, and warn if a data set differs from its published statistics.
 
     Args:
         config: the configuration.
@@ -41,14 +41,15 @@ def count(dataset: Any) -> dict[str, int]:
 
 
 def difference(expected: dict[str, Any], found: dict[str, int]) -> str:
-    """Say in one sentence where numbers differ by more than 1 %.
+    """Describe in one sentence the numbers that differ by more than 1 %.
 
     Args:
-        expected: some of the keys ``users``, ``items`` and ``interactions``, and ``source``.
-        found: the numbers of the data, with all three keys.
+        expected: published numbers for some of the keys ``users``, ``items`` and ``interactions``, and
+            their ``source``.
+        found: numbers of the data set for all three keys.
 
     Returns:
-        the sentence, or ``""`` where nothing differs.
+        The sentence, or ``""`` if no number differs.
 
     Example:
         >>> found = {"users": 90, "items": 5, "interactions": 300}

@@ -1,4 +1,4 @@
-"""All sequences, once: flat arrays sorted by user, then time, then file order."""
+"""The store of all sequences, in flat arrays that are sorted by user, then time, then order in the file."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from torch import Tensor
 
 
 def time_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the stable order by user, then time; equal times stay in file order.
+    """Return the order of events by user and then by time; equal times keep the order of the file.
 
     Args:
-        users: int (n,).
-        times: number (n,).
+        users: int (n,), user of each event.
+        times: number (n,), time of each event.
 
     Returns:
-        int64 (n,), positions in file order.
+        int64 (n,), positions of the events in the file.
     """
     return np.lexsort((times, users))
 
 
 class SequenceStore:
-    """One copy of all events; a history is a window of it.
+    """Store of all events, in which the history of an event is a range of preceding events.
 
     Args:
         users: int (n,), internal user ids in ascending order.
-        fields: field -> tensor whose first axis is the n events, in the same order.
-            ``item_field`` is among them.
-        item_field: name of the item field; kept as int32.
-        n_users: users, padding user 0 included.
+        fields: a tensor (n, ...) for each field, with the events in the same order. The fields include
+            *item_field*.
+        item_field: name of the item field.
+        n_users: number of users, including the padding user 0.
 
     Attributes:
-        users: int32 (n,).
+        users: int32 (n,), internal user id of each event.
         offsets: int64 (n_users + 1,); user u has the events offsets[u] .. offsets[u + 1] - 1.
-        fields: as given, tokens as int32 where they fit.
+        fields: the fields; int64 values are stored as int32 if they fit.
     """
 
     def __init__(self, users: np.ndarray, fields: dict[str, Tensor], item_field: str, n_users: int) -> None:
@@ -48,12 +48,12 @@ class SequenceStore:
 
     @property
     def items(self) -> Tensor:
-        """Item of each event: int32 (n,) (int64 for more than 2^31 items)."""
+        """Item of each event: int32 (n,), or int64 for more than 2^31 items."""
         return self.fields[self.item_field]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Number of bytes of all arrays."""
         tensors = [self.users, self.offsets, *self.fields.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -62,49 +62,49 @@ class SequenceStore:
         return self.offsets[self.users[ends].long()]
 
     def history_lengths(self, ends: Tensor, max_length: int) -> Tensor:
-        """Return how many events of the user come before each event, at most *max_length*."""
+        """Return the number of events of the user before each event, at most *max_length*."""
         return (ends - self.starts(ends)).clamp(max=max_length)
 
     def histories(self, field: str, ends: Tensor, lengths: Tensor, width: int) -> Tensor:
         """Gather the events right before *ends*, oldest first.
 
         Args:
-            field: which field.
-            ends: int64 (B,), positions of the targets, which are not included.
-            lengths: int64 (B,), events wanted of each.
-            width: columns of the result, >= every length.
+            field: name of the field.
+            ends: int64 (B,), positions of the targets, which are not part of the histories.
+            lengths: int64 (B,), number of events to gather before each target.
+            width: number of columns of the result, >= every length.
 
         Returns:
-            (B, width, ...) left-aligned and padded with 0, in the field's batch dtype.
+            (B, width, ...), left-aligned and padded with 0, with int32 values converted to int64.
         """
         return self._gather(field, (ends - lengths)[:, None], 1, lengths, width)
 
     def futures(self, field: str, ends: Tensor, stops: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Gather the events from *ends* on, reversed: the latest first, *ends* itself last.
+        """Gather the events from *ends* on in reverse order: the latest event first, *ends* itself last.
 
         Args:
-            field: which field.
-            ends: int64 (B,), first event of each future.
-            stops: int64 (B,), position behind the last event that may be seen.
-            width: the longest future; of a longer one the events nearest to *ends* stay.
+            field: name of the field.
+            ends: int64 (B,), position of the first event of each future.
+            stops: int64 (B,), position after the last event that a future may contain.
+            width: maximum length; a longer future keeps the events nearest to *ends*.
 
         Returns:
-            (B, width) left-aligned and padded with 0, and the lengths, int64 (B,).
+            The events (B, width), left-aligned and padded with 0, and the lengths, int64 (B,).
         """
         lengths = (stops - ends).clamp(min=0, max=width)
         first = (ends + lengths - 1)[:, None]
         return self._gather(field, first, -1, lengths, width), lengths
 
     def last_histories(self, users: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
-        """Gather the latest items of users, oldest first; the last event of a user is included.
+        """Gather the latest items of users, oldest first, including the last event of each user.
 
         Args:
             users: int64 (B,), internal user ids.
-            max_length: items wanted of each user at the most.
+            max_length: maximum number of items for each user.
 
         Returns:
-            items, int64 (B, W), left-aligned and padded with 0, where W is the longest history of these
-            users (at least 1), and the lengths, int64 (B,), 0 for a user without an event.
+            The items, int64 (B, W), left-aligned and padded with 0, where W >= 1 is the length of the
+            longest history; and the lengths, int64 (B,), which are 0 for users without events.
         """
         ends = self.offsets[users + 1]
         lengths = (ends - self.offsets[users]).clamp(max=max_length)
@@ -114,33 +114,45 @@ class SequenceStore:
         return self.histories(self.item_field, ends, lengths, width), lengths
 
     def events_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """All events of users: (place in *users*, item), both int64 (E,)."""
+        """Return all events of users: the position in *users* and the item of each event, int64 (E,)."""
         return flatten_ranges(self.offsets[users], self.offsets[users + 1], self.items)
 
     def _gather(self, field: str, first: Tensor, step: int, lengths: Tensor, width: int) -> Tensor:
-        place = torch.arange(width)
-        real = place < lengths[:, None]
-        index = (first + step * place).masked_fill_(~real, 0)
+        column = torch.arange(width)
+        real = column < lengths[:, None]
+        index = (first + step * column).masked_fill_(~real, 0)
         values = self.fields[field][index]
         real = real.view(*real.shape, *[1] * (values.dim() - 2))
         return widen(values.masked_fill_(~real, 0))
 
 
 def flatten_ranges(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranges of *values*, one behind the other: (number of the range, value), both int64."""
+    """Concatenate ranges of *values*.
+
+    Args:
+        begins, ends: int64 (R,), first position of each range and position after its last value.
+        values: int (n,).
+
+    Returns:
+        The index of the range and the value of each element, both int64 (E,).
+
+    Example:
+        >>> flatten_ranges(torch.tensor([0, 3]), torch.tensor([2, 4]), torch.tensor([5, 6, 7, 8]))
+        (tensor([0, 0, 1]), tensor([5, 6, 8]))
+    """
     counts = ends - begins
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
-    return owner, values[begins[owner] + place].long()
+    offset = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+    return owner, values[begins[owner] + offset].long()
 
 
 def _narrow(values: Tensor) -> Tensor:
-    """int64 ids as int32 where they fit, so that the store is half the size."""
+    """Convert int64 ids to int32 if they fit, which halves the size of the store."""
     if values.dtype == torch.int64 and (not values.numel() or int(values.max()) < 2**31 - 1):
         return values.to(torch.int32)
     return values
 
 
 def widen(values: Tensor) -> Tensor:
-    """int32 ids back as the int64 that embeddings and RecBole expect."""
+    """Convert int32 ids to int64, which embeddings and RecBole expect."""
     return values.long() if values.dtype == torch.int32 else values

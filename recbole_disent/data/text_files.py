@@ -1,7 +1,7 @@
-"""Text files that users write: their encoding, their lines and the cells of each line.
+"""Text files of users: the encoding of a file, its lines and the cells of each line.
 
-The encoding never depends on the locale of the machine: a file is UTF-8, with or without a byte
-order mark, unless the key ``encoding`` names another one.
+The encoding does not depend on the locale of the machine. A file is UTF-8, with or without a byte order
+mark, unless the key ``encoding`` names another encoding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recbole_disent.errors import UserError
 
 _CHUNK = 2**24
 _NEWLINE, _RETURN, _NUL = b"\n"[0], b"\r"[0], 0
-# First bytes of files that are no plain text, and what to do about them.
+# First bytes of formats other than plain text, and what the user has to do with such a file.
 _FORMATS = {
     b"\x1f\x8b": "is compressed with gzip; decompress it (gunzip)",
     b"PK\x03\x04": "is a zip archive or a spreadsheet; unpack it, or export it as tab separated text",
@@ -33,14 +33,17 @@ _WIDE = {
 
 
 def codec(encoding: str | None) -> str:
-    """Return the name of the codec that reads a file: UTF-8 (with or without a byte order mark) for None.
+    """Return the name of the Python codec for an encoding.
+
+    Args:
+        encoding: name of the encoding; None means UTF-8, with or without a byte order mark.
 
     Raises:
-        UserError: Python knows no such encoding.
+        UserError: Python does not know the encoding.
     """
     try:
         name = codecs.lookup(encoding or "utf-8").name
-        "".encode(name)  # codecs such as hex know no text
+        "".encode(name)  # fails for codecs such as hex, which do not encode text
     except (LookupError, TypeError, ValueError):
         raise UserError(
             f"encoding: got {encoding!r}, expected an encoding that Python knows, such as utf-8, latin-1, "
@@ -50,10 +53,10 @@ def codec(encoding: str | None) -> str:
 
 
 def require_text(path: str, encoding: str | None) -> None:
-    """Check by its first bytes that a file is text in the encoding.
+    """Check by the first bytes of a file that it is text in the encoding.
 
     Raises:
-        UserError: it is compressed, or in UTF-16 or UTF-32 that ``encoding`` does not name.
+        UserError: the file is compressed, or it is UTF-16 or UTF-32 and *encoding* is not.
     """
     with open(path, "rb") as file:
         head = file.read(8)
@@ -63,17 +66,17 @@ def require_text(path: str, encoding: str | None) -> None:
     for mark, name in _WIDE.items():
         if head.startswith(mark) and not codec(encoding).startswith((name, "utf-32")):
             raise UserError(
-                f"{path}: the file is encoded in {name.upper()}; save it as UTF-8, or say encoding={name}"
+                f"{path}: the file is encoded in {name.upper()}; save it as UTF-8, or set encoding={name}"
             )
 
 
 def open_text(path: str, encoding: str | None) -> IO[str]:
-    """Open a file for reading; lines end with a line feed only."""
+    """Open a file for reading; only a line feed ends a line."""
     return open(path, encoding=codec(encoding), newline="\n")
 
 
 def undecodable(path: str, encoding: str | None) -> UserError:
-    """Return the error for a file that is not in its encoding; it names the first line with such bytes."""
+    """Return the error for a file that cannot be decoded; the message names the first faulty line."""
     name, number = codec(encoding), 1
     with open(path, "rb") as file:
         for line in file:
@@ -83,8 +86,8 @@ def undecodable(path: str, encoding: str | None) -> UserError:
                 break
             number += 1
     return UserError(
-        f"{path}, line {number}: bytes that are not {name.removesuffix('-sig')}; save the file as UTF-8, or "
-        "name its encoding with the key 'encoding'"
+        f"{path}, line {number}: got bytes that are not {name.removesuffix('-sig')}; save the file as UTF-8, "
+        "or set the key 'encoding'"
     )
 
 
@@ -92,15 +95,15 @@ def count_cells(path: str, separator: str, encoding: str | None) -> np.ndarray:
     """Count the cells of each line.
 
     Args:
-        path: of the file.
-        separator: between cells; quotes have no meaning.
-        encoding: of the file.
+        path: path of the file.
+        separator: separator of cells; quotes are ordinary characters.
+        encoding: encoding of the file; None means UTF-8.
 
     Returns:
-        int32 (lines,), the header's line included; 0 for an empty line.
+        int32 (lines,), number of cells of each line, including the header; 0 for an empty line.
 
     Raises:
-        UserError: bytes that are not of the encoding, a NUL byte, or a carriage return within a line.
+        UserError: a byte cannot be decoded, or a line contains a NUL byte or a carriage return.
     """
     counts = []
     lines = 0
@@ -116,7 +119,7 @@ def count_cells(path: str, separator: str, encoding: str | None) -> np.ndarray:
 
 
 def _whole_lines(file: IO[str]) -> Iterator[str]:
-    """Chunks of a file, each of them whole lines with a line feed at the end."""
+    """Yield chunks of a file, each of which consists of whole lines and ends with a line feed."""
     rest: list[str] = []
     while chunk := file.read(_CHUNK):
         head, feed, tail = chunk.rpartition("\n")
@@ -133,12 +136,14 @@ def _count(path: str, text: str, separator: str, before: int) -> np.ndarray:
     data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
     ends = np.flatnonzero(data == _NEWLINE)
     for byte, what in ((_NUL, "a NUL byte"), (_RETURN, "a carriage return within the line")):
-        places = np.flatnonzero(data == byte)
-        if byte == _RETURN:  # one before the line feed belongs to the end of the line
-            places = places[data[places + 1] != _NEWLINE]
-        if len(places):
-            line = before + int(np.searchsorted(ends, places[0])) + 1
-            raise UserError(f"{path}, line {line}: {what}; expected text with one interaction or item a line")
+        found = np.flatnonzero(data == byte)
+        if byte == _RETURN:  # a carriage return before a line feed is part of the end of the line
+            found = found[data[found + 1] != _NEWLINE]
+        if len(found):
+            line = before + int(np.searchsorted(ends, found[0])) + 1
+            raise UserError(
+                f"{path}, line {line}: got {what}, expected text with one interaction or item per line"
+            )
     if len(separator) == 1 and separator.isascii():
         marks = np.flatnonzero(data == ord(separator))
         counts = np.diff(np.searchsorted(marks, ends), prepend=0).astype(np.int32) + 1

@@ -1,1 +1,1 @@
-"""Scores, ranks and metrics of held-out items: the same for every model."""
+"""Scores, ranks and metrics of held-out items, in the same way for every model."""

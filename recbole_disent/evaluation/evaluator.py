@@ -26,7 +26,7 @@ _PARTS = {"valid": 1, "test": 2}
 
 
 class RankingEvaluator:
-    """One evaluation protocol for every model: all items, or the same candidates for all.
+    """One evaluation protocol for every model: it ranks all items, or the same candidates.
 
     Args:
         config: the configuration.
@@ -57,7 +57,7 @@ class RankingEvaluator:
             if short := self._drawn[part].short_rows:
                 dataset.logger.warning(
                     f"{short} {part} rows have fewer than {k} items outside the user's history: "
-                    "they are ranked among what there is"
+                    "these rows are ranked among fewer candidates"
                 )
         return self._drawn[part]
 
@@ -66,7 +66,7 @@ class RankingEvaluator:
         return {part: drawn.hash for part, drawn in self._drawn.items()}
 
     def short_rows(self) -> dict[str, int]:
-        """Return part -> rows with fewer candidates than asked for."""
+        """Return part -> number of rows with fewer candidates than requested."""
         return {part: drawn.short_rows for part, drawn in self._drawn.items()}
 
     def _weights(self, dataset: Any) -> np.ndarray:
@@ -107,7 +107,7 @@ class RankingEvaluator:
         """Return RecBole's dictionary metric@k -> value for a part.
 
         Raises:
-            UserError: a cut-off above the number of items that can be ranked.
+            UserError: a cut-off is above the number of items that can be ranked.
         """
         dataset = loader.dataset
         drawn = self.candidates(dataset)
@@ -120,8 +120,8 @@ class RankingEvaluator:
         rng = np.random.default_rng(seed)
         tie_break = torch.from_numpy(rng.random(loader.n_queries))
         permutation = torch.from_numpy(rng.permutation(limit + (drawn is None)))
-        # Each process ranks every n-th chunk; the chunks are those of one process, and so are the
-        # ranks, of which all make the same metrics.
+        # Each of n processes ranks every n-th chunk. Chunks and ranks are the same as with a single
+        # process, and all processes compute the same metrics from all ranks.
         ours = [
             (number, queries.number, self._rank(scorer, queries, drawn, tie_break, permutation, k))
             for number, queries in loader.chunks(process_group.rank(), process_group.world())
@@ -139,7 +139,9 @@ class RankingEvaluator:
             struct.set(name, joined[order] if len(joined) == len(order) else joined)
         self.last_ranks = struct.get("ranks").numpy()
         if "rec.items" in struct and not len(struct.get("rec.items")):
-            raise UserError(f"topk: got {k}, but no list of {dataset.part} has as many items to rank")
+            raise UserError(
+                f"topk: got {k}, expected a smaller number: no {dataset.part} row has that many items to rank"
+            )
         self._describe_data(struct)
         return self.metrics.evaluate(struct)
 
@@ -161,7 +163,7 @@ class RankingEvaluator:
             if filters_history(self.config):
                 row, item = dataset.earlier(queries.rows)
                 scores[row.to(device), item.to(device)] = float("-inf")
-                # A held-out item that the user has met before is still to be found.
+                # A held-out item is ranked even if the user has met it before.
                 scores[owner.to(device), positives.to(device)] = own
             column, items = positives, None
         else:
@@ -187,7 +189,7 @@ class RankingEvaluator:
             found["rec.meanrank"] = torch.stack([sums, ranked, owner.bincount(minlength=n)], 1)
         if self.needs.need("rec.items") or self.needs.need("rec.repeats"):
             best = top_columns(scores, k, permutation.to(device))
-            # A list that cannot be filled with k items is no list to describe.
+            # Metrics of lists leave out a list with fewer than k items.
             full = (scores.gather(1, best) > float("-inf")).all(1).cpu()
             best = best.cpu() if items is None else items.gather(1, best.cpu())
             found["rec.items"] = best[full]

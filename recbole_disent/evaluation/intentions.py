@@ -1,6 +1,6 @@
-"""Whether the K intention vectors of a model differ: pure functions of tensors.
+"""Measures of how much the K intention vectors of a model differ, as pure functions of tensors.
 
-A model can have K vectors that are almost one vector. Accuracy does not show that; these figures do.
+The K vectors of a model can be almost equal. Accuracy does not show this fault; these measures show it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Scores that exist at a time.
+# Largest number of scores in memory at a time.
 _SCORES = 2**24
 
 
 def mean_cosine(phi: Tensor) -> float:
-    """Mean cosine of two different intention vectors of a sequence.
+    """Mean cosine of two different intention vectors of a sequence, over all pairs and sequences.
 
     Args:
         phi: float (B, K, D), B >= 1, K >= 2.
 
     Returns:
-        1 where the K vectors of each sequence point in one direction, 0 where they are orthogonal.
+        1 if the K vectors of each sequence point in one direction, 0 if they are orthogonal.
 
     Example:
         >>> mean_cosine(torch.eye(2)[None])
@@ -40,7 +40,7 @@ def _pairs(n: int) -> tuple[Tensor, Tensor]:
 
 
 def shares_won(scores: Tensor) -> list[float]:
-    """Share of the items for which each intention has the best score; the first of equal ones wins.
+    """Share of the items for which each intention has the best score; the first of equal scores wins.
 
     Args:
         scores: float (B, K), scores of one item of each sequence, such as the next item.
@@ -57,10 +57,10 @@ def entropy_of_use(shares: list[float]) -> float:
     """Entropy of shares that sum to 1, divided by ln K.
 
     Args:
-        shares: K >= 2 of them.
+        shares: K >= 2 shares.
 
     Returns:
-        1 where all intentions are used alike, 0 where one has all.
+        1 if all intentions are used equally often, 0 if only one intention is used.
 
     Example:
         >>> entropy_of_use([0.5, 0.5, 0.0, 0.0])
@@ -70,7 +70,7 @@ def entropy_of_use(shares: list[float]) -> float:
 
 
 def shared_share(first: Tensor, second: Tensor) -> Tensor:
-    """Share of the items that two lists have in common, without regard to their order.
+    """Share of the items that two lists have in common, whatever the order of the items.
 
     Args:
         first, second: int64 (..., n), lists without repeated items.
@@ -86,26 +86,26 @@ def shared_share(first: Tensor, second: Tensor) -> Tensor:
 
 
 def describe(phi: Tensor, targets: Tensor, table: Tensor, top: int = 10) -> dict[str, Any]:
-    """Return all figures on the intentions of a model.
+    """Return all measures of the intentions of a model.
 
     Args:
         phi: float (B, K, D), B >= 1, K >= 2, intention vectors of B sequences.
-        targets: int64 (B,), the next item of each, >= 1.
-        table: float (n_items, D), item embeddings; row 0 is the padding item's.
-        top: items of a list, fewer where there are not as many.
+        targets: int64 (B,), the next item of each sequence, >= 1.
+        table: float (n_items, D), item embeddings; row 0 belongs to the padding item.
+        top: length of a list; all items if there are fewer items.
 
     Returns:
         ``sequences``: B. ``cosine``: see :func:`mean_cosine`. ``won``: share of the targets won by each
         intention. ``entropy``: see :func:`entropy_of_use`. ``overlap``: mean share of the items that the
-        top lists of two intentions have in common. ``overlap_with_all``: of each intention, the mean
-        share of its top list that is in the list of the best scores over all intentions.
+        top lists of two intentions have in common. ``overlap_with_all``: for each intention, the mean
+        share of its top list that is also in the list of the best scores over all intentions.
 
     Raises:
-        ValueError: no sequence, or fewer than two intentions.
+        ValueError: there is no sequence, or there are fewer than two intentions.
     """
     count, intentions, _ = phi.shape
     if count == 0 or intentions < 2:
-        raise ValueError(f"got {count} sequences with {intentions} intentions, expected 1 and 2 at least")
+        raise ValueError(f"phi: got {count} sequences, {intentions} intentions, expected at least 1 and 2")
     top = min(top, len(table) - 1)
     first, second = _pairs(intentions)
     step = max(1, _SCORES // (intentions * len(table)))
@@ -134,10 +134,10 @@ _COLLAPSED = 0.9
 
 
 def of_model(model: Any, loader: Any) -> dict[str, Any] | None:
-    """Return the figures of a trained model on a part; None for a model without several query vectors.
+    """Return the measures of a trained model on a part; None for a model without several query vectors.
 
     Args:
-        model: with the contract of :class:`~recbole_disent.models.base.VectorRecommender`.
+        model: a model with the interface of :class:`~recbole_disent.models.base.VectorRecommender`.
         loader: the held-out rows of a part, such as the validation part.
     """
     if not (hasattr(model, "query_vectors") and hasattr(model, "item_table") and hasattr(loader, "chunks")):
@@ -148,7 +148,7 @@ def of_model(model: Any, loader: Any) -> dict[str, Any] | None:
         for _, queries in loader.chunks(0, 1):
             try:
                 phi.append(model.query_vectors(queries.batch.to(model.device)))
-            except NotImplementedError:  # scores that are no inner products
+            except NotImplementedError:  # scores that are not inner products
                 return None
             targets.append(queries.positives.to(model.device))
             if phi[-1].shape[1] < 2:
@@ -159,10 +159,10 @@ def of_model(model: Any, loader: Any) -> dict[str, Any] | None:
 
 
 def warning_of(figures: dict[str, Any]) -> str | None:
-    """Return a sentence where the K vectors of a model hardly differ; None where they do."""
+    """Return a warning if the K vectors of a model hardly differ, and None otherwise."""
     if figures["cosine"] <= _COLLAPSED:
         return None
     return (
         f"the {len(figures['won'])} intention vectors of a sequence hardly differ (mean cosine "
-        f"{figures['cosine']:.2f}): the model works like one with a single intention"
+        f"{figures['cosine']:.2f}): the model works like a model with a single intention"
     )

@@ -22,14 +22,14 @@ class _ListMetric(AbstractMetric):
         self.topk: list[int] = config["topk"]
 
     def _at(self, name: str, values: np.ndarray) -> dict[str, float]:
-        """values: float (max k,), the mean over queries at each cut-off."""
+        """Return name@k -> value for each cut-off, from float (max k,), the means over the queries."""
         return {f"{name}@{k}": round(float(values[k - 1]), self.decimal_place) for k in self.topk}
 
 
 class IntraListDiversity(_ListMetric):
     """Mean of 1 - cosine over all pairs of items of a list; 0 for lists of one item.
 
-    The vectors of items are the same for every model: left singular vectors of the training
+    The vectors of items are the same for every model. They are left singular vectors of the training
     item x user matrix (:func:`cooccurrence_vectors`).
     """
 
@@ -53,7 +53,7 @@ class IntraListDiversity(_ListMetric):
 
 
 class RepeatShare(_ListMetric):
-    """Share of a list that the user has met before."""
+    """Share of the items of a list that the user has met before."""
 
     metric_need = ["rec.repeats"]  # noqa: RUF012
 
@@ -64,7 +64,7 @@ class RepeatShare(_ListMetric):
 
 
 def register_metrics() -> None:
-    """Make RecBole's configuration and evaluator know these metrics. Idempotent."""
+    """Register these metrics with RecBole's configuration and evaluator. Idempotent."""
     for metric in (IntraListDiversity, RepeatShare):
         name = metric.__name__.lower()
         register.metrics_dict[name] = metric
@@ -73,7 +73,7 @@ def register_metrics() -> None:
 
 
 def cooccurrence_vectors(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Tensor:
-    """Unit vectors of items from the training clicks: at most 32 singular vectors.
+    """Unit vectors of items from at most 32 singular vectors of the training clicks.
 
     Returns:
         float (n_items, d); items without a training click have the zero vector.

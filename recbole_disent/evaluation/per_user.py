@@ -1,4 +1,4 @@
-"""The rank of each user's test item, from which every rank metric of every user follows."""
+"""The rank of each user's test item, which determines every rank metric of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_disent.loaders.evaluation import EvalLoader
 
 
 def one_each(loader: Any) -> bool:
-    """Whether each user has one ranked test item at most."""
+    """Whether each user has at most one ranked test item."""
     if not isinstance(loader, EvalLoader):
         return False
     users = loader.dataset.inter_feat[loader.dataset.uid_field].numpy()
@@ -20,31 +20,32 @@ def one_each(loader: Any) -> bool:
 
 
 def check_one_each(loader: Any) -> None:
-    """Check that each user has one test item at most, before any time is spent on training.
+    """Check before training that each user has at most one ranked test item.
 
     Raises:
-        UserError: users with several, or metrics that rank nothing.
+        UserError: a user has several test items, or the metrics rank no items.
     """
     if not one_each(loader):
         raise UserError(
-            "per_user_file: got a test part without one ranked item a user; leave the key out, or hold out "
-            "with eval_args split {'LS': 'valid_and_test'} and ranking metrics"
+            "per_user_file: got a test part without ranks or with several items of a user, expected at most "
+            "one ranked item of each user; leave the key out, or use eval_args split "
+            "{'LS': 'valid_and_test'} and ranking metrics"
         )
 
 
 def write_per_user(path: str, ranking: Any, loader: EvalLoader) -> None:
     """Write the ranks of the last evaluation of *loader*, users ascending.
 
-    The file (npz) has four int32 arrays (n,): ``user``, RecBole's internal id, the same for
-    every model on the same data (the result file's data hash); ``rank`` of the test item, 1 is
-    best; ``history``, events of the user before it; ``popularity``, its training clicks (before
-    any click_noise).
+    The file (npz) has four int32 arrays (n,). ``user`` is RecBole's internal id, which is the same for
+    every model on the same data (the result file's data hash). ``rank`` is the rank of the test item; 1
+    is best. ``history`` is the number of the user's events before the test item. ``popularity`` is the
+    number of the test item's training clicks (before any click_noise).
     """
     dataset, train = loader.dataset, ranking.train
     feat = dataset.inter_feat
     users = feat[dataset.uid_field].numpy()
     order = np.argsort(users, kind="stable")
-    # Targets of sequential models are numbered by row, those of general models by user.
+    # The targets of sequential models are numbered by row, and the targets of general models by user.
     ranks = ranking.last_ranks[order] if dataset.one_target_per_query else ranking.last_ranks
     place = dataset.earlier(order)[0].numpy()
     clicks = np.bincount(train.history[1][train.train_mask], minlength=dataset.item_num)

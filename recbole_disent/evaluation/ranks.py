@@ -1,4 +1,4 @@
-"""Ranks of held-out items. Ties are broken at random, so that a constant scorer is at chance."""
+"""Ranks of held-out items. Ties are broken at random, so that constant scores give random ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Rows that a CPU compares at a time: what it has just written is still in its cache.
+# Rows that a CPU compares at a time, so that it sums the results while they are in the cache.
 _ROWS = 16
 
 
@@ -17,12 +17,12 @@ def ranks(
     """Rank held-out items among the scores of their query.
 
     Args:
-        scores: float (Q, C); -inf for what takes no part.
+        scores: float (Q, C); -inf for items that are not ranked.
         owner: int64 (E,), query of each held-out item, ascending.
-        column: int64 (E,), its column.
-        tie_break: float (Q,) in [0, 1): where in a block of equal scores a held-out item stands.
+        column: int64 (E,), column of each held-out item.
+        tie_break: float (Q,) in [0, 1), the place of a held-out item in a block of equal scores.
         permutation: int64 (C,), order of equal scores for queries with several held-out
-            items, which must not stand in the same place.
+            items, which must not share a rank.
 
     Returns:
         rank: int64 (E,), 1 is best.
@@ -40,7 +40,8 @@ def ranks(
 def _count(compare: Callable[..., Tensor], scores: Tensor, own: Tensor) -> Tensor:
     """Number of scores in each row for which *compare* with *own*, (Q, 1), holds: int64 (Q,).
 
-    As floats, which a CPU adds much faster than bools, and exactly below 2^24 columns.
+    The results are summed as floats, which a CPU adds much faster than bools. The sum of fewer than
+    2^24 columns is exact.
     """
     rows = _ROWS if scores.device.type == "cpu" else max(1, len(scores))
     parts = zip(scores.split(rows), own.split(rows), strict=True)
@@ -67,7 +68,7 @@ def _ranks_of_several(
 
 
 def top_columns(scores: Tensor, k: int, permutation: Tensor) -> Tensor:
-    """Columns of the k best scores: int64 (Q, k); equal ones as topk finds them in *permutation*'s order."""
+    """Columns of the k best scores: int64 (Q, k). Equal scores are in topk's order after *permutation*."""
     values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     tied = (values[:, 1:] == values[:, :-1]).any(1)
     columns = columns[:, :k]

@@ -1,4 +1,4 @@
-"""Scores of a model for all items or for candidates; each sequence is encoded once."""
+"""Scores of a model for all items or for candidates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Scorer:
     """Scores of one model.
 
     Args:
-        model: a RecBole model; ``score_candidates(batch, candidates)`` is used where it has
-            one, else ``full_sort_predict``, else ``predict`` on every pair.
+        model: a RecBole model. Candidates are scored by ``score_candidates(batch, candidates)`` if the
+            model has this method, else by ``full_sort_predict``, else by ``predict`` on every pair.
         dataset: any part, for the features of items.
-        device: of the model.
+        device: device of the model.
     """
 
     def __init__(self, model: Any, dataset: Any, device: torch.device) -> None:
@@ -38,7 +38,7 @@ class Scorer:
         return _checked(scores)
 
     def candidates(self, batch: Interaction, candidates: Tensor) -> Tensor:
-        """Scores of candidates, int64 (B, C), 0 for none: float (B, C), -inf for none."""
+        """Scores of candidates, int64 (B, C) -> float (B, C); a candidate 0 stands for none and gets -inf."""
         candidates = candidates.to(self.device)
         if hasattr(self.model, "score_candidates"):
             scores = self.model.score_candidates(batch.to(self.device), candidates)
@@ -73,6 +73,9 @@ class Scorer:
 
 
 def _checked(scores: Tensor) -> Tensor:
-    if scores.numel() and scores.amax().isnan():  # a NaN is the largest
-        raise UserError("the model gave scores that are not numbers (NaN): its training diverged")
+    if scores.numel() and scores.amax().isnan():  # amax of a NaN is NaN
+        raise UserError(
+            "the model gave scores that are not numbers (NaN), because its training diverged; lower "
+            "learning_rate"
+        )
     return scores

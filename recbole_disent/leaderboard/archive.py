@@ -2,8 +2,8 @@
 
 The first line of ``runs.csv`` is ``#`` and the plan as JSON. A CSV table follows with one line for each
 run and trial; :data:`COLUMNS` and the metrics are its columns. ``ranks.npz`` holds the ranks of the test
-items. A rank beyond every cut-off of the metrics is stored as the first such rank: no metric at a
-cut-off tells such ranks apart.
+items. A rank beyond every cut-off of the metrics is stored as the first rank beyond them. This loses
+nothing, because the metrics have the same value for all of these ranks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _boolean(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
-# What reads a cell -> what such a cell holds, in words.
+# Function that reads a cell -> description of the expected content.
 _KINDS: dict[Callable[[str], Any], str] = {
     str: "a text", int: "a whole number", float: "a number", _boolean: "true or false", json.loads: "JSON",
 }  # fmt: skip
@@ -44,11 +44,11 @@ class Column:
     """A column of ``runs.csv``.
 
     Attributes:
-        name: its head.
-        read: makes the value from a cell's text.
-        path: keys that lead to the value in a result file; empty for what the plan knows of the run.
-        empty: what an empty cell stands for: a "missing" key, the value "none", or "never" a proper file.
-            A file of an older version may lack the columns that may be empty.
+        name: head of the column.
+        read: function that makes the value from the text of a cell.
+        path: keys that lead to the value in a result file; empty for a value that the plan holds.
+        empty: meaning of an empty cell: the key is "missing", or the value is None ("none"). With "never",
+            an empty cell is an error. A file of an older version may lack columns whose cells may be empty.
     """
 
     name: str
@@ -91,7 +91,7 @@ _RESULT = (
     Column("device", str, ("config", "device")),
 )
 _ERROR, _GIVEN = Column("error", str), Column("given", json.loads)
-#: All columns but the metrics, which are called ``valid:NAME`` and ``test:NAME``.
+#: All columns except the metrics. The columns of metrics are called ``valid:NAME`` and ``test:NAME``.
 COLUMNS = (*_ENTRY, _ERROR, *_RESULT, _GIVEN)
 _METRICS = {"valid": "best_valid_result", "test": "test_result"}
 
@@ -103,12 +103,12 @@ def write(folder: Path, found: PlanResults, with_ranks: bool = True) -> list[Pat
     """Write the compact form of a plan's results.
 
     Args:
-        folder: where the files go.
-        found: the results.
-        with_ranks: whether ``ranks.npz`` is written; a report without it has no tests over users.
+        folder: folder for the files.
+        found: results of the plan.
+        with_ranks: whether to write ``ranks.npz``; without this file a report has no tests over users.
 
     Returns:
-        the files.
+        the paths of the files.
     """
     files = [folder / RUNS_FILE]
     digest = None
@@ -118,7 +118,7 @@ def write(folder: Path, found: PlanResults, with_ranks: bool = True) -> list[Pat
         with write_atomically(folder / RANKS_FILE) as file:
             file.write(content)
         files.append(folder / RANKS_FILE)
-    # Last, as it says which file of ranks belongs to it.
+    # This file is written last, because it holds the digest of the file of ranks.
     write_text(folder / RUNS_FILE, _table(found, digest))
     return files
 
@@ -171,7 +171,7 @@ def _cell(column: Column, value: Any) -> str:
 
 
 def _pack_ranks(found: PlanResults) -> bytes:
-    """Users of the same data share their arrays; the ranks of a user stand side by side."""
+    """Return the content of ``ranks.npz``; runs with the same users share one set of arrays."""
     ranked = {m for r in found.results.values() for m in r["test_result"] or {} if statistics.is_of_ranks(m)}
     beyond = 1 + max((int(cut) for m in ranked if (cut := m.partition("@")[2])), default=0)
     groups: dict[Any, list[str]] = {}
@@ -180,7 +180,7 @@ def _pack_ranks(found: PlanResults) -> bytes:
     arrays: dict[str, np.ndarray] = {}
     for number, names in enumerate(groups.values()):
         first = found.users[names[0]]
-        # Ids of users mostly follow on one another: their differences take no room.
+        # Most ids of users are consecutive, so their differences compress well.
         arrays[f"user_{number}"] = np.diff(first["user"].astype(np.int64), prepend=0)
         arrays[f"history_{number}"] = _smallest(first["history"])
         arrays[f"popularity_{number}"] = _smallest(first["popularity"])
@@ -189,12 +189,12 @@ def _pack_ranks(found: PlanResults) -> bytes:
         )
         arrays[f"run_{number}"] = np.array(names)
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
 
 def _smallest(values: np.ndarray) -> np.ndarray:
-    """Whole numbers >= 0 in the smallest type that holds them."""
+    """Convert whole numbers >= 0 to the smallest integer type that can hold them."""
     return values.astype(np.min_scalar_type(int(values.max(initial=0))))
 
 
@@ -209,7 +209,8 @@ def read(folder: Path) -> PlanResults:
     """Read the compact form of a plan's results.
 
     Raises:
-        UserError: a damaged file, with the line of ``runs.csv``, or files that do not belong together.
+        UserError: a file is damaged (the error names the line of ``runs.csv``), or the two files belong to
+            different results.
     """
     path = folder / RUNS_FILE
     try:
@@ -223,10 +224,12 @@ def read(folder: Path) -> PlanResults:
     try:
         names = _read_names(path, next(lines, []))
         for cells in lines:
-            # The plan is line 1, which the reader does not see.
+            # The CSV reader does not see line 1, which holds the plan.
             _read_line(found, names, cells, f"report: {path}, line {lines.line_num + 1}")
     except csv.Error as error:
-        raise UserError(f"report: {path}, line {lines.line_num + 1}: no CSV ({error}); {_RESTORE}") from error
+        raise UserError(
+            f"report: {path}, line {lines.line_num + 1}: expected CSV ({error}); {_RESTORE}"
+        ) from error
     entries = [*found.runs, *found.trials]
     if len(entries) != head["lines"]:
         raise UserError(
@@ -246,7 +249,7 @@ def _read_head(path: Path, line: str) -> dict[str, Any]:
         if head["schema"] != SCHEMA:
             raise UserError(
                 f"report: {path}, line 1: got schema {head['schema']!r}, expected {SCHEMA}; read it with the "
-                "version of recbole_disent that has written it"
+                "version of recbole_disent that wrote it"
             )
         lacking = {"lines", "ranks", "plan"} - head.keys()
         lacking |= {"options", "searches", "sweep", "command"} - head["plan"].keys()
@@ -266,7 +269,7 @@ def _read_names(path: Path, names: list[str]) -> list[str]:
     wrong = [
         f"the column '{n}' is missing" for n, empty in known.items() if empty == "never" and n not in names
     ]
-    wrong += [f"the column '{name}' is there twice" for name in names if names.count(name) > 1]
+    wrong += [f"the column '{name}' appears twice" for name in names if names.count(name) > 1]
     wrong += [
         f"the column '{name}' is unknown"
         for name in names
@@ -284,7 +287,7 @@ def _read_line(found: PlanResults, names: list[str], cells: list[str], where: st
     entry = {column.name: _value(column, texts.get(column.name, ""), where) for column in _ENTRY}
     entries = found.runs if entry["trial"] is None else found.trials
     if entry in entries:
-        raise UserError(f"{where}: the run {entry['id']} of {entry['label']} is there twice; {_RESTORE}")
+        raise UserError(f"{where}: the run {entry['id']} of {entry['label']} appears twice; {_RESTORE}")
     entries.append(entry)
     found.given[entry["id"]] = _value(_GIVEN, texts.get("given", ""), where) or {}
     error = _value(_ERROR, texts.get("error", ""), where)
@@ -330,15 +333,15 @@ def _read_ranks(path: Path, digest: str, found: PlanResults) -> None:
         ) from error
     if _digest(content) != digest:
         raise UserError(
-            f"report: {path}: its digest is {_digest(content)}, but {RUNS_FILE}, line 1, says {digest}; "
+            f"report: {path}: got the digest {_digest(content)}, expected {digest} (line 1 of {RUNS_FILE}); "
             f"{_RESTORE}"
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             for number in range(sum(name.startswith("run_") for name in stored.files)):
                 _read_group(found, {name: stored[f"{name}_{number}"] for name in (*USER_ARRAYS, "run")})
-    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
-        raise UserError(f"report: {path} is no file of ranks ({error}); {_RESTORE}") from error
+    except Exception as error:  # damaged bytes can raise any exception
+        raise UserError(f"report: {path}: expected a file of ranks ({error}); {_RESTORE}") from error
 
 
 def _read_group(found: PlanResults, arrays: dict[str, np.ndarray]) -> None:

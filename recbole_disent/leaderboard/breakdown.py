@@ -1,4 +1,4 @@
-"""A metric for groups of users: by the length of their history, by the popularity of their target."""
+"""A metric for groups of users, by the length of the history or the popularity of the test item."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _GROUPS = 5
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A metric of each row for each group.
+    """The values of a metric for each row and each group of users.
 
     Attributes:
-        field: history or popularity.
+        field: "history" or "popularity".
         metric: name of the metric.
-        groups: (least, largest) value of each group, ascending and without overlap.
-        users: int (groups,), users in each.
-        rows: the rows of a setting that have ranks of users.
-        values: per row float64 (seeds, groups).
+        groups: (smallest, largest) value of the field in each group, ascending and without overlap.
+        users: int (groups,), number of users in each group.
+        rows: rows of the table that have ranks of users.
+        values: a float64 array (seeds, groups) for each row.
     """
 
     field: str
@@ -36,19 +36,21 @@ class Breakdown:
 
     @property
     def names(self) -> list[str]:
-        """Groups in words."""
+        """Names of the groups, such as ``3`` or ``4–6``."""
         return [f"{low}" if low == high else f"{low}\N{EN DASH}{high}" for low, high in self.groups]
 
 
 def assign(values: np.ndarray, groups: int = _GROUPS) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Put whole numbers into groups of about the same size; equal numbers stay together, 0 alone.
+    """Put whole numbers into groups of about the same size.
+
+    Equal numbers are in the same group, and 0 is a group of its own.
 
     Args:
         values: int (n,), >= 0.
-        groups: at the most, without that of 0.
+        groups: largest number of groups, not counting the group of 0.
 
     Returns:
-        int64 (n,), group of each; (least, largest) number of each group.
+        the group of each number, int64 (n,), and the (smallest, largest) number of each group.
     """
     positive = values[values > 0]
     inner: np.ndarray | list[float] = (
@@ -64,15 +66,15 @@ def assign(values: np.ndarray, groups: int = _GROUPS) -> tuple[np.ndarray, list[
     ]
 
 
-def break_down(setting: ResultGroup, metric: str, field: str) -> Breakdown | None:
-    """Return a metric by groups of users; None where no ranks of users tell it."""
-    rows = [row for row in setting.filled if has_users(row)]
+def break_down(group: ResultGroup, metric: str, field: str) -> Breakdown | None:
+    """Return a metric by groups of users, or None if the ranks of users do not determine it."""
+    rows = [row for row in group.filled if has_users(row)]
     if not rows or not statistics.is_of_ranks(metric):
         return None
-    number, groups = assign(rows[0].users[0][field])
+    number, bounds = assign(rows[0].users[0][field])
     users = np.bincount(number)
     found = []
     for row in rows:
         values = values_of_users(row, metric)
         found.append(np.stack([np.bincount(number, weights=seed) / users for seed in values]))
-    return Breakdown(field, metric, groups, users, rows, found)
+    return Breakdown(field, metric, bounds, users, rows, found)

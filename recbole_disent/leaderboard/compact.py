@@ -1,4 +1,4 @@
-"""`recbole-disent compact`: a plan's run folders become two files, which its report is made from."""
+"""`recbole-disent compact` replaces the run folders of a plan by two files that a report is made from."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def compact(
     """Write ``runs.csv`` and ``ranks.npz`` from the run folders of a plan.
 
     Args:
-        folder: of the plan.
-        delete: whether the run folders, the candidates and ``plan.json`` are deleted then.
-        with_ranks: whether the ranks of users are kept; a report needs them for its tests over users.
-        say: prints a line.
+        folder: folder of the plan.
+        delete: whether to delete the run folders, the candidates and ``plan.json`` afterwards.
+        with_ranks: whether to keep the ranks of users, which a report needs for tests over users.
+        say: function that prints a line.
 
     Returns:
-        the files.
+        the paths of the two files.
 
     Raises:
-        UserError: no run folders, a damaged file, or a checkpoint that would be deleted.
+        UserError: there are no run folders, a file is damaged, or a checkpoint would be deleted.
     """
     if not (folder / PLAN_FILE).is_file():
         raise UserError(
-            f"compact: '{folder}' has no {PLAN_FILE}; give the folder that compare has written runs into"
+            f"compact: '{folder}' has no {PLAN_FILE}; give the folder that compare wrote the runs to"
         )
     with locked(folder):
         found = read_folders(folder)
@@ -40,12 +40,12 @@ def compact(
                 f"compact: --delete would delete the checkpoint '{kept[0]}'; move it, or leave --delete out"
             )
         files = archive.write(folder, found, with_ranks)
-        # What cannot be read must not replace what can.
+        # Check that the new files can be read before the old files are deleted.
         archive.read(folder)
         if not with_ranks:
-            (folder / archive.RANKS_FILE).unlink(missing_ok=True)  # of an earlier call
+            (folder / archive.RANKS_FILE).unlink(missing_ok=True)  # written by an earlier call
         if delete:
-            # First: from now on the report is made from the new files.
+            # Delete the plan first: without it, the report is made from the new files.
             (folder / PLAN_FILE).unlink()
             for name in ("runs", "candidates"):
                 shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`recbole-disent compare`: searches, runs, report."""
+"""`recbole-disent compare` runs the searches and the runs of a plan, and writes the report."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from recbole_disent.leaderboard.worker import RESULT
 
 
 def compare_plan(plan: dict[str, Any] | str, **keys: Any) -> int:
-    """Do the runs of a plan that are not done yet, and write the report: :func:`recbole_disent.compare`.
+    """Execute the runs of a plan that are not done yet, and write the report.
+
+    The package exports this function as :func:`recbole_disent.compare`.
 
     Args:
-        plan: keys of a plan (docs/compare.md), or the path of a YAML file with them.
+        plan: keys of a plan (docs/compare.md), or the path of a YAML file with these keys.
         keys: keys that replace those of the plan.
 
     Returns:
-        0; 1 if a run is broken; 130 if it was stopped.
+        0; 1 if a run is broken; 130 if the command was stopped.
 
     Raises:
-        UserError: a wrong plan.
+        UserError: the plan is wrong.
 
     Example:
         >>> compare({"models": ["Pop", "BPR"], "datasets": ["ml-100k"], "out": "first"})  # doctest: +SKIP
@@ -44,21 +46,21 @@ def execute(
     dry_run: bool = False,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Do what is left of a plan and write its report.
+    """Execute the runs of a plan that are not done yet, and write the report.
 
     Args:
         given: keys of ``properties/leaderboard.yaml``.
-        command: the command line, for the result files.
-        retry: whether broken runs are tried again.
-        redo: whether results that other code has made are made again.
-        dry_run: whether the runs are only listed.
-        say: prints a line.
+        command: command line, which the result files record.
+        retry: whether to repeat broken runs.
+        redo: whether to repeat runs whose results another version of the code made.
+        dry_run: whether to list the runs only.
+        say: function that prints a line.
 
     Returns:
-        0; 1 if a run is broken; 130 if it was stopped.
+        0; 1 if a run is broken; 130 if the command was stopped.
 
     Raises:
-        UserError: a wrong plan.
+        UserError: the plan is wrong.
     """
     plan = make_plan(given)
     runner = Runner(plan, command, say)
@@ -71,8 +73,8 @@ def execute(
         return 0
     if (runner.out / RUNS_FILE).is_file() and not (runner.out / PLAN_FILE).is_file():
         raise UserError(
-            f"out: '{runner.out}' has the compacted results of a plan ({RUNS_FILE}), which the report of new "
-            f"runs would hide; give another --out, or delete {RUNS_FILE}"
+            f"out: '{runner.out}' has the compacted results of a plan ({RUNS_FILE}), and a report of new "
+            f"runs would not show them; give another --out, or delete {RUNS_FILE}"
         )
     with locked(runner.out):
         try:
@@ -85,14 +87,14 @@ def execute(
             write_json(runner.out / PLAN_FILE, _described(plan, command, trials, runs, searches))
             runner.execute(runs, retry=retry, redo=redo)
         except Stopped as error:
-            say(f"stopped by {error}; the same command goes on from here")
+            say(f"stopped by {error}; repeat the command to continue")
             return 130
         broken = [(run, state) for run in [*trials, *runs]
                   if (state := state_of(runner.folder(run)))["state"] == "broken"]  # fmt: skip
         for run, state in broken:
             say(f"broken: {run.name}: {state['error']} (log: {runner.folder(run) / 'log.txt'})")
         if broken:
-            say(f"{len(broken)} broken; --retry tries them again")
+            say(f"{len(broken)} runs are broken; --retry repeats them")
         report.write(runner.out, say=say)
     return 1 if broken else 0
 
@@ -109,7 +111,8 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
     """Pick the best trial of each search by its validation score.
 
     Returns:
-        (label, data set, protocol) -> keys of the best, and -> what is told of the search.
+        two dictionaries from (label, data set, protocol): to the keys of the best trial, and to the
+        description of the search.
     """
     chosen: dict[Any, dict[str, Any]] = {}
     searches: dict[Any, dict[str, Any]] = {}
@@ -130,8 +133,8 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
         told["epochs"] = found["config"]["epochs"]
         if found["best_valid_score"] is None:
             raise UserError(
-                f"plan, {', '.join(key)}: a search needs a validation part, and eval_args gives none; give "
-                "one or say trials: 1"
+                f"plan, {', '.join(key)}: a search needs a validation part, and eval_args has none; add a "
+                "validation part, or set trials: 1"
             )
         score = found["best_valid_score"] * (1 if found["valid_score_bigger"] else -1)
         if key not in best or score > best[key]:
@@ -142,7 +145,7 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
 
 
 def _describe(space: dict[str, search_space.Distribution]) -> dict[str, str]:
-    """Return key -> its values in words."""
+    """Return a description of the values of each key."""
     found = {}
     for key, d in space.items():
         if isinstance(d, search_space.Choice):
@@ -159,7 +162,7 @@ def _describe(space: dict[str, search_space.Distribution]) -> dict[str, str]:
 def _described(
     plan: Plan, command: list[str], trials: list[Run], runs: list[Run], searches: dict[Any, Any]
 ) -> dict[str, Any]:
-    """What a report has to know beside the result files."""
+    """Return the content of ``plan.json``, which a report needs in addition to the result files."""
 
     def row(run: Run) -> dict[str, Any]:
         return {"label": run.cell.label, "dataset": run.cell.dataset, "protocol": run.cell.protocol,

@@ -1,4 +1,4 @@
-"""Which rows of a table differ: paired tests over users, joined with tests over seeds."""
+"""Significant differences between rows of a table, by paired tests over users and tests over seeds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from recbole_disent.leaderboard.collect import ResultGroup, Row
 
 @dataclass(frozen=True)
 class Comparison:
-    """A reference against another row at one metric.
+    """The comparison of a reference with another row by one metric.
 
     Attributes:
-        difference: mean over users of reference - other, each averaged over its seeds.
-        low, high: bootstrap interval over users.
-        p_users: randomisation test over users.
-        p_seeds: Welch's t-test over seeds; None with one seed.
-        p_holm: the larger of both, with Holm's correction.
+        difference: mean over users of the value of the reference minus the value of the other row; values
+            are averaged over seeds first.
+        low, high: ends of the bootstrap interval over users.
+        p_users: p-value of the randomisation test over users.
+        p_seeds: p-value of Welch's t-test over seeds; None with one seed.
+        p_holm: larger of the two p-values, with Holm's correction.
     """
 
     reference: str
@@ -43,17 +44,17 @@ def has_users(row: Row) -> bool:
 
 
 def values_of_users(row: Row, metric: str) -> np.ndarray:
-    """Return the value of each user with each seed: float64 (seeds, users)."""
+    """Return the value of each user for each seed, float64 (seeds, users)."""
     return statistics.of_ranks(metric, np.stack([u["rank"] for u in row.users]))
 
 
 def user_values(row: Row, metric: str) -> np.ndarray:
-    """Return each user's value, averaged over seeds: float64 (users,)."""
+    """Return the value of each user, averaged over seeds, float64 (users,)."""
     return values_of_users(row, metric).mean(0)
 
 
 def _seeds_p(first: Row, second: Row, metric: str) -> float | None:
-    # RecBole's traditional models count and do not draw.
+    # RecBole's traditional models draw no random numbers, so the seed does not change their results.
     certain = all(r["config"]["MODEL_TYPE"] == "TRADITIONAL" for r in [*first.results, *second.results])
     a, b = (values_of_users(row, metric).mean(1) for row in (first, second))
     return statistics.seeds_p(a, b, certain)
@@ -64,14 +65,14 @@ def _seed(options: dict[str, Any], *names: str) -> list[int]:
 
 
 def title(row: Row) -> str:
-    """Name of a row in a sentence."""
+    """Return the name of a row for use in a sentence."""
     return row.label if row.sweep is None else f"{row.label} at {row.sweep}"
 
 
 def reference_of(rows: list[Row], label: str | None) -> Row | None:
-    """Return the row that the others are tested against: see the key ``reference``.
+    """Return the row that the other rows are tested against (key ``reference`` of a plan).
 
-    It is never chosen by the test part.
+    Without a label the validation score decides; the test part is never used for this choice.
     """
     if label is not None:
         rows = [row for row in rows if row.label == label]
@@ -80,30 +81,31 @@ def reference_of(rows: list[Row], label: str | None) -> Row | None:
     return max(rows, key=lambda row: row.valid_score, default=None)
 
 
-def compare(setting: ResultGroup, metrics: list[str], options: dict[str, Any]) -> list[Comparison]:
-    """Test the reference against every other row; with a sweep, among the rows of each value.
+def compare(group: ResultGroup, metrics: list[str], options: dict[str, Any]) -> list[Comparison]:
+    """Test the reference against every other row.
 
-    A sweep of a single model is tested between its values. The reference of a sweep is the
-    one of its first value.
+    In a sweep of several models, rows with the same value of the swept key are compared, and the model
+    that is the reference at the first value is the reference at all values. In a sweep of one model, the
+    values are compared.
 
     Returns:
-        comparisons; at each metric they are one family for Holm's correction.
+        the comparisons; those of the same metric are one family for Holm's correction.
     """
-    rows = [row for row in setting.filled if has_users(row)]
-    groups = [rows]
-    if setting.sweep is not None and len({row.label for row in rows}) > 1:
+    rows = [row for row in group.filled if has_users(row)]
+    parts = [rows]
+    if group.sweep is not None and len({row.label for row in rows}) > 1:
         values = list(dict.fromkeys(str(row.sweep) for row in rows))
-        groups = [[row for row in rows if str(row.sweep) == value] for value in values]
+        parts = [[row for row in rows if str(row.sweep) == value] for value in values]
     label = options["reference"]
-    if len(groups) > 1 and label is None:
-        first = reference_of(groups[0], None)
+    if len(parts) > 1 and label is None:
+        first = reference_of(parts[0], None)
         label = first.label if first else None
     found = []
-    for group in groups:
-        reference = reference_of(group, label)
+    for part in parts:
+        reference = reference_of(part, label)
         if reference is None:
             continue
-        others = [row for row in group if row is not reference]
+        others = [row for row in part if row is not reference]
         for metric in filter(statistics.is_of_ranks, metrics):
             found += [_one(reference, row, metric, options) for row in others]
     adjusted: dict[int, float] = {}
@@ -125,15 +127,18 @@ def _one(first: Row, second: Row, metric: str, options: dict[str, Any]) -> Compa
     return Comparison(*names, float((a - b).mean()), float(b.mean()), low, high, p, p_seeds)
 
 
-def significantly_best(setting: ResultGroup, metric: str, options: dict[str, Any]) -> list[Row]:
-    """Return the best row of a column if it is significantly better than every other one, else nothing.
+def significantly_best(group: ResultGroup, metric: str, options: dict[str, Any]) -> list[Row]:
+    """Return the best row of a column if it is significantly better than every other row.
 
-    The best is found on the very data that it is tested on. A row is shown as the best by
-    mistake only if it beats the true best one, which one of the n - 1 others may do: each test
-    is at the level alpha / (n - 1).
+    The best row is found on the same data that the tests use. A row is called the best by mistake only
+    if it beats the row that is truly the best, and each of the n - 1 other rows may do so. Therefore the
+    level of each test is alpha / (n - 1).
+
+    Returns:
+        a list with the best row, or an empty list.
     """
-    rows = [row for row in setting.filled if has_users(row)]
-    if not statistics.is_of_ranks(metric) or len(rows) < 2 or len(rows) < len(setting.filled):
+    rows = [row for row in group.filled if has_users(row)]
+    if not statistics.is_of_ranks(metric) or len(rows) < 2 or len(rows) < len(group.filled):
         return []
     best = max(rows, key=lambda row: user_values(row, metric).mean())
     level = options["alpha"] / (len(rows) - 1)

@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and LaTeX."""
+"""Writes tables as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from recbole_disent.leaderboard.tables import Cell, Table
 
 
 def markdown_cell(cell: Cell) -> str:
-    """A cell of a Markdown table."""
+    """Return the text of a cell of a Markdown table."""
     text = cell.text.replace("|", "\\|")
     return f"**{text}**" if cell.bold else text
 
 
 def markdown(tables: list[Table], notes: list[str]) -> str:
-    """All tables, one below the other."""
+    """Return all tables as Markdown, with the notes at the end."""
     lines = []
     for table in tables:
         lines += [f"## {table.title}", ""]
@@ -26,7 +26,7 @@ def markdown(tables: list[Table], notes: list[str]) -> str:
 
 
 def as_csv(tables: list[Table], notes: list[str]) -> str:
-    """Long format: table, row, column, text, number."""
+    """Return all cells in long format, one line for each cell; the notes are left out."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(["table", "row", "column", "text", "value", "significant"])
@@ -48,7 +48,7 @@ def _tex(text: str) -> str:
 
 
 def latex(tables: list[Table], notes: list[str]) -> str:
-    """One ``table`` a table, with ``booktabs`` rules."""
+    """Return a LaTeX ``table`` for each table, with rules of the package ``booktabs``."""
     lines = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         lines += [r"\begin{table}", rf"\caption{{{_tex(table.title)}}}", r"\centering\small"]

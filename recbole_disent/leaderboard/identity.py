@@ -1,4 +1,4 @@
-"""What tells a run from others: the digest of its keys, and of the code that makes its result."""
+"""The identity of a run: the digest of its configuration keys and the digest of the code."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from recbole_disent.config.config import Config
 from recbole_disent.data.loading import require_data
 from recbole_disent.training.checkpoint import config_to_dict
 
-# Coordinates of a run, which stand beside the digest of its keys.
+# Coordinates of a run, which enter its identity beside the digest of the other keys.
 _COORDINATES = {"seed", "model", "dataset"}
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What is known of a run before it is made.
+    """What is known about a run before it is executed.
 
     Attributes:
-        digest: of every key that it would have, defaults included, and of the code's version.
-        epochs: the most it may take.
-        metrics: names of the values that its test result will have.
+        digest: digest of the version of the package and of all keys that decide the result, with defaults.
+        epochs: largest number of epochs.
+        metrics: names of the metrics that the test result will have.
     """
 
     digest: str
@@ -39,7 +39,7 @@ class Resolved:
 
 @cache
 def resolved(model: str, dataset: str, given: str) -> Resolved:
-    """Return what a run would be; *given* is JSON of its configuration keys."""
+    """Return what is known about a run; *given* is the JSON of its configuration keys."""
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
     keys = {
@@ -59,7 +59,7 @@ def _metrics(config: Config) -> frozenset[str]:
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
-    """Return the configuration of a run. RecBole's choice of a GPU is not left in the environment."""
+    """Return the configuration of a run, and undo RecBole's change of ``CUDA_VISIBLE_DEVICES``."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         return Config(model, dataset, config_dict=dict(given))
@@ -71,7 +71,7 @@ def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
 
 @cache
 def code_digest() -> str:
-    """Digest of the sources that a result depends on."""
+    """Return the digest of the source files that a result depends on."""
     root = Path(__file__).resolve().parent.parent
     found = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""One HTML page with everything inside: sortable tables, plots, no network."""
+"""Makes a report as one HTML page with sortable tables and plots; the page loads nothing else."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from recbole_disent.leaderboard.plots import Plot
 from recbole_disent.leaderboard.tables import Cell, Table
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-# Longer texts are sentences, which may be broken into lines.
+# Longer texts are sentences, which the browser may break into lines.
 _SHORT = 40
 
 
 def page(title: str, tables: list[Table], plots: list[Plot], notes: list[str]) -> str:
-    """Return the page: the plots of a setting stand behind its tables' first."""
+    """Return the page: all plots first, then the tables and the notes."""
     parts = [_table(number, table) for number, table in enumerate(tables)]
     pictures = "".join(
         f"<figure><figcaption>{escape(plot.title)}</figcaption>{plot.svg}</figure>" for plot in plots

@@ -1,4 +1,4 @@
-"""The papers' experiments as plans: ``properties/paper/NAME.yaml``."""
+"""The experiments of the papers as plans, read from ``properties/paper/NAME.yaml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCALES = ("quick", "full")
 
 
 def names() -> dict[str, str]:
-    """Return name -> what it is, of every experiment."""
+    """Return name -> description of every experiment."""
     folder = key_rules.folder("properties") / "paper"
     return {file.stem: _read(file.stem)["about"] for file in sorted(folder.glob("*.yaml"))}
 
@@ -20,11 +20,11 @@ def experiment(name: str, scale: str) -> dict[str, Any]:
     """Return the keys of a plan.
 
     Args:
-        name: of a file in ``properties/paper``.
-        scale: ``full``, or ``quick`` for a look in minutes that shows nothing but that it works.
+        name: name of a file in ``properties/paper``, without its suffix.
+        scale: ``full``, or ``quick`` for a short run that only shows that the experiment works.
 
     Raises:
-        UserError: no such experiment or scale.
+        UserError: there is no such experiment or scale.
     """
     known = names()
     if name not in known:

@@ -1,4 +1,4 @@
-"""A plan: models x data sets x protocols x values of one key x seeds, checked before anything runs."""
+"""Plans: models x data sets x protocols x values of one key x seeds, checked before the first run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of a plan, or a variant of one.
+    """A model or a variant of a model in a plan.
 
     Attributes:
-        label: its name in the tables.
+        label: name in the tables.
         model: name of the model.
-        config: its configuration keys.
-        trials: settings tried on the validation part; 1 is no search.
-        space: file of the search space, or a model that has a shipped one.
+        config: configuration keys of the model.
+        trials: number of configurations that are tried on the validation part; 1 means no search.
+        space: file of the search space, or name of a model whose search space the package contains.
     """
 
     label: str
@@ -45,10 +45,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class RowKey:
-    """What one row of a table stands for, but for the seeds.
+    """The coordinates of a row of a table; the runs of a row differ in their seeds only.
 
     Attributes:
-        sweep: value of the swept key; None where none is swept.
+        sweep: value of the swept key; None without a sweep.
     """
 
     label: str
@@ -62,13 +62,13 @@ class Run:
     """One training run.
 
     Attributes:
-        cell: where its result belongs.
-        model, seed: what is run.
-        given: its configuration keys.
+        cell: coordinates of the row that the result belongs to.
+        model, seed: name of the model, and seed of the run.
+        given: configuration keys of the run.
         trial: number of the trial of a search; None for a run that is reported.
-        drawn: those keys of a trial that were drawn for it.
-        epochs: the most it may take.
-        id: digest of all that determines its result; the name of its folder.
+        drawn: keys of a trial whose values were drawn from the search space.
+        epochs: largest number of epochs.
+        id: digest of everything that determines the result; the name of the run's folder.
     """
 
     cell: RowKey
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Name of the run in messages."""
         value = "" if self.cell.sweep is None else f" at {self.cell.sweep}"
         trial = "" if self.trial is None else f", trial {self.trial}"
         return f"{self.cell.label}{value}, {self.cell.dataset}, {self.cell.protocol}, seed {self.seed}{trial}"
@@ -99,16 +99,16 @@ class Plan:
 
     @property
     def sweep(self) -> tuple[str | None, list[Any]]:
-        """The swept key and its values."""
+        """The swept key and its values; (None, [None]) without a sweep."""
         for key, values in (self.options["sweep"] or {}).items():
             return key, values
         return None, [None]
 
     def runs(self, chosen: dict[tuple[str, str, str], dict[str, Any]] | None = None) -> list[Run]:
-        """Return the runs that are reported, the first seeds of all models first.
+        """Return the runs that are reported; the first seed of every model comes before the second seeds.
 
         Args:
-            chosen: (label, data set, protocol) -> keys that the search has found.
+            chosen: (label, data set, protocol) -> keys that the search found.
         """
         key, values = self.sweep
         found = []
@@ -128,9 +128,9 @@ class Plan:
         return found
 
     def trials(self) -> list[Run]:
-        """Return the runs of all searches: the given setting, then random ones, no two alike.
+        """Return the runs of all searches: the given configuration, then distinct random configurations.
 
-        With a sweep they are made at its first value.
+        With a sweep, trials use the first value of the swept key.
         """
         key, values = self.sweep
         found: list[Run] = []
@@ -142,12 +142,12 @@ class Plan:
                 base[key] = values[0]
             if self.options["search_epochs"] is not None:
                 base["epochs"] = self.options["search_epochs"]
-            base["refit"] = False  # a trial is not tested
+            base["refit"] = False  # a trial has no test
             cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):
                 run = self._run(entry, cell, self.options["search_seed"], {**base, **drawn}, len(tried))
-                # A draw can also spell out what the given setting has by default.
+                # A draw can equal the given configuration, when the drawn values are the defaults.
                 tried.setdefault(run.id, replace(run, drawn=drawn))
                 if len(tried) == entry.trials:
                     break
@@ -155,9 +155,9 @@ class Plan:
         return found
 
     def _draws(self, entry: Entry, dataset: str, protocol: str) -> Iterator[dict[str, Any]]:
-        """Yield the given setting, then random ones, some of them more than once.
+        """Yield the keys of the given configuration (none), then random draws, which can repeat.
 
-        More trials begin with the same draws as fewer.
+        A larger number of trials only adds draws at the end.
         """
         space = self.space(entry, dataset, protocol)
         rng = np.random.default_rng(np.random.SeedSequence(self.options["search_seed"]))
@@ -166,7 +166,7 @@ class Plan:
             yield search_space.sample(space, rng)
 
     def space(self, entry: Entry, dataset: str, protocol: str) -> dict[str, search_space.Distribution]:
-        """Return what is searched: the model's space without the keys that the plan itself gives there."""
+        """Return the search space of the model without the keys that the plan sets."""
         given = {*self._given(entry, dataset, protocol), self.sweep[0]}
         return {k: v for k, v in search_space.read_space(entry.space).items() if k not in given}
 
@@ -189,7 +189,7 @@ class Plan:
             require_metrics(wanted, found.metrics, "the results will not have", "they will have")
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
-        # A trial has no test result, so it is not the reported run with the same keys and seed.
+        # A trial has no test result, so its id differs from the id of a reported run with the same keys.
         kind = "" if trial is None else " trial"
         run_id = hashlib.sha256(f"{found.digest} {seed}{kind}".encode()).hexdigest()[:16]
         return Run(cell, entry.model, seed, given, trial, epochs=found.epochs, id=run_id)
@@ -199,27 +199,27 @@ def read_plan(path: str) -> dict[str, Any]:
     """Read a plan file.
 
     Raises:
-        UserError: no such file, or no YAML with lines ``key: value``.
+        UserError: the file does not exist or is not YAML with lines ``key: value``.
     """
     try:
         found = key_rules.load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"plan '{path}': {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"plan '{path}': no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"plan '{path}': expected YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise UserError(f"plan '{path}': expected lines 'key: value', got {found!r}")
     return found
 
 
 def make_plan(given: dict[str, Any]) -> Plan:
-    """Check the keys of a plan and fill in the defaults.
+    """Check the keys of a plan, and add the defaults.
 
     Args:
         given: keys of ``properties/leaderboard.yaml``.
 
     Raises:
-        UserError: an unknown key or a wrong value.
+        UserError: a key is unknown, or a value is wrong.
     """
     rules = key_rules.of_plan()
     options = key_rules.defaults(rules)
@@ -233,10 +233,10 @@ def make_plan(given: dict[str, Any]) -> Plan:
     options["config"] = {**rules["config"].default, **options["config"]}
     for key in ("models", "datasets", "seeds", "protocols"):
         if not options[key]:
-            raise UserError(f"plan: {key}: nothing given; name at least one, such as {_EXAMPLES[key]}")
+            raise UserError(f"plan: {key}: got an empty value; give at least one, such as {_EXAMPLES[key]}")
     seeds = options["seeds"]
     if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
-        raise UserError(f"plan: seeds: got {seeds!r}, expected whole numbers from 0 on such as [1, 2, 3]")
+        raise UserError(f"plan: seeds: got {seeds!r}, expected whole numbers >= 0 such as [1, 2, 3]")
     options["seeds"] = list(dict.fromkeys(seeds))
     _check_sweep(options["sweep"])
     _check_keys("sweep", options["sweep"] or {})
@@ -245,11 +245,13 @@ def make_plan(given: dict[str, Any]) -> Plan:
     labels = [entry.label for entry in entries]
     for label in labels:
         if labels.count(label) > 1:
-            raise UserError(f"plan: models: two are called '{label}'; give each a label of its own")
+            raise UserError(
+                f"plan: models: two models have the label '{label}'; give each model its own label"
+            )
     if options["reference"] not in (None, *labels):
         raise UserError(f"plan: reference: got '{options['reference']}', expected one of {', '.join(labels)}")
     datasets = _named("datasets", options["datasets"], lambda name: {})
-    # Results carry the names that aliases stand for.
+    # Result files hold the name of the data set, not its alias.
     known = [{resolve(n, d.get("data_path", options["data_path"])): d} for n, d in datasets.items()]
     datasets = _named("datasets", known, None)
     return Plan(options, entries, datasets, _named("protocols", options["protocols"], protocol))
@@ -259,12 +261,12 @@ _EXAMPLES = {"models": "[FIRST_MODEL, SECOND_MODEL]", "datasets": "[ml-100k]", "
              "protocols": "[full]"}  # fmt: skip
 
 
-# RecBole filters for general models only: a comparison needs one rule.
+# RecBole filters the history for general models only, but a comparison needs one rule for all models.
 _ONE_RULE = True
 
 
 def _ranks_all(given: dict[str, Any]) -> bool:
-    """Whether keys of a run lead to a ranking of all items."""
+    """Whether a run with these keys ranks all items."""
     default = key_rules.overall()["eval_args"].default
     own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
     mode = given.get("eval_mode") or {**default, **own}["mode"]
@@ -272,10 +274,10 @@ def _ranks_all(given: dict[str, Any]) -> bool:
 
 
 def protocol(name: str) -> dict[str, Any]:
-    """Return the configuration keys of a protocol that has a name.
+    """Return the configuration keys of a named protocol.
 
     Raises:
-        UserError: it has none.
+        UserError: there is no protocol of this name.
     """
     if name == "full":
         return {"eval_mode": "full", "filter_history": _ONE_RULE}
@@ -287,7 +289,7 @@ def protocol(name: str) -> dict[str, Any]:
 
 
 def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
-    """Names with the keys of each: of a dictionary, or of a list of names and dictionaries."""
+    """Return name -> keys, from a dictionary or from a list of names and dictionaries."""
     parts = value if isinstance(value, list) else [value]
     pairs = [pair for part in parts for pair in (part.items() if isinstance(part, dict) else [(part, None)])]
     result: dict[str, dict[str, Any]] = {}
@@ -296,19 +298,19 @@ def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UserError(f"plan: {key}: got {name!r}: {keys!r}, expected name: {{key: value, ...}}")
         if result.get(name, keys) != keys:
-            raise UserError(f"plan: {key}: '{name}' is there twice, with {result[name]!r} and {keys!r}")
+            raise UserError(f"plan: {key}: '{name}' appears twice, with {result[name]!r} and {keys!r}")
         _check_keys(f"{key}, {name}", keys)
         result[name] = keys
     return result
 
 
-_OUT = "a plan has out, the folder of all that its runs write"
-# Configuration keys that each run gets from the plan, whatever a configuration says.
+_OUT = "use the key out of the plan, the folder for all files of its runs"
+# Configuration keys that a plan sets for each run -> the way to set them.
 _TAKEN = {
-    "seed": "a plan has seeds, such as seeds: [1, 2]",
-    "model": "a plan has models, such as models: [FIRST_MODEL, SECOND_MODEL]",
-    "dataset": "a plan has datasets, such as datasets: [ml-100k]",
-    "resume_file": "the same command goes on with what was stopped",
+    "seed": "use the key seeds of the plan, such as seeds: [1, 2]",
+    "model": "use the key models of the plan, such as models: [FIRST_MODEL, SECOND_MODEL]",
+    "dataset": "use the key datasets of the plan, such as datasets: [ml-100k]",
+    "resume_file": "repeat the same command to continue the runs that were stopped",
     **dict.fromkeys(("checkpoint_dir", "result_dir", "per_user_file", "candidate_dir"), _OUT),
 }
 
@@ -316,7 +318,7 @@ _TAKEN = {
 def _check_keys(where: str, keys: dict[str, Any]) -> None:
     for key in keys:
         if key in _TAKEN:
-            raise UserError(f"plan: {where}: the key '{key}' has no effect here: {_TAKEN[key]}")
+            raise UserError(f"plan: {where}: the key '{key}' has no effect here; {_TAKEN[key]}")
 
 
 def _check_sweep(sweep: Any) -> None:
@@ -353,10 +355,10 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     if trials > 1 and "space" not in given and given["name"] not in search_space.shipped():
         if "trials" in given:
             raise UserError(
-                f"plan: models, {given['name']}: trials is {trials}, but there is no search space for it; "
-                "name the file of one with space, or say trials: 1"
+                f"plan: models, {given['name']}: got trials: {trials}, but the package has no search space "
+                "for this model; name the file of a search space with space, or set trials: 1"
             )
-        trials = 1  # nothing to search, as with Pop
+        trials = 1  # the model has nothing to search, such as Pop
     if trials > 1:
         search_space.read_space(space)
     return Entry(str(given.get("label") or given["name"]), given["name"], config, trials, space)

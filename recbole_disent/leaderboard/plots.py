@@ -1,4 +1,4 @@
-"""Plots of a report as SVG; they need the extra ``plots``."""
+"""Makes the plots of a report as SVG, with matplotlib (extra ``plots``)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown, break_down
 from recbole_disent.leaderboard.collect import ResultGroup, Row
 from recbole_disent.leaderboard.tables import drawn_metric
 
-MISSING = "There are no plots: they need matplotlib, pip install 'recbole_disent[plots]'."
-# Okabe and Ito's palette: told apart with every kind of colour vision. Markers tell too.
+MISSING = "This report has no plots, because matplotlib is missing: pip install 'recbole_disent[plots]'."
+# The palette of Okabe and Ito suits every kind of colour vision. Markers also distinguish the labels.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00"]
 _MARKERS = "osD^vPX*<>p"
 _WIDTH, _HEIGHT = 6.4, 3.8
@@ -25,7 +25,7 @@ _WIDTH, _HEIGHT = 6.4, 3.8
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture with its title, a name for its file and where its numbers come from."""
+    """A picture with its title, the name of its file and the source of its numbers."""
 
     title: str
     name: str
@@ -45,39 +45,39 @@ def require() -> None:
         raise UserError(MISSING) from error
 
 
-def make_plots(setting: ResultGroup, metrics: list[str], source: str) -> list[Plot]:
-    """Return the plots of a setting: those that its results have the numbers for.
+def make_plots(group: ResultGroup, metrics: list[str], source: str) -> list[Plot]:
+    """Return the plots of a group of results; a plot is left out if the results lack its numbers.
 
     Args:
-        setting: one data set under one protocol.
-        metrics: columns of its tables.
-        source: what is printed below each.
+        group: results of one data set under one protocol.
+        metrics: metrics in the tables of the group.
+        source: text below each plot.
     """
     metric = drawn_metric(metrics)
     wanted: list[tuple[str, str, Callable[[Any], Any] | None]] = []
-    if setting.sweep is None:
+    if group.sweep is None:
         wanted += [
-            ("accuracy against training time", "time", _against_time(setting, metric)),
-            ("accuracy against diversity of the lists", "diversity", _against_diversity(setting, metric)),
+            ("accuracy against training time", "time", _against_time(group, metric)),
+            ("accuracy against diversity of the lists", "diversity", _against_diversity(group, metric)),
         ]
     else:
-        wanted += [(f"{metric} over {setting.sweep}", "curve", _curve(setting, metric, share=False))]
-        if setting.sweep == "click_noise":
-            wanted += [(f"share of the clean {metric} kept", "kept", _curve(setting, metric, share=True))]
+        wanted += [(f"{metric} over {group.sweep}", "curve", _curve(group, metric, share=False))]
+        if group.sweep == "click_noise":
+            wanted += [(f"share of the clean {metric} kept", "kept", _curve(group, metric, share=True))]
     for field, words in FIELDS.items():
-        found = break_down(setting, metric, field) if setting.sweep is None else None
+        found = break_down(group, metric, field) if group.sweep is None else None
         if found is not None:
             wanted += [(f"{metric} by {words}", field, _by_group(found))]
     plots = []
     for what, kind, draw in wanted:
         if draw is not None:
-            name = re.sub(r"\W+", "-", f"{setting.name}-{kind}").strip("-")
-            plots.append(Plot(f"{setting.name}: {what}", name, _picture(draw, name, source), source))
+            name = re.sub(r"\W+", "-", f"{group.name}-{kind}").strip("-")
+            plots.append(Plot(f"{group.name}: {what}", name, _picture(draw, name, source), source))
     return plots
 
 
 def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
-    """Draw on fresh axes; the same numbers give the same bytes."""
+    """Return a drawing as SVG; the same numbers give the same bytes."""
     import matplotlib
 
     style = {
@@ -93,7 +93,7 @@ def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
-        # The mark alone: drawn at this size, bars of the spread would hide it.
+        # The legend shows the markers without error bars, which would hide them at this size.
         marks: dict[str, Any] = {str(bars.get_label()): bars[0] for bars in axes.containers}
         axes.legend(marks.values(), marks.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
         figure.supxlabel(fill(source, 150), fontsize=5.5, color="#777777", x=0.01, ha="left")
@@ -104,7 +104,7 @@ def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
 
 
 def _look(rows: list[Row]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each label."""
+    """Return the colour and the marker of each label."""
     labels = list(dict.fromkeys(row.label for row in rows))
     return {
         label: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
@@ -117,12 +117,12 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _points(
-    setting: ResultGroup, metric: str, across: Callable[[Row], np.ndarray], label: str
+    group: ResultGroup, metric: str, across: Callable[[Row], np.ndarray], label: str
 ) -> Callable[[Any], Any]:
-    look = _look(setting.filled)
+    look = _look(group.filled)
 
     def draw(axes: Any) -> None:
-        for row in setting.filled:
+        for row in group.filled:
             x, y = across(row), row.values(metric)
             axes.errorbar(x.mean(), y.mean(), xerr=_spread(x), yerr=_spread(y), label=row.label, linestyle="",
                           markersize=7, elinewidth=1, capsize=2, **look[row.label])  # fmt: skip
@@ -132,11 +132,11 @@ def _points(
     return draw
 
 
-def _against_time(setting: ResultGroup, metric: str) -> Callable[[Any], Any]:
+def _against_time(group: ResultGroup, metric: str) -> Callable[[Any], Any]:
     def seconds(row: Row) -> np.ndarray:
         return np.array([max(r["seconds"]["train"], 0.01) for r in row.results])
 
-    draw = _points(setting, metric, seconds, "training time, s")
+    draw = _points(group, metric, seconds, "training time, s")
 
     def with_logarithm(axes: Any) -> None:
         draw(axes)
@@ -145,21 +145,21 @@ def _against_time(setting: ResultGroup, metric: str) -> Callable[[Any], Any]:
     return with_logarithm
 
 
-def _against_diversity(setting: ResultGroup, metric: str) -> Callable[[Any], Any] | None:
-    have = [set(r["test_result"]) for row in setting.filled for r in row.results]
+def _against_diversity(group: ResultGroup, metric: str) -> Callable[[Any], Any] | None:
+    have = [set(r["test_result"]) for row in group.filled for r in row.results]
     common = set.intersection(*have)
     for name in ("intralistdiversity@10", "intralistdiversity@5", "itemcoverage@10"):
         if name in common:
-            return _points(setting, metric, lambda row: row.values(name), name)  # noqa: B023
+            return _points(group, metric, lambda row: row.values(name), name)  # noqa: B023
     return None
 
 
-def _curve(setting: ResultGroup, metric: str, share: bool) -> Callable[[Any], Any]:
-    look = _look(setting.filled)
+def _curve(group: ResultGroup, metric: str, share: bool) -> Callable[[Any], Any]:
+    look = _look(group.filled)
 
     def draw(axes: Any) -> None:
         for label in look:
-            rows = [row for row in setting.filled if row.label == label]
+            rows = [row for row in group.filled if row.label == label]
             values = [row.values(metric) for row in rows]
             if share:
                 clean = dict(zip(rows[0].seeds, values[0], strict=True))
@@ -173,7 +173,7 @@ def _curve(setting: ResultGroup, metric: str, share: bool) -> Callable[[Any], An
             x = [row.sweep if number else str(row.sweep) for row in rows]
             axes.errorbar(x, [v.mean() for v in values], yerr=[_spread(v) for v in values], label=label,
                           markersize=5, elinewidth=1, capsize=2, **look[label])  # fmt: skip
-        axes.set_xlabel(str(setting.sweep))
+        axes.set_xlabel(str(group.sweep))
         axes.set_ylabel(f"share of {metric} kept" if share else f"{metric} (test)")
 
     return draw
@@ -186,7 +186,7 @@ def _by_group(found: Breakdown) -> Callable[[Any], Any]:
     def draw(axes: Any) -> None:
         for i, (row, values) in enumerate(zip(found.rows, found.values, strict=True)):
             spread = values.std(0, ddof=1) if len(values) > 1 else None
-            # Side by side, so that no spread hides another.
+            # The rows are side by side, so that error bars do not overlap.
             aside = 0.5 * ((i + 0.5) / len(found.rows) - 0.5)
             axes.errorbar(place + aside, values.mean(0), yerr=spread, label=row.label, markersize=5,
                           elinewidth=1, capsize=2, linewidth=1, **look[row.label])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Makes a report from result files: Markdown, CSV, LaTeX, one HTML page, plots."""
+"""Makes a report from result files, as Markdown, CSV, LaTeX, an HTML page and plots."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def write(
     out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Make the report of a folder and write it there, or into *out*.
+    """Make the report of a folder, and write it to this folder or to *out*.
 
     Args:
-        folder: of a plan, or with result files.
-        metrics: columns of the tables; None: as the plan says.
-        by: configuration keys that name a row, for a folder without plan.
-        out: folder of the report's files.
-        say: prints a line.
+        folder: folder of a plan, or folder with result files.
+        metrics: columns of the tables; None takes the metrics of the plan.
+        by: configuration keys whose values are part of the name of a row, for a folder without a plan.
+        out: folder for the files of the report.
+        say: function that prints a line.
 
     Returns:
-        the files: report.md, .csv, .tex, .html and plots/*.svg.
+        the paths of the files: report.md, report.csv, report.tex, report.html and plots/*.svg.
 
     Raises:
-        UserError: nothing to report, or results that cannot be compared.
+        UserError: the folder has no results, or results that cannot be compared.
     """
     collection = collect(folder, by)
     options = {**key_rules.defaults(key_rules.of_plan()), **collection.options}
     if metrics:
         options["metrics"] = metrics
-    if not any(setting.filled for setting in collection.settings):
-        raise UserError(f"report: '{folder}' has no result yet; run the plan (again, with --retry)")
+    if not any(group.filled for group in collection.groups):
+        raise UserError(f"report: '{folder}' has no result yet; run the plan, with --retry after broken runs")
     tables = make_tables(collection, options)
     notes = provenance(collection)
     pictures = _pictures(collection, options, notes)
@@ -70,48 +70,48 @@ def write(
 
 
 def _pictures(collection: Collection, options: dict[str, Any], notes: list[str]) -> list[plots.Plot]:
-    """Return all plots; without matplotlib none, and a note."""
+    """Return all plots; without matplotlib, return none and add a note."""
     try:
         plots.require()
     except UserError as error:
         notes.insert(0, str(error))
         return []
-    filled = [setting for setting in collection.settings if setting.filled]
+    filled = [group for group in collection.groups if group.filled]
     found = []
-    for setting in filled:
-        metrics = table_metrics(setting, options["metrics"])
-        found += plots.make_plots(setting, metrics, source_of(setting))
+    for group in filled:
+        metrics = table_metrics(group, options["metrics"])
+        found += plots.make_plots(group, metrics, source_of(group))
     return found
 
 
 def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
-    """Return all tables of a report, each with where its numbers come from."""
+    """Return all tables of a report; the last note of a table names the source of its numbers."""
     found: list[Table] = []
-    for setting in collection.settings:
-        if not setting.filled:
+    for group in collection.groups:
+        if not group.filled:
             continue
-        metrics = table_metrics(setting, options["metrics"])
-        main = main_table(setting, metrics, options)
-        if not all(map(has_users, setting.filled)):
-            main.notes.append("Ranks of single users are not stored for every row: no tests for the others.")
+        metrics = table_metrics(group, options["metrics"])
+        main = main_table(group, metrics, options)
+        if not all(map(has_users, group.filled)):
+            main.notes.append("Rows without stored ranks of users have no tests.")
         made = [
             main,
-            comparison_table(setting, compare(setting, metrics, options), options),
-            kept_table(setting, metrics),
-            beyond_accuracy_table(setting),
-            *(breakdown_table(setting, break_down(setting, drawn_metric(metrics), f)) for f in FIELDS),
-            cold_table(setting, metrics, options["cold_below"]),
+            comparison_table(group, compare(group, metrics, options), options),
+            kept_table(group, metrics),
+            beyond_accuracy_table(group),
+            *(breakdown_table(group, break_down(group, drawn_metric(metrics), f)) for f in FIELDS),
+            cold_table(group, metrics, options["cold_below"]),
         ]
         for table in made:
             if table is not None:
-                table.notes.append(source_of(setting))
+                table.notes.append(source_of(group))
                 found.append(table)
     return [*found, search_budget_table(collection)]
 
 
-def source_of(setting: ResultGroup) -> str:
-    """Return what the results of a setting were measured on and made by."""
-    results = [result for row in setting.filled for result in row.results]
+def source_of(group: ResultGroup) -> str:
+    """Return the data, candidates, version and commits behind the results of a group."""
+    results = [result for row in group.filled for result in row.results]
     first = results[0]
     candidates = ", ".join(f"{k} {v}" for k, v in sorted(first["candidate_hashes"].items())) or "all items"
     commits = sorted({_short(result["git_commit"]) for result in results})
@@ -120,13 +120,13 @@ def source_of(setting: ResultGroup) -> str:
 
 
 def _short(commit: str | None) -> str:
-    """First letters of a commit; + marks a changed work tree."""
+    """Return the first digits of a commit; ``+`` marks a work tree with changes."""
     return "unknown" if commit is None else commit[:10] + "+" * commit.endswith("+")
 
 
 def provenance(collection: Collection) -> list[str]:
-    """Return the command, versions and commits behind a whole report."""
-    results = [r for setting in collection.settings for row in setting.filled for r in row.results]
+    """Return the command, versions, devices and threads behind a report."""
+    results = [r for group in collection.groups for row in group.filled for r in row.results]
     found = []
     if collection.command:
         found.append(f"Command: {' '.join(collection.command)}")
@@ -134,6 +134,6 @@ def provenance(collection: Collection) -> list[str]:
     found += [f"Versions: {v}." for v in versions]
     devices = sorted({str(r["config"].get("device")) for r in results})
     threads = sorted({str(r["threads"]) for r in results if "threads" in r})
-    of_threads = f"; threads a run: {', '.join(threads)}" if threads else ""
+    of_threads = f"; threads per run: {', '.join(threads)}" if threads else ""
     found.append(f"Device: {', '.join(devices)}{of_threads}.")
     return found

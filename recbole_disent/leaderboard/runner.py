@@ -1,4 +1,4 @@
-"""Does the runs of a plan, each in a process of its own, and can be stopped at any time."""
+"""Executes the runs of a plan, each in its own process; the user can stop it at any time."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _GRACE_SECONDS = 10.0
 
 
 class Stopped(Exception):
-    """The user or the system has asked to stop; what was done is kept."""
+    """The user or the system asked the command to stop; finished runs are kept."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file: complete or not at all."""
+    """Write a JSON file; after an interruption the old file is unchanged."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 
 
@@ -45,26 +45,26 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON ({error}); delete the file and repeat the command") from error
+        raise UserError(f"{path}: expected JSON ({error}); delete the file and repeat the command") from error
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """Return the state of a run's folder: done, broken, stopped or new, and the error of a broken one."""
+    """Return the state of a run: done, broken (with its error), stopped or new."""
     if (folder / RESULT).is_file():
         return {"state": "done"}
     status = folder / "status.json"
     found = read_json(status) if status.is_file() else {"state": "new"}
-    # "running" was written by a command that was killed.
+    # The command that wrote "running" was killed.
     return {**found, "state": "stopped"} if found["state"] == "running" else found
 
 
 def duration(seconds: float) -> str:
-    """Return a time as 1:02:03 or 2:03."""
+    """Return a number of seconds as text, such as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -81,12 +81,13 @@ class _Child:
 
 @dataclass
 class Runner:
-    """Runs what is not done yet.
+    """Executes the runs of a plan that are not done yet.
 
     Args:
-        plan: what is run.
-        command: command line, for the result files.
-        say: prints a line.
+        plan: plan of the runs.
+        command: command line, which the result files record.
+        say: function that prints a line.
+        program: command that starts a worker.
     """
 
     plan: Plan
@@ -101,7 +102,7 @@ class Runner:
         self.gpus = _gpus()
         self.parallel = self.plan.options["parallel"] or len(self.gpus) or os.cpu_count() or 1
         self._children: list[_Child] = []
-        # Seconds for each epoch that a run might have taken.
+        # Key of :func:`_alike` -> seconds per epoch of each finished run; epochs after an early stop count.
         self._rates: dict[Any, list[float]] = defaultdict(list)
         self._signal: int | None = None
         self._data: dict[str, str] = {}
@@ -115,16 +116,16 @@ class Runner:
     def execute(
         self, runs: list[Run], later: Sequence[Run] = (), retry: bool = False, redo: bool = False
     ) -> None:
-        """Do the runs that are not done.
+        """Execute the runs that are not done.
 
         Args:
-            runs: what is wanted; runs of one id are done once.
-            later: runs of the plan that will follow, for the estimate of time.
-            retry: whether broken ones are tried again.
-            redo: whether results of other code are made again.
+            runs: wanted runs; runs with the same id are executed once.
+            later: runs that follow in a later call; the estimate of the remaining time includes them.
+            retry: whether to repeat broken runs.
+            redo: whether to repeat runs whose results were made by another version of the code.
 
         Raises:
-            Stopped: SIGINT or SIGTERM; all children have ended.
+            Stopped: SIGINT or SIGTERM arrived; all child processes have ended.
         """
         todo = []
         other_code = 0
@@ -139,8 +140,8 @@ class Runner:
             if state in ("new", "stopped") or (state == "broken" and retry):
                 todo.append(run)
         if other_code:
-            what = "they are made again" if redo else "--redo makes them again"
-            self.say(f"{other_code} results were made by other code than this: {what}")
+            what = "these runs are repeated" if redo else "--redo repeats these runs"
+            self.say(f"{other_code} results were made by another version of the code; {what}")
         for run in todo:
             self._find_data(run)
         self._total, self._done, self._later = len(todo), 0, later
@@ -189,7 +190,7 @@ class Runner:
         }
         write_json(folder / "status.json", {"state": "running", "began": _now()})
         threads = str(self.plan.options["threads"])
-        # The very package that runs here, whatever stands in the working directory.
+        # The child imports this package, even if the working directory has another one.
         ours = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
@@ -202,7 +203,7 @@ class Runner:
             stderr=log,
             env=environment,
             cwd=folder,
-            start_new_session=True,  # Ctrl-C is for this process, which ends its children
+            start_new_session=True,  # Ctrl-C goes to this process only, which then ends the children
         )
         self._children.append(_Child(run, process, log, time.monotonic(), slot))
 
@@ -248,11 +249,11 @@ class Runner:
         if name not in self._data:
             config = config_of(run.model, name, run.given)
             if not os.path.isdir(config["data_path"]):
-                create_dataset(config)  # downloads it, once and not in each run
+                create_dataset(config)  # downloads the data set once, before the runs
             self._data[name] = os.path.dirname(os.path.abspath(config["data_path"]))
 
     def _estimate(self, queue: list[Run]) -> str:
-        """Time left, from runs alike, if as large a share of the epochs is taken as by them."""
+        """Return the estimated remaining time, from the seconds per epoch of similar runs."""
 
         def expected(run: Run) -> float:
             rates = next(self._rates[key] for key in _alike(run) if self._rates[key])
@@ -264,7 +265,7 @@ class Runner:
         left = sum(map(expected, [*queue, *self._later]))
         for child in self._children:
             elapsed = now - child.began
-            # One that takes longer than expected is believed to be two thirds through.
+            # A run that takes longer than expected is assumed to be two thirds done.
             usual = expected(child.run)
             left += usual - elapsed if elapsed < usual else elapsed / 2
         return f"; about {duration(left / self.parallel)} left"
@@ -292,7 +293,7 @@ class Runner:
 
 
 def _alike(run: Run) -> tuple[Any, ...]:
-    """Whose times tell that of a run, the best first: of the same cell, model, data set, or any."""
+    """Return the keys of similar runs, most similar first: same cell, model and data set, data set, any."""
     return run.cell, (run.model, run.cell.dataset), run.cell.dataset, None
 
 
@@ -311,7 +312,7 @@ def _end(child: _Child) -> None:
 
 
 def _last_error(folder: Path, code: int) -> str:
-    """Return why a run has ended, from the last line of its log that says something."""
+    """Return the reason why a run ended, from the last line of its log that is not empty."""
     text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = lines[-1].removeprefix("error: ") if lines else "no output"
@@ -325,7 +326,7 @@ def _now() -> str:
 
 
 def _gpus() -> list[str]:
-    """Return the GPUs that runs may use, by the names CUDA_VISIBLE_DEVICES has for them."""
+    """Return the GPUs that runs may use, by their names in CUDA_VISIBLE_DEVICES."""
     import torch
 
     if not torch.cuda.is_available():
@@ -336,10 +337,10 @@ def _gpus() -> list[str]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second command out of an output folder.
+    """Lock an output folder, so that a second command cannot use it.
 
     Raises:
-        UserError: one is at work there.
+        UserError: another command uses the folder, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -351,6 +352,6 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
-                f"out: another compare is at work in '{folder}'; wait for it or give another --out"
+                f"out: another compare uses '{folder}'; wait until it ends, or give another --out"
             ) from error
         yield

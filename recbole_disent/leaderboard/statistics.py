@@ -1,4 +1,4 @@
-"""Per-user metrics from ranks; paired intervals and tests over users, and over seeds."""
+"""Metrics of users from ranks, paired intervals and tests over users, and tests over seeds."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from scipy import stats
 
 from recbole_disent.errors import UserError, nearest
 
-# Float sums in another order must not turn an equal statistic into a smaller one.
+# Relative tolerance: sums in another order can round an equal statistic to a smaller number.
 _TIE = 1e-9
-# Draws that are held at a time.
+# Largest number of draws in memory at a time.
 _CHUNK = 2**22
-# A binomial or multinomial count costs about this many times the draw of one user.
+# The draw of a binomial or multinomial count takes about this many times as long as the draw of a user.
 _COST_OF_COUNT = 8
 
 
-# Metrics that follow from the rank of a user's one held-out item.
+# Metrics that the rank of a single held-out item determines.
 RANK_METRICS = ("recall", "hit", "ndcg", "mrr", "map", "precision")
 
 
 def is_of_ranks(metric: str) -> bool:
-    """Whether :func:`of_ranks` knows a metric@k."""
+    """Whether :func:`of_ranks` can compute a metric such as ndcg@10."""
     return metric.partition("@")[0] in RANK_METRICS
 
 
 def require_metrics(wanted: Iterable[Any], known: Collection[str], lacking: str, having: str) -> None:
-    """Check columns that somebody wants.
+    """Check that all wanted metrics are known.
 
     Args:
-        wanted: metric@k, in any case.
-        known: those that there are.
-        lacking, having: words of the sentence: what lacks the wanted one, who has the known ones.
+        wanted: metrics such as ndcg@10, in upper or lower case.
+        known: known metrics, in lower case.
+        lacking, having: words of the error, before the wanted metric and before the known metrics.
 
     Raises:
-        UserError: one is not known.
+        UserError: a metric is not known.
     """
     for metric in wanted:
         if str(metric).lower() not in known:
@@ -51,13 +51,13 @@ def of_ranks(metric: str, ranks: np.ndarray) -> np.ndarray:
 
     Args:
         metric: one of ``RANK_METRICS`` at a cut-off, such as ndcg@10.
-        ranks: int (..., n), 1 is best.
+        ranks: int (..., n); 1 is the best rank.
 
     Returns:
         float64 (..., n).
 
     Raises:
-        KeyError: a metric that does not follow from a rank.
+        KeyError: a rank does not determine the metric.
     """
     name, _, cut = metric.partition("@")
     k = int(cut)
@@ -74,7 +74,7 @@ def of_ranks(metric: str, ranks: np.ndarray) -> np.ndarray:
 
 
 def _values(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values and how often each occurs: rank metrics have few of them."""
+    """Return the distinct values and the count of each; rank metrics have few distinct values."""
     return np.unique(np.round(differences, 12), return_counts=True)
 
 
@@ -83,17 +83,17 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the mean of paired differences, by resampling users.
 
-    Counts of distinct values in a resample are multinomial: where values are few, drawing the
-    counts is drawing the users, at the cost of the distinct values.
+    The counts of the distinct values in a resample have a multinomial distribution. If there are few
+    distinct values, the function draws these counts instead of the users, which is faster.
 
     Args:
-        differences: float (n,), a user's difference between two models.
-        level: of confidence, such as 0.95.
+        differences: float (n,), the difference between two models for each user.
+        level: level of confidence, such as 0.95.
         resamples: number of resamples.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        lower and upper end.
+        the lower and the upper end of the interval.
     """
     values, counts = _values(differences)
     n = len(differences)
@@ -111,18 +111,19 @@ def bootstrap_interval(
 
 
 def sign_flip_p(differences: np.ndarray, resamples: int, seed: int | list[int]) -> float:
-    """Two-sided p-value of the paired randomisation test: each user's difference changes its sign or not.
+    """Two-sided p-value of the paired randomisation test, which draws the sign of each user's difference.
 
-    Of c users with the same absolute difference a binomial number keep their sign: where such
-    differences are few, drawing that number is drawing the signs.
+    Of c users with the same absolute difference, the number of users that keep their sign has a binomial
+    distribution. If there are few distinct differences, the function draws these numbers instead of the
+    signs, which is faster.
 
     Args:
-        differences: float (n,).
+        differences: float (n,), the difference between two models for each user.
         resamples: number of random sign patterns.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        p, at least 1 / (resamples + 1).
+        the p-value, at least 1 / (resamples + 1).
     """
     differences = np.asarray(differences, dtype=np.float64)
     differences = differences[differences != 0]
@@ -146,21 +147,22 @@ def sign_flip_p(differences: np.ndarray, resamples: int, seed: int | list[int]) 
 
 
 def _parts(total: int, width: int) -> list[slice]:
-    """Slices of *total* rows whose draws, *width* each, fit into memory."""
+    """Split *total* rows with *width* draws each into slices that fit into memory."""
     step = max(1, _CHUNK // width)
     return [slice(begin, min(begin + step, total)) for begin in range(0, total, step)]
 
 
 def seeds_p(first: np.ndarray, second: np.ndarray, without_chance: bool = False) -> float | None:
-    """Two-sided p-value of Welch's t-test between the results of two models' seeds.
+    """Two-sided p-value of Welch's t-test between the results of two models over their seeds.
 
     Args:
-        first, second: float (seeds,), not always of the same length.
-        without_chance: whether neither model depends on its seed, such as Pop.
+        first, second: float (seeds,); the lengths may differ.
+        without_chance: whether both models are independent of their seed, such as Pop.
 
     Returns:
-        p; None with fewer than two seeds of either, which tell nothing about other seeds.
-        Without any spread there is no test: 1, unless no other seed could give another result.
+        the p-value, or None if a model has fewer than two seeds, because one seed tells nothing about
+        others. If neither model has any spread, the test is not defined and p is 1; with *without_chance*
+        p is 0 for different results.
     """
     if len(first) < 2 or len(second) < 2:
         return None
@@ -173,7 +175,7 @@ def seeds_p(first: np.ndarray, second: np.ndarray, without_chance: bool = False)
 
 
 def holm(p: list[float]) -> list[float]:
-    """Holm's adjusted p-values of a family of tests, in the order given."""
+    """Return Holm's adjusted p-values of a family of tests, in the given order."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
     largest = 0.0

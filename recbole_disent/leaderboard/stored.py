@@ -1,4 +1,4 @@
-"""The results of a plan as its run folders hold them."""
+"""Reads the results of a plan from its run folders."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ USER_ARRAYS = ("user", "rank", "history", "popularity")
 
 @dataclass
 class PlanResults:
-    """All that a report needs of a plan.
+    """The results of a plan, as a report needs them.
 
     Attributes:
-        plan: content of ``plan.json`` without its runs and trials.
-        runs, trials: label, dataset, protocol, sweep, model, seed, id and trial of each.
-        results: id -> content of its result file.
-        users: id -> the arrays of ``per_user.npz``, int (n,) each.
-        errors: id -> why there is no result.
-        given: id -> configuration keys that the run was given.
+        plan: content of ``plan.json`` without runs and trials.
+        runs, trials: label, dataset, protocol, sweep, model, seed, id and trial of each run and trial.
+        results: id -> content of the result file.
+        users: id -> arrays of ``per_user.npz``, int (n,) each.
+        errors: id -> reason why there is no result.
+        given: id -> configuration keys of the run.
     """
 
     plan: dict[str, Any]
@@ -44,7 +44,7 @@ def read_folders(folder: Path) -> PlanResults:
     """Read ``plan.json`` and the run folders of a plan.
 
     Raises:
-        UserError: a damaged file.
+        UserError: a file is damaged.
     """
     plan = read_json(folder / PLAN_FILE)
     check_plan(folder / PLAN_FILE, plan)
@@ -68,16 +68,16 @@ def _read_given(path: Path) -> dict[str, Any]:
         return yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
-            f"report: {path} is no configuration of a run ({' '.join(str(error).split())}); delete the run's "
-            "folder and run again"
+            f"report: {path}: expected the configuration of a run ({' '.join(str(error).split())}); "
+            "delete the folder of the run and repeat compare"
         ) from error
 
 
 def read_users(path: Path) -> dict[str, np.ndarray]:
-    """Read the ranks that a run has written.
+    """Read the ranks of users from the file that a run wrote.
 
     Raises:
-        UserError: a damaged file.
+        UserError: a file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -85,5 +85,8 @@ def read_users(path: Path) -> dict[str, np.ndarray]:
         if len({array.shape for array in found.values()}) > 1 or found["rank"].ndim != 1:
             raise ValueError(f"shapes {[array.shape for array in found.values()]}, expected (n,)")
         return found
-    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
-        raise UserError(f"report: {path} is no file of ranks ({error}); delete it and run again") from error
+    except Exception as error:  # damaged bytes can raise any exception
+        raise UserError(
+            f"report: {path}: expected a file of ranks ({error}); delete the folder of the run and repeat "
+            "compare"
+        ) from error

@@ -1,4 +1,4 @@
-"""The tables of a report, as cells: a text, a number to sort by, bold or not."""
+"""Makes the tables of a report; a cell has a text and a number to sort by, and can be bold."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from recbole_disent.leaderboard.comparisons import (
     values_of_users,
 )
 
+_MEAN = "Values: mean ± standard deviation over seeds."
 _FULL = ["recall@10", "recall@20", "recall@50", "ndcg@10", "ndcg@20", "mrr@10"]
 _SAMPLED = ["recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr"]
 _BEYOND = {
-    "itemcoverage": "share of all items that stand in some list",
-    "intralistdiversity": "mean of 1 - cosine over pairs of a list, of the items' training-click vectors",
-    "averagepopularity": "mean training clicks of a list's items",
-    "repeatshare": "share of a list that the user has met before",
-    "giniindex": "inequality of how often items are listed",
-    "shannonentropy": "entropy of what is listed",
-    "tailpercentage": "share of a list that is long-tail",
+    "itemcoverage": "share of all items that occur in at least one list",
+    "intralistdiversity": "mean of 1 - cosine over pairs of items in a list, with vectors made from clicks",
+    "averagepopularity": "mean number of training clicks of the items in a list",
+    "repeatshare": "share of a list that is in the history of the user",
+    "giniindex": "inequality of the numbers of lists that items occur in",
+    "shannonentropy": "entropy of the distribution of items over all lists",
+    "tailpercentage": "share of a list that belongs to the long tail of items",
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell.
+    """A cell of a table.
 
     Attributes:
-        text: as printed.
-        value: number to sort by; None sorts by text.
-        bold: significantly the best of its column.
+        text: printed text.
+        value: number to sort by; None sorts by the text.
+        bold: whether the value is significantly the best of its column, or a p-value is significant.
     """
 
     text: str
@@ -49,7 +50,7 @@ class Cell:
 
 @dataclass
 class Table:
-    """A table with its title and what must be known to read it."""
+    """A table with its title and the notes that explain it."""
 
     title: str
     head: list[str]
@@ -57,63 +58,63 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def table_metrics(setting: ResultGroup, wanted: list[str] | None) -> list[str]:
-    """Return the metric columns of a table: those wanted, or the usual ones that the results have.
+def table_metrics(group: ResultGroup, wanted: list[str] | None) -> list[str]:
+    """Return the metrics of a table: the wanted ones, or the usual ones that all results have.
 
     Raises:
-        UserError: a wanted metric that a result lacks.
+        UserError: a result lacks a wanted metric.
     """
-    common = _common_metrics(setting)
+    common = _common_metrics(group)
     if wanted:
-        statistics.require_metrics(wanted, common, f"not every result of {setting.name} has", "they have")
+        statistics.require_metrics(wanted, common, f"not every result of {group.name} has", "they have")
         return [metric.lower() for metric in wanted]
-    usual = _FULL if setting.protocol.startswith("full") else _SAMPLED
+    usual = _FULL if group.protocol.startswith("full") else _SAMPLED
     largest = max((int(m.partition("@")[2]) for m in common if m.startswith("mrr@")), default=0)
     found = [f"mrr@{largest}" if m == "mrr" else m for m in usual]
     rest = sorted(common, key=lambda m: (not statistics.is_of_ranks(m), m))
     return [m for m in found if m in common] or rest[:6]
 
 
-def _common_metrics(setting: ResultGroup) -> set[str]:
-    """Metrics that every result has."""
-    have = [set(r["test_result"]) for row in setting.filled for r in row.results]
+def _common_metrics(group: ResultGroup) -> set[str]:
+    """Return the metrics that every result has."""
+    have = [set(r["test_result"]) for row in group.filled for r in row.results]
     return set.intersection(*have) if have else set()
 
 
 def number(value: float) -> str:
-    """Four decimals, or four digits where that says more."""
+    """Return a number with four decimals, or with one decimal from 100 on; ``-`` for NaN."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def mean_and_spread(values: np.ndarray, bold: bool = False) -> Cell:
-    """Mean and sample standard deviation over seeds."""
+    """Return a cell with the mean and the sample standard deviation over seeds."""
     mean = float(values.mean())
     spread = f" ± {number(float(values.std(ddof=1)))}" if len(values) > 1 else ""
     return Cell(number(mean) + spread, mean, bold)
 
 
-def name_cells(setting: ResultGroup, row: Row) -> list[Cell]:
-    """Name of a row, and the value of the swept key."""
+def name_cells(group: ResultGroup, row: Row) -> list[Cell]:
+    """Return the cells with the name of a row and, in a sweep, the value of the swept key."""
     value = row.sweep
     sort = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-    return [Cell(row.label), *([Cell(str(value), sort)] if setting.sweep else [])]
+    return [Cell(row.label), *([Cell(str(value), sort)] if group.sweep else [])]
 
 
-def name_head(setting: ResultGroup) -> list[str]:
-    """Heads of these columns."""
-    return ["model", *([setting.sweep] if setting.sweep else [])]
+def name_head(group: ResultGroup) -> list[str]:
+    """Return the heads of the columns of :func:`name_cells`."""
+    return ["model", *([group.sweep] if group.sweep else [])]
 
 
-def main_table(setting: ResultGroup, metrics: list[str], options: dict[str, Any]) -> Table:
-    """Accuracy of each model with the care that it was given."""
-    best = {m: significantly_best(setting, m, options) for m in metrics}
+def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) -> Table:
+    """Return the table of the accuracy and the training effort of each row."""
+    best = {m: significantly_best(group, m, options) for m in metrics}
     rows = []
-    for row in setting.filled:
+    for row in group.filled:
         config = row.results[0]["config"]
         epochs = [r["epochs_run"] for r in row.results]
-        # RecBole counts for models such as Pop, in one pass, whatever epochs says.
+        # RecBole trains models such as Pop in one pass, independent of the key epochs.
         most = 1 if config["MODEL_TYPE"] == "TRADITIONAL" else config["epochs"]
         stopped = sum(e < most for e in epochs)
         seconds = [r["seconds"]["train"] for r in row.results]
@@ -121,7 +122,7 @@ def main_table(setting: ResultGroup, metrics: list[str], options: dict[str, Any]
         seeds = ", ".join(map(str, row.seeds))
         trials = row.search["trials"] if row.search else 1
         rows.append([
-            *name_cells(setting, row),
+            *name_cells(group, row),
             *(mean_and_spread(row.values(m), row in best[m]) for m in metrics),
             Cell(seeds if not row.errors else f"{seeds} ({len(row.errors)} missing)", len(row.seeds)),
             Cell(str(trials) if trials > 1 else "none", trials),
@@ -131,36 +132,36 @@ def main_table(setting: ResultGroup, metrics: list[str], options: dict[str, Any]
             Cell(str(row.results[0]["parameters"]), row.results[0]["parameters"]),
             Cell(f"{np.mean(memory):.0f}", float(np.mean(memory))),
         ])  # fmt: skip
-    head = [*name_head(setting), *metrics, "seeds", "trials", "epochs", "stopped early", "training, s",
+    head = [*name_head(group), *metrics, "seeds", "trials", "epochs", "stopped early", "training, s",
             "parameters", "memory, MiB"]  # fmt: skip
     notes = [
-        "Test part; mean ± standard deviation over seeds. Bold: better than every other row of the column, "
-        f"over users and over seeds, each test at {options['alpha']:g} / (rows - 1); a row with one seed is "
-        "never bold.",
+        "Values are from the test part: mean ± standard deviation over seeds. A bold value is significantly "
+        "better than every other value of the column, over users and over seeds; the level of each test is "
+        f"{options['alpha']:g} / (rows - 1). A row with one seed is never bold.",
     ]
     notes += [f"Not in the table: {title(row)}, seed {seed}: {error}."
-              for row in setting.rows for seed, error in row.errors.items()]  # fmt: skip
-    return Table(f"{setting.name}: accuracy", head, rows, notes)
+              for row in group.rows for seed, error in row.errors.items()]  # fmt: skip
+    return Table(f"{group.name}: accuracy", head, rows, notes)
 
 
-def beyond_accuracy_table(setting: ResultGroup) -> Table | None:
-    """Coverage, diversity and popularity of the lists, beside accuracy."""
-    common = _common_metrics(setting)
+def beyond_accuracy_table(group: ResultGroup) -> Table | None:
+    """Return the table of coverage, diversity and popularity of the lists, beside accuracy."""
+    common = _common_metrics(group)
     found = [f"{name}@{k}" for name in _BEYOND for k in (10, 5, 20, 50) if f"{name}@{k}" in common]
-    # One cut-off a metric is enough to read.
+    # The table has one cut-off for each metric.
     metrics = list({m.partition("@")[0]: m for m in reversed(found)}.values())[::-1]
     if not metrics:
         return None
     accuracy = next((m for m in ("ndcg@10", "ndcg@5", "recall@10") if m in common), None)
     columns = [*([accuracy] if accuracy else []), *metrics]
-    rows = [[*name_cells(setting, row), *(mean_and_spread(row.values(m)) for m in columns)]
-            for row in setting.filled]  # fmt: skip
+    rows = [[*name_cells(group, row), *(mean_and_spread(row.values(m)) for m in columns)]
+            for row in group.filled]  # fmt: skip
     notes = [f"{m}: {_BEYOND[m.partition('@')[0]]}." for m in metrics]
-    return Table(f"{setting.name}: beyond accuracy", [*name_head(setting), *columns], rows, notes)
+    return Table(f"{group.name}: beyond accuracy", [*name_head(group), *columns], rows, notes)
 
 
-def comparison_table(setting: ResultGroup, found: list[Comparison], options: dict[str, Any]) -> Table | None:
-    """Differences to the reference with intervals and p-values."""
+def comparison_table(group: ResultGroup, found: list[Comparison], options: dict[str, Any]) -> Table | None:
+    """Return the table of differences to the reference, with intervals and p-values."""
     if not found:
         return None
     rows = []
@@ -177,26 +178,29 @@ def comparison_table(setting: ResultGroup, found: list[Comparison], options: dic
     head = ["reference", "against", "metric", "difference", "relative", f"{level} interval", "p, users",
             "p, seeds", "p, Holm"]  # fmt: skip
     notes = [
-        f"Differences of users' values, averaged over seeds; {options['resamples']} resamples. Interval: "
-        "paired bootstrap over users, percentiles. p, users: paired randomisation test (signs of users' "
-        "differences). p, seeds: Welch's t-test between the seeds' means ('-' where a model has one seed: "
-        "nothing is known of other seeds then). p, Holm: the larger of the two, with Holm's correction over "
-        f"the comparisons at that metric. Bold: below {options['alpha']:g}, with two seeds of both at least.",
+        "A difference is the mean over users of the value of the reference minus the value of the other row; "
+        "values are averaged over seeds first. The interval is a percentile interval of the paired bootstrap "
+        "over users. p, users: paired randomisation test over users, which draws the signs of the "
+        "differences. p, seeds: Welch's t-test between the means of the seeds; '-' means that a row has one "
+        "seed, which tells nothing about other seeds. p, Holm: larger of the two p-values, with Holm's "
+        "correction over the comparisons with this metric. "
+        f"Bold: below {options['alpha']:g}, and both rows have two seeds at least. The "
+        f"bootstrap and the randomisation test use {options['resamples']} resamples.",
     ]
-    return Table(f"{setting.name}: comparisons", head, rows, notes)
+    return Table(f"{group.name}: comparisons", head, rows, notes)
 
 
 def _p(value: float | None, bold: bool = False) -> Cell:
     return Cell("-") if value is None else Cell(f"{value:.4f}", value, bold)
 
 
-def kept_table(setting: ResultGroup, metrics: list[str]) -> Table | None:
-    """Share of the value at the first point of a sweep that is kept at the others: noise curves."""
-    if setting.sweep is None:
+def kept_table(group: ResultGroup, metrics: list[str]) -> Table | None:
+    """Return the table of values in a sweep, as shares of the value at its first point."""
+    if group.sweep is None:
         return None
     rows = []
-    for row in setting.filled:
-        clean = [r for r in setting.filled if r.label == row.label and r.sweep == setting.rows[0].sweep]
+    for row in group.filled:
+        clean = [r for r in group.filled if r.label == row.label and r.sweep == group.rows[0].sweep]
         if not clean:
             continue
         common = [s for s in row.seeds if s in clean[0].seeds]
@@ -206,41 +210,44 @@ def kept_table(setting: ResultGroup, metrics: list[str]) -> Table | None:
             own = dict(zip(row.seeds, row.values(metric), strict=True))
             shares = np.array([own[s] / first[s] if first[s] else math.nan for s in common])
             cells.append(mean_and_spread(shares) if len(shares) else Cell("-"))
-        rows.append([*name_cells(setting, row), *cells])
-    note = (f"Value divided by that at {setting.sweep} = {setting.rows[0].sweep} with the same seed; mean ± "
-            "standard deviation over seeds.")  # fmt: skip
-    return Table(f"{setting.name}: share kept", [*name_head(setting), *metrics], rows, [note])
+        rows.append([*name_cells(group, row), *cells])
+    note = (f"The value divided by the value at {group.sweep} = {group.rows[0].sweep} with the same seed: "
+            "mean ± standard deviation over seeds.")  # fmt: skip
+    return Table(f"{group.name}: share kept", [*name_head(group), *metrics], rows, [note])
 
 
 def drawn_metric(metrics: list[str]) -> str:
-    """Return the metric of plots and of tables by group: NDCG@10, other NDCG, another of ranks, or any."""
+    """Return the metric for plots and for tables by groups of users.
+
+    The order of preference is NDCG@10, NDCG at another cut-off, another metric of ranks, any metric.
+    """
     ranked = [m for m in metrics if statistics.is_of_ranks(m)]
     best = [m for m in ranked if m == "ndcg@10"] + [m for m in ranked if m.startswith("ndcg")]
     return [*best, *ranked, *metrics][0]
 
 
-def breakdown_table(setting: ResultGroup, found: Breakdown | None) -> Table | None:
-    """A metric for groups of users."""
+def breakdown_table(group: ResultGroup, found: Breakdown | None) -> Table | None:
+    """Return the table of a metric for groups of users."""
     if found is None:
         return None
     rows = [
-        [*name_cells(setting, row), *(mean_and_spread(values[:, g]) for g in range(len(found.groups)))]
+        [*name_cells(group, row), *(mean_and_spread(values[:, g]) for g in range(len(found.groups)))]
         for row, values in zip(found.rows, found.values, strict=True)
     ]
     head = [f"{name} ({users})" for name, users in zip(found.names, found.users, strict=True)]
     what = {
-        "history": "events of a user before the test item",
-        "popularity": "training clicks of the test item",
+        "history": "number of events of a user before the test item",
+        "popularity": "number of training clicks of the test item",
     }
-    note = f"Columns: {what[found.field]} (number of users). Mean ± standard deviation over seeds."
+    note = f"Columns: {what[found.field]}, with the number of users in parentheses. {_MEAN}"
     return Table(
-        f"{setting.name}: {found.metric} by {FIELDS[found.field]}", [*name_head(setting), *head], rows, [note]
+        f"{group.name}: {found.metric} by {FIELDS[found.field]}", [*name_head(group), *head], rows, [note]
     )
 
 
-def cold_table(setting: ResultGroup, metrics: list[str], below: int) -> Table | None:
-    """All metrics of ranks, of the users whose test item has fewer than *below* training clicks."""
-    rows = [row for row in setting.filled if has_users(row)]
+def cold_table(group: ResultGroup, metrics: list[str], below: int) -> Table | None:
+    """Return the table of metrics of users whose test item has fewer than *below* training clicks."""
+    rows = [row for row in group.filled if has_users(row)]
     ranked = [metric for metric in metrics if statistics.is_of_ranks(metric)]
     if not rows or not ranked:
         return None
@@ -249,31 +256,31 @@ def cold_table(setting: ResultGroup, metrics: list[str], below: int) -> Table | 
         return None
     cells = [
         [
-            *name_cells(setting, row),
+            *name_cells(group, row),
             *(mean_and_spread(values_of_users(row, m)[:, cold].mean(1)) for m in ranked),
         ]
         for row in rows
     ]
-    who = f"Test items with fewer than {below} training clicks: {cold.sum()} of {len(cold)} users."
-    note = f"{who} Mean ± standard deviation over seeds."
-    return Table(f"{setting.name}: cold test items", [*name_head(setting), *ranked], cells, [note])
+    note = (f"The test items of {cold.sum()} of {len(cold)} users have fewer than {below} training clicks. "
+            f"{_MEAN}")  # fmt: skip
+    return Table(f"{group.name}: cold test items", [*name_head(group), *ranked], cells, [note])
 
 
 def _chosen(found: dict[str, Any] | None) -> str:
-    """Return in words what a search has found."""
+    """Return a description of the configuration that a search chose."""
     if found is None:
-        return "none: every trial is broken"
+        return "none, because every trial is broken"
     keys = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in found["keys"].items()]
     return "; ".join(keys) or "as given"
 
 
 def search_budget_table(collection: Collection) -> Table:
-    """How each model was tuned: the same question for all."""
+    """Return the table of the search and training budget of each model."""
     rows = []
-    for setting in collection.settings:
+    for group in collection.groups:
         seen = set()
-        failed = [row for row in setting.rows if row.search and row.search["chosen"] is None]
-        for row in [*setting.filled, *failed]:
+        failed = [row for row in group.rows if row.search and row.search["chosen"] is None]
+        for row in [*group.filled, *failed]:
             if row.label in seen:
                 continue
             seen.add(row.label)
@@ -281,7 +288,7 @@ def search_budget_table(collection: Collection) -> Table:
             if row.results:
                 config = row.results[0]["config"]
                 most = Cell(str(config["epochs"]), config["epochs"])
-                stop = f"{config['stopping_step']} epochs without gain of {config['valid_metric']}"
+                stop = f"{config['stopping_step']} epochs without improvement of {config['valid_metric']}"
             if search is None:
                 cells = ["none", "-", "as given", "-"]
             else:
@@ -293,12 +300,13 @@ def search_budget_table(collection: Collection) -> Table:
                     "; ".join(f"{k}: {v}" for k, v in search["space"].items()),
                 ]
             trials, trial_epochs, chosen, space = map(Cell, cells)
-            rows.append([Cell(setting.name), Cell(row.label), trials, trial_epochs, most, Cell(stop), chosen,
+            rows.append([Cell(group.name), Cell(row.label), trials, trial_epochs, most, Cell(stop), chosen,
                          space])  # fmt: skip
-    head = ["setting", "model", "trials", "epochs of a trial", "most epochs", "early stop after", "chosen",
-            "search space"]  # fmt: skip
+    head = ["data set, protocol", "model", "trials", "epochs of a trial", "most epochs", "early stop after",
+            "chosen values", "search space"]  # fmt: skip
     notes = [
-        "Trials: settings tried with one seed, the given one first, then random draws; the best on the "
-        "validation part is run with every seed."
+        "Trials: number of configurations that were tried with one seed. The first one is the given "
+        "configuration, the others are random draws. The configuration with the best validation score is run "
+        "with every seed."
     ]
-    return Table("Care given to each model", head, rows, notes)
+    return Table("Search and training budget of each model", head, rows, notes)

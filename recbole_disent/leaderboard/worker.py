@@ -1,8 +1,8 @@
-"""One run of a plan in a process of its own: ``python -m recbole_disent.leaderboard.worker FOLDER JSON``.
+"""One run of a plan in its own process: ``python -m recbole_disent.leaderboard.worker FOLDER JSON``.
 
-The runner has written ``config.yaml`` into the folder, which is the working directory. This
-leaves ``result_file.json``, written last, and ``per_user.npz``, where each user has one test item.
-Where it is killed before, it leaves a checkpoint that the next call goes on from.
+The runner has written ``config.yaml`` to the folder, which becomes the working directory. The worker
+writes ``per_user.npz``, if each user has one test item, and last ``result.json``. A worker that is killed
+before leaves a checkpoint, and the next call continues from this checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKPOINTS, RESULT, PER_USER, CONFIG = "checkpoints", "result.json", "per_user.
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that died."""
+    """End this process as soon as its parent process has ended for any reason."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -34,7 +34,7 @@ def _end_with(parent: int) -> None:
 
 
 def _checkpoint() -> str | None:
-    """Return the checkpoint of an earlier call; what cannot be read is deleted."""
+    """Return the newest checkpoint of an earlier call, and delete checkpoints that cannot be read."""
     from recbole_disent.errors import UserError
     from recbole_disent.training import checkpoint
 
@@ -52,11 +52,11 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         spec: content of ``config.yaml``: model, dataset, seed, trial, config.
-        options: paths (keys with a file or folder, absolute), candidate_dir, threads, gpu,
-            keep_checkpoints, command.
+        options: paths (keys whose value is a file or folder, as absolute paths), candidate_dir, threads,
+            gpu, keep_checkpoints, command.
 
     Returns:
-        the content of ``result_file.json``.
+        the content of ``result.json``.
     """
     import torch
 
@@ -75,10 +75,10 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         "resume_file": _checkpoint(),
         **({} if options["gpu"] is None else {"gpu_id": options["gpu"]}),
     }
-    # Settings are chosen on the validation part: what must not be looked at is not made.
+    # The validation part decides between trials, so a trial makes no test result.
     trial = spec["trial"] is not None
     found = run(spec["model"], spec["dataset"], config_dict=given, test=not trial, ranks_file=PER_USER)
-    # As they were given: the folders say something of this machine only.
+    # The result file holds the paths as they were given, because absolute paths differ by machine.
     found["config"].update({key: spec["config"].get(key) for key in options["paths"]})
     found["command"] = options["command"]
     found["threads"] = options["threads"]
@@ -94,12 +94,12 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    """Do the run of a folder; return 0, or 2 for an error that the user can correct."""
+    """Execute the run of a folder; return 0, or 2 for an error that the user can correct."""
     os.chdir(argv[0])
     options = json.loads(argv[1])
     _end_with(options["parent"])
     with open(".lock", "wb") as lock:
-        # One that was just orphaned may still hold it, for a moment.
+        # A worker whose parent has just died may hold the lock for another moment.
         fcntl.flock(lock, fcntl.LOCK_EX)
         from recbole_disent.errors import UserError
 

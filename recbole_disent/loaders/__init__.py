@@ -1,1 +1,1 @@
-"""Loaders: what a training step and an evaluation step get."""
+"""Loaders, which make the batches of training and of evaluation."""

@@ -1,4 +1,4 @@
-"""What a training step on whole sequences gets instead of RecBole's Interaction."""
+"""The batch of a training step on whole sequences, which replaces RecBole's Interaction."""
 
 from __future__ import annotations
 
@@ -9,29 +9,39 @@ from torch import Tensor
 
 
 def trained_pairs(counts: Tensor, phase: Tensor, every: int) -> Tensor:
-    """How many of each window's pairs are trained, int64 (W,): each *every*-th, from number *phase* on."""
+    """Return the number of pairs of each window that are trained: every n-th pair from pair *phase* on.
+
+    Args:
+        counts: int64 (W,), number of pairs of each window.
+        phase: int64 (W,), index of the first trained pair of each window, from 0.
+        every: n.
+
+    Returns:
+        int64 (W,).
+    """
     return (counts - phase + every - 1) // every
 
 
 @dataclass
 class WindowBatch:
-    """Windows of users' training sequences, one after another, without padding.
+    """Windows of users' training sequences, concatenated without padding.
 
-    A window of n items without margins stands for the n - 1 pairs (first t items, reversed rest,
-    item t + 1). Margins are items that only complete pasts and futures: with b before and a
-    after, the pairs are those of t = b + 1, ..., n - 1 - a, their pasts begin with the window
-    and their futures end with it. Of these the batch trains every n-th, from one on.
+    A window of n items without margins yields n - 1 pairs: pair t has the first t items as its past, the
+    reversed rest as its future, and item t + 1 as its target. Margins are items that only extend pasts and
+    futures. With b items before and a items after, the window yields the pairs t = b + 1, ..., n - 1 - a.
+    Their pasts start at the beginning of the window, and their futures end at the end of the window. The
+    batch trains every ``every``-th pair of a window, starting with pair ``phase``.
 
     Attributes:
         items: int64 (N,), items of all W windows.
-        lengths: int64 (W,), n >= 2 of each window, ascending; always on the CPU, for shapes
-            are made from it.
-        users: int64 (W,), internal user id.
-        before, after: int64 (W,) on the CPU, b and a of each window.
-        phase: int64 (W,) on the CPU, number in its window of the first pair that is trained.
-        every: n, the distance in its window of a pair that is trained to the next one.
-        number: int64 (P,) or None; where the batch is one process's share of a global batch, the
-            number of each pair in it. Such a share may be empty.
+        lengths: int64 (W,), number of items n >= 2 of each window, in ascending order. The tensor is
+            always on the CPU, because shapes depend on its values.
+        users: int64 (W,), internal user id of each window.
+        before, after: int64 (W,) on the CPU, margins b and a of each window.
+        phase: int64 (W,) on the CPU, index in its window of the first pair that is trained.
+        every: distance between two trained pairs of a window.
+        number: int64 (P,), index of each pair in the global batch if the batch is the shard of one
+            process, else None. A shard may be empty.
     """
 
     items: Tensor
@@ -45,20 +55,20 @@ class WindowBatch:
 
     @property
     def counts(self) -> Tensor:
-        """Pairs of each window: int64 (W,) on the CPU."""
+        """Number of pairs of each window: int64 (W,) on the CPU."""
         return self.lengths - 1 - self.before - self.after
 
     @property
     def trained(self) -> Tensor:
-        """Those of them that the batch trains: int64 (W,) on the CPU."""
+        """Number of pairs of each window that the batch trains: int64 (W,) on the CPU."""
         return trained_pairs(self.counts, self.phase, self.every)
 
     def furthest(self) -> Tensor:
-        """Number of the last pair of each window that is trained: int64 (W,) on the CPU."""
+        """Return the index of the last trained pair of each window: int64 (W,) on the CPU."""
         return self.phase + (self.trained - 1) * self.every
 
     def to(self, device: torch.device) -> WindowBatch:
-        """Return the batch on *device*, but for its lengths and margins."""
+        """Return the batch on *device*; the lengths, the margins and the phases stay on the CPU."""
         return WindowBatch(
             self.items.to(device, non_blocking=True),
             self.lengths,
@@ -71,17 +81,18 @@ class WindowBatch:
         )
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The P pairs that are trained, window by window.
+        """Return the P pairs that are trained, in the order of the windows.
 
         Returns:
-            int64 (P,) each, on the CPU: window, number of the pair in it (from 0), and index in
-            ``items`` of the last item of its past; the next item has the index after that.
+            Three tensors, int64 (P,) on the CPU: the window of each pair, the index of the pair in its
+            window (from 0), and the index in ``items`` of the last item of its past. The target is the
+            item at the following index.
         """
         trained = self.trained
         window = torch.repeat_interleave(torch.arange(len(trained)), trained)
-        place = (torch.arange(len(window)) - (trained.cumsum(0) - trained)[window]) * self.every
-        place += self.phase[window]
-        return window, place, (self.lengths.cumsum(0) - self.lengths + self.before)[window] + place
+        pair = (torch.arange(len(window)) - (trained.cumsum(0) - trained)[window]) * self.every
+        pair += self.phase[window]
+        return window, pair, (self.lengths.cumsum(0) - self.lengths + self.before)[window] + pair
 
     def __len__(self) -> int:
         """Number of (past, future) pairs that are trained."""

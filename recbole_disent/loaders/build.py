@@ -1,4 +1,4 @@
-"""From the parts of a data set to the three loaders."""
+"""Construction of the training, the validation and the test loader from the parts of a data set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_loaders(config: Any, parts: list[PartDataset]) -> tuple[Any, Any, Any]:
         parts: training, validation and test part of the data set.
 
     Raises:
-        UserError: parts or keys that do not suit the model or the metrics.
+        UserError: the parts or the keys do not suit the model or the metrics.
     """
     trim = registry.spec_of(config["model"]).trim_safe
     for part in parts:
@@ -37,7 +37,7 @@ def make_loaders(config: Any, parts: list[PartDataset]) -> tuple[Any, Any, Any]:
     for part in (valid, test):
         mode = config["eval_args"]["mode"][part.part]
         if config["eval_type"] == EvaluatorType.VALUE or mode == "labeled":
-            part.trim = False  # that loader joins rows of several batches
+            part.trim = False  # the loader concatenates rows of several batches
             loaders.append(_value_loader(config, part, parts))
         else:
             loaders.append(EvalLoader(config, part, transform, full=mode == "full"))
@@ -51,15 +51,15 @@ def make_train_loader(config: Any, train: PartDataset) -> Any:
     if train_loader is None:
         theirs = recbole_data.get_dataloader(config, "train")
         train_loader = build_train_loader
-        if theirs is not TrainDataLoader:  # the auto-encoders' loader of users
+        if theirs is not TrainDataLoader:  # auto-encoders have a loader of users
             train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
     return sharded(train_loader(config, train, sampler))
 
 
 def _train_sampler(config: Any, train: PartDataset) -> Any:
-    """RecBole's sampler of training negatives, from the training part alone.
+    """Return RecBole's sampler of training negatives, built from the training part only.
 
-    RecBole counts held-out interactions into the popularity that negatives are drawn by.
+    RecBole itself also counts held-out interactions when it draws negatives by popularity.
     """
     arguments = config["train_neg_sample_args"]
     if arguments["distribution"] == "none":
@@ -70,13 +70,13 @@ def _train_sampler(config: Any, train: PartDataset) -> Any:
 
 
 def _value_loader(config: Any, part: PartDataset, parts: list[PartDataset]) -> Any:
-    """RecBole's loader for metrics of single scores (AUC, RMSE, ...)."""
+    """Return RecBole's loader for metrics of single scores (AUC, RMSE, ...)."""
     arguments = config[f"{part.part}_neg_sample_args"]
     label = config["LABEL_FIELD"]
     if arguments["distribution"] == "none" and label not in part.inter_feat:
         raise UserError(
-            f"eval_args mode: labeled, but the interactions have no column '{label}' (LABEL_FIELD); name it "
-            "in load_col, or make it by a threshold such as threshold={'rating': 4} with rating in load_col"
+            f"eval_args mode: got labeled, but the interactions have no column '{label}' (LABEL_FIELD); add "
+            "the column to load_col, or derive labels by threshold={'rating': 4} with rating in load_col"
         )
     sampler = None
     if arguments["distribution"] != "none":

@@ -1,4 +1,4 @@
-"""The loader of held-out rows, the same for every model."""
+"""The loader of held-out rows, which all models share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 
 @dataclass
 class EvalBatch:
-    """A chunk of rankings to make: Q queries, E >= Q held-out items.
+    """A chunk of an evaluation: Q queries with E >= Q held-out items.
 
     Attributes:
-        number: int64 (Q,), number of each query among all of the part.
-        rows: int64 (Q,), a row of the part that stands for each query.
-        batch: what the model scores, of length Q.
-        owner: int64 (E,), query of each held-out item.
+        number: int64 (Q,), index of each query among all queries of the part.
+        rows: int64 (Q,), one row of the part for each query.
+        batch: batch of length Q that the model scores.
+        owner: int64 (E,), index in the chunk of the query of each held-out item.
         positives: int64 (E,), the held-out items.
     """
 
@@ -35,24 +35,24 @@ class EvalBatch:
 
 
 def filters_history(config: Any) -> bool:
-    """Whether the items of a user's history are left out of a full ranking."""
+    """Return whether a full ranking leaves out the items of the user's history."""
     wanted = config["filter_history"]
     return not config["repeatable"] if wanted is None else wanted
 
 
 class EvalLoader:
-    """The held-out rows of a part as queries, in chunks that keep the memory limit.
+    """Loader of the held-out rows of a part, in chunks that respect the memory limit.
 
-    Each row is a query with one held-out item; a general model that ranks all items has one
-    query per user with all the user's held-out items, as in RecBole. Queries come sorted by
-    the length of their history, so that trimmed batches are short.
+    Each row is a query with one held-out item. For a general model that ranks all items, each user is a
+    query with all of the user's held-out items, as in RecBole. The queries are sorted by the length of
+    their histories, so that trimmed batches are short.
 
-    RecBole's trainer finds ``dataset``, ``_dataset`` and ``len()`` as on its own loaders, and
-    ``recbole.utils.case_study`` finds ``is_sequential`` and ``uid2history_item``.
+    RecBole's trainer uses ``dataset``, ``_dataset`` and ``len()`` of the loader, and
+    ``recbole.utils.case_study`` uses ``is_sequential`` and ``uid2history_item``.
 
     Args:
-        config: ``eval_batch_size`` and ``eval_memory_mb`` bound a chunk.
-        dataset: a part.
+        config: configuration; ``eval_batch_size`` and ``eval_memory_mb`` limit the size of a chunk.
+        dataset: part of a data set.
         transform: RecBole's batch transform of the model.
         full: whether all items are ranked.
     """
@@ -65,7 +65,7 @@ class EvalLoader:
             transform,
         )
         self.full = full
-        # Scores and a copy of those with ties live at the same time, or scores and two sorts of them.
+        # Besides the scores, the memory holds copies of them for the treatment of ties, or two sorts.
         copies = 3 if dataset.one_target_per_query or not full else 7
         bytes_each = copies * (8 if config["precision"] == "double" else 4)
         limit = config["eval_memory_mb"] * 2**20 // (bytes_each * dataset.item_num)
@@ -83,12 +83,12 @@ class EvalLoader:
 
     @property
     def is_sequential(self) -> bool:
-        """Whether a row of the part, not its user alone, is what the model scores."""
+        """Whether the model scores a row of the part (a sequence) and not only the user of the row."""
         return self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
 
     @cached_property
     def uid2history_item(self) -> np.ndarray:
-        """User -> items that are left out of the user's ranking: object (n_users,) of int64 tensors."""
+        """Items that each user's ranking leaves out: object array (n_users,) of int64 tensors."""
         dataset = self.dataset
         found = np.empty(dataset.user_num, dtype=object)
         found[:] = [torch.zeros(0, dtype=torch.int64)] * dataset.user_num
@@ -98,12 +98,12 @@ class EvalLoader:
         order = np.argsort(users, kind="stable")
         held = dataset.inter_feat[dataset.iid_field].numpy()[order]
         users, first, counts = np.unique(users[order], return_index=True, return_counts=True)
-        place, items = (values.numpy() for values in dataset.earlier(order[first]))
-        bounds = np.searchsorted(place, np.arange(len(users) + 1))
+        owner, items = (values.numpy() for values in dataset.earlier(order[first]))
+        bounds = np.searchsorted(owner, np.arange(len(users) + 1))
         for number, user in enumerate(users):
-            met = items[bounds[number] : bounds[number + 1]]
-            own = held[first[number] : first[number] + counts[number]]
-            found[user] = torch.from_numpy(np.setdiff1d(met, own))
+            history = items[bounds[number] : bounds[number + 1]]
+            targets = held[first[number] : first[number] + counts[number]]
+            found[user] = torch.from_numpy(np.setdiff1d(history, targets))
         return found
 
     @property
@@ -121,9 +121,9 @@ class EvalLoader:
         return (queries for _, queries in self.chunks(0, 1))
 
     def chunks(self, first: int, every: int) -> Iterator[tuple[int, EvalBatch]]:
-        """Yield the chunks number *first*, *first* + *every*, ... with their numbers."""
+        """Yield the chunks *first*, *first* + *every*, ... of the evaluation, each with its number."""
         items = self.dataset.inter_feat[self.dataset.iid_field]
-        # A transform draws from generators that must stay the same in every process (BERT4Rec).
+        # A transform (BERT4Rec) draws random numbers, and all processes must draw the same ones.
         drawn = self.config["transform"] is not None
         for chunk in range(len(self)):
             if chunk % every != first and not drawn:
@@ -133,7 +133,7 @@ class EvalLoader:
             held = self._order[bounds[0] : bounds[-1]]
             owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
             rows = self._order[bounds[:-1]]
-            # Ties are broken by query number, which must not depend on the chunks.
+            # The number of a query breaks ties, so that it must not depend on the chunks.
             number = rows if self.dataset.one_target_per_query else np.arange(begin, begin + len(rows))
             batch = self.transform(self.dataset, self.dataset[rows])
             held_items = items[torch.from_numpy(held)]

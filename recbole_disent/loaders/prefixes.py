@@ -1,4 +1,4 @@
-"""Training loaders whose rows are prefixes of sequences: RecBole's rows, bucketed or with futures."""
+"""Training loaders of prefixes of sequences: RecBole's rows, optionally in buckets or with futures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from recbole_disent import registry
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.loaders.windows import require_sequences
 
-# A bucket holds this many batches' worth of rows, drawn at random, then sorted by length.
+# Number of batches in a bucket. The rows of a bucket are drawn at random and then sorted by length.
 _BUCKET_BATCHES = 50
 
 
 class BucketedTrainDataLoader(TrainDataLoader):
-    """RecBole's training loader with histories of like length in a batch.
+    """RecBole's training loader with histories of similar length in each batch.
 
-    Each epoch shuffles all rows, cuts them into buckets of 50 batches, sorts a bucket by
-    length and shuffles the batches: every row is seen once an epoch, in other company.
-    Batches are made in this process; RecBole's ``worker`` is not used.
+    At each epoch the loader shuffles all rows, cuts them into buckets of 50 batches, sorts each bucket by
+    length and shuffles the batches. An epoch therefore contains every row once, and the batches differ
+    from epoch to epoch. The batches are made in this process; RecBole's key ``worker`` has no effect.
     """
 
     def __iter__(self) -> Iterator[Interaction]:
@@ -42,13 +42,14 @@ class BucketedTrainDataLoader(TrainDataLoader):
 
 
 class PairLoader(TrainDataLoader):
-    """Pairs one by one: RecBole's rows plus the reversed future of each (KDD 2020, section 3.3).
+    """Loader of pairs (past, future): RecBole's rows, each with its reversed future.
 
-    A future ends with the user's last training item.
+    The pairs are those of section 3.3 of the KDD 2020 paper. A future ends with the user's last
+    training item.
     """
 
     def collate_fn(self, index: Any) -> Interaction:
-        """Gather a batch; adds ``future_<item list>`` and ``future_<length>``."""
+        """Return a batch that has the additional columns ``future_<item list>`` and ``future_<length>``."""
         batch = super().collate_fn(index)
         dataset, rows = self._dataset, self._dataset.inter_feat
         ends = rows.rows[torch.as_tensor(np.asarray(index))]
@@ -61,7 +62,7 @@ class PairLoader(TrainDataLoader):
 
 
 def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoader:
-    """Return the loader for one of RecBole's models that it trains with its TrainDataLoader."""
+    """Return the loader for a model of RecBole that RecBole trains with its TrainDataLoader."""
     lazy = isinstance(dataset.inter_feat, LazyInteraction)
     bucketable = registry.spec_of(config["model"]).bucketable
     bucket = config["bucket_batches"] and dataset.trim and lazy and bucketable
@@ -70,6 +71,6 @@ def build_train_loader(config: Any, dataset: Any, sampler: Any) -> TrainDataLoad
 
 
 def build_pair_loader(config: Any, dataset: Any, sampler: Any) -> PairLoader:
-    """Return the loader of pairs (past, future), each encoded by itself."""
+    """Return the loader of pairs (past, future), in which each pair is encoded separately."""
     require_sequences(config["model"], dataset)
     return PairLoader(config, dataset, sampler, shuffle=config["shuffle"])

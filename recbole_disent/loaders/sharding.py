@@ -1,4 +1,4 @@
-"""One process's share of each batch."""
+"""Division of each batch among several processes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from recbole.data.interaction import Interaction
 
 from recbole_disent.parallel import process_group
 
-# Column of one process's share of a batch: the number of each row in the global batch.
+# Column of a shard of a batch: the index of each row in the global batch.
 ROW_IN_BATCH = "row_in_batch"
 
 
 def local_shard(batch: Interaction) -> Interaction:
-    """This process's share of a batch that all processes have, its rows numbered."""
-    mine = process_group.local_slice(len(batch))
-    own = batch[mine]
-    own[ROW_IN_BATCH] = torch.arange(mine.start, mine.stop)
-    return own
+    """Return this process's shard of a batch that all processes have, with the column ``row_in_batch``."""
+    rows = process_group.local_slice(len(batch))
+    shard = batch[rows]
+    shard[ROW_IN_BATCH] = torch.arange(rows.start, rows.stop)
+    return shard
 
 
 def sharded(loader: TrainDataLoader) -> TrainDataLoader:
-    """Let a loader give this process's share of each batch; alone: all of it.
+    """Change a loader so that it returns this process's shard of each batch.
 
-    Negatives and masks are drawn for the whole batch, as numpy's and Python's generators must
-    stay the same in every process.
+    In a run of one process the loader stays unchanged. Negatives and masks are drawn for the whole batch,
+    because the generators of numpy and Python must have the same state in all processes.
     """
     if not process_group.active() or getattr(loader, "shards_itself", False):
         return loader
@@ -39,12 +39,12 @@ def sharded(loader: TrainDataLoader) -> TrainDataLoader:
         index = np.asarray(index)
         if drawn:
             return local_shard(whole(index))
-        mine = process_group.local_slice(len(index))
-        if mine.start < mine.stop:
-            batch = whole(index[mine])
+        rows = process_group.local_slice(len(index))
+        if rows.start < rows.stop:
+            batch = whole(index[rows])
         else:
             batch = whole(index[:1])[slice(0, 0)]
-        batch[ROW_IN_BATCH] = torch.arange(mine.start, mine.stop)
+        batch[ROW_IN_BATCH] = torch.arange(rows.start, rows.stop)
         return batch
 
     loader.collate_fn = collate

@@ -1,4 +1,4 @@
-"""Whole training sequences as windows, for models that learn from all positions at once."""
+"""Loaders of windows of training sequences, for models that learn from all positions at once."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from recbole_disent.ops.memory import release_memory
 from recbole_disent.parallel import process_group
 from recbole_disent.registry import spec_of
 
-# Batches after which freed memory is given back: well under one percent of their time.
+# Number of batches after which the loader returns freed memory; this takes less than 1 % of their time.
 _RELEASE_EVERY = 50
-# An epoch of fewer steps teaches next to nothing, and ten such without gain are an early stop.
+# An epoch with fewer steps than this changes the model so little that early stopping may end the training.
 _FEW_STEPS = 10
 
 
 class Windows(NamedTuple):
-    """Windows of training sequences, int64 (W,) each.
+    """Windows of training sequences; each field is int64 (W,).
 
     Attributes:
         users: internal user id.
         firsts: position of the first item in the store.
-        before, counts, after: items before the pairs, pairs, items after them; see
-            :class:`~recbole_disent.loaders.batch.WindowBatch`.
-        phase, trained: number of the first pair that is trained, and how many are.
+        before, counts, after: number of items before the pairs, of pairs, and of items after the pairs;
+            see :class:`~recbole_disent.loaders.batch.WindowBatch`.
+        phase, trained: index of the first pair that is trained, and number of pairs that are trained.
     """
 
     users: Tensor
@@ -48,29 +48,31 @@ class Windows(NamedTuple):
 
     @property
     def lengths(self) -> Tensor:
-        """Items of each window."""
+        """Number of items of each window."""
         return self.before + self.counts + 1 + self.after
 
     def at(self, index: Any) -> Windows:
-        """Return some of them."""
+        """Return the windows that *index* selects."""
         return Windows(*(part[index] for part in self))
 
 
 class WindowLoader(TrainDataLoader):
-    """Whole training sequences: each target of the training part once an epoch.
+    """Loader of whole training sequences; an epoch contains each target of the training part once.
 
-    A sequence of n pairs is one window if n <= :attr:`stride`, which is L by default. The pairs of
-    a longer one are cut into runs of :attr:`stride`, at an offset that is drawn again in each epoch. Each run
-    is a window, with items before and after it for pasts and futures: all there are if n <= L,
-    else up to L - :attr:`stride` on either side, so that a whole run's longest past and future have
-    L items where there are so many. Positions of a window start at 0.
-    With ``passes_per_window`` of n a window comes n times an epoch, each time with every n-th of its pairs.
-    With ``train_windows: last`` only the last :attr:`stride` pairs of a sequence are there.
-    Windows are always shuffled, and batches made in this process (they are a few gathers):
-    RecBole's ``shuffle`` and ``worker`` are not used.
+    L is the maximum length of a history. A sequence of n pairs is one window if n <= :attr:`stride`, which
+    is L by default. The pairs of a longer sequence are cut into runs of :attr:`stride` pairs, at an offset
+    that is drawn at random in each epoch. Each run becomes a window. The window also contains items before
+    and after the run, which extend the pasts and the futures: all items of the sequence if n <= L, else at
+    most L - :attr:`stride` items on each side, so that no past and no future is longer than L items. The
+    positions in a window start at 0.
+
+    If ``passes_per_window`` is k, an epoch contains each window k times, each time with every k-th pair.
+    If ``train_windows`` is ``last``, an epoch contains only the last :attr:`stride` pairs of each sequence.
+    The windows are always shuffled, and the batches are made in this process; RecBole's keys ``shuffle``
+    and ``worker`` have no effect.
     """
 
-    # A batch is one process's share already (loaders/sharding.py).
+    # Each batch already is the shard of one process (loaders/sharding.py).
     shards_itself = True
 
     def _init_batch_size_and_step(self) -> None:
@@ -84,24 +86,24 @@ class WindowLoader(TrainDataLoader):
 
     @property
     def stride(self) -> int:
-        """Most pairs of a window."""
+        """Maximum number of pairs of a window."""
         return self.config["targets_per_window"] or self._dataset.max_item_list_len
 
     @property
     def visits(self) -> int:
-        """How often an epoch comes to a window."""
-        return self.config["passes_per_window"] or 1  # models without that key have one
+        """Number of times that an epoch contains a window."""
+        return self.config["passes_per_window"] or 1  # some models do not have the key
 
     def _sizes(self) -> Tensor:
-        """What is cut into runs of :attr:`stride`: the pairs of each sequence, int64 (users,)."""
+        """Return the number of pairs of each sequence, which are cut into runs: int64 (users,)."""
         return self._stops - self._begins - 1
 
     @property
     def _keeps_last(self) -> bool:
-        return self.config["train_windows"] == "last"  # models without that key keep all
+        return self.config["train_windows"] == "last"  # models without the key train on all windows
 
     def __len__(self) -> int:
-        """Most batches of an epoch; there are fewer where a window has more pairs than a batch."""
+        """Maximum number of batches of an epoch; there are fewer if a window has more pairs than a batch."""
         return max(1, math.ceil(int(self._sizes().sum()) / self.step))
 
     def __iter__(self) -> Iterator[WindowBatch]:
@@ -117,25 +119,30 @@ class WindowLoader(TrainDataLoader):
             yield self._collate(windows.at(slice(begin, end)))
 
     def _batch_of(self, pairs: Tensor) -> Tensor:
-        """Number of the batch of each window, int64 (W,), from the windows' numbers of pairs."""
-        return (pairs.cumsum(0) - 1) // self.step  # of the window's last pair
+        """Return the index of each window's batch, int64 (W,), from the number of pairs of each window."""
+        return (pairs.cumsum(0) - 1) // self.step  # the batch that contains the window's last pair
 
     def _runs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut the sequences of an epoch: int64 (W,) each, sequence, begin in it and size of each run."""
+        """Cut the sequences into the runs of an epoch.
+
+        Returns:
+            Three tensors, int64 (W,): the sequence of each run, the position in the sequence where the run
+            begins, and the size of the run.
+        """
         sizes, stride = self._sizes(), self.stride
         offset = torch.zeros_like(sizes)
-        if not self._keeps_last:  # with an offset the first run is shorter
+        if not self._keeps_last:  # an offset makes the first run shorter
             drawn = torch.randint(stride, sizes.shape, generator=self.generator)
             offset = torch.where(sizes <= stride, 0, drawn)
         runs = (sizes + offset + stride - 1) // stride
         owner = torch.repeat_interleave(torch.arange(len(sizes)), runs)
-        place = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
-        begin = place * stride - offset[owner]
+        run = torch.arange(len(owner)) - (runs.cumsum(0) - runs)[owner]
+        begin = run * stride - offset[owner]
         first = begin.clamp(min=0)
         return owner, first, torch.minimum(begin + stride, sizes[owner]) - first
 
     def _windows(self) -> Windows:
-        """The windows of an epoch."""
+        """Return the windows of an epoch."""
         length = self._dataset.max_item_list_len
         owner, first, counts = self._runs()
         pairs = self._sizes()[owner]
@@ -152,15 +159,15 @@ class WindowLoader(TrainDataLoader):
         lengths, order = windows.lengths.sort()
         windows, number = windows.at(order), None
         if process_group.active():
-            # Every n-th window of the sorted ones: like lengths for all.
+            # Each process takes every n-th of the sorted windows, so that all have similar lengths.
             ends = windows.trained.cumsum(0)
-            mine = slice(process_group.rank(), None, process_group.world())
-            windows, ends, lengths = windows.at(mine), ends[mine], lengths[mine].contiguous()
+            local = slice(process_group.rank(), None, process_group.world())
+            windows, ends, lengths = windows.at(local), ends[local], lengths[local].contiguous()
             counts = windows.trained
             owner = torch.repeat_interleave(torch.arange(len(ends)), counts)
-            # Pairs stand in the global batch window after window: `ends` is behind a window's last.
+            # The global batch lists the pairs window by window; `ends` is the index after a window's last.
             number = torch.arange(len(owner)) + (ends - counts.cumsum(0))[owner]
-        # Position of the first item of each window, less the number of items before it.
+        # The position in the store of each window's first item, minus the index of the item in the batch.
         shift = torch.repeat_interleave(windows.firsts - (lengths.cumsum(0) - lengths), lengths)
         items = self._dataset.store.items[shift + torch.arange(len(shift))].long()
         margins = windows.before, windows.after
@@ -168,13 +175,13 @@ class WindowLoader(TrainDataLoader):
 
 
 class UserLoader(WindowLoader):
-    """Windows without margins, a fixed number of them in a batch.
+    """Loader of windows without margins, with a fixed number of windows in a batch.
 
-    A user has one window, unless the training sequence is longer than L + 1 items.
+    Each user has one window, unless the training sequence is longer than L + 1 items.
     """
 
     def __len__(self) -> int:
-        """Batches of an epoch; with windows at drawn offsets it may have a few more."""
+        """Number of batches of an epoch; randomly drawn offsets can add a few batches."""
         runs = (self._sizes() + self.stride - 1) // self.stride
         return max(1, math.ceil(int(runs.sum()) / self.step))
 
@@ -183,11 +190,12 @@ class UserLoader(WindowLoader):
 
 
 class MaskedWindowLoader(UserLoader):
-    """Windows of at most L items for a model that learns masked ones, a fixed number in a batch.
+    """Loader of windows of at most L items for a model that learns to predict masked items.
 
-    Each item of a training sequence is in one window an epoch, but where a run would be a single
-    item: RecBole counts no mask at the first place. Batches are RecBole's Interactions of users,
-    item lists and lengths, which is all that RecBole's model reads, masked by its transform.
+    A batch has a fixed number of windows. An epoch contains each item of a training sequence in one window,
+    except for items in a run of length 1, because RecBole ignores a mask at the first position. A batch is
+    an Interaction of RecBole with users, item lists and lengths, which are the only columns that RecBole's
+    model reads. RecBole's transform masks the items.
     """
 
     def _sizes(self) -> Tensor:
@@ -210,41 +218,41 @@ class MaskedWindowLoader(UserLoader):
             dataset.iid_field + self.config["LIST_SUFFIX"]: lists,
             dataset.item_list_length_field: lengths,
         }
-        batch = self.transform(dataset, Interaction(columns))  # of all processes: it draws
+        batch = self.transform(dataset, Interaction(columns))  # draws the same numbers in all processes
         return local_shard(batch) if process_group.active() else batch
 
 
 def require_sequences(model: str, dataset: Any) -> None:
-    """Check that a data set has the sequences of its users, for a model that learns from them.
+    """Check that a data set contains whole sequences, for a model that learns from whole sequences.
 
     Raises:
-        UserError: it is of pre-split files that carry cut histories.
+        UserError: the data set consists of pre-split files with cut histories.
     """
     if not isinstance(dataset.inter_feat, LazyInteraction):
         raise UserError(
-            f"benchmark_filename: {model} is to learn from whole sequences, and these files hold cut "
-            "histories; give files with one interaction a line"
+            f"benchmark_filename: {model} learns from whole sequences, but these files contain cut "
+            "histories; use files with one interaction per line"
             + (", or leave out train_mode=sequences" if None in spec_of(model).modes.values() else "")
         )
 
 
 def build_window_loader(config: Any, dataset: Any, sampler: Any) -> WindowLoader:
-    """Return the loader of whole sequences whose batches have a number of pairs."""
+    """Return the loader of whole sequences whose batch size is a number of pairs."""
     require_sequences(config["model"], dataset)
     return WindowLoader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
 def build_user_loader(config: Any, dataset: Any, sampler: Any) -> UserLoader:
-    """Return the loader of whole sequences whose batches have a number of users."""
+    """Return the loader of whole sequences whose batch size is a number of windows."""
     require_sequences(config["model"], dataset)
     return UserLoader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
 def build_masked_loader(config: Any, dataset: Any, sampler: Any) -> MaskedWindowLoader:
-    """Return the loader of whole sequences for a model that learns masked items.
+    """Return the loader of whole sequences for a model that learns to predict masked items.
 
     Raises:
-        UserError: files without sequences, or a training sequence that leaves no item over.
+        UserError: the files contain no whole sequences, or a window may contain all items.
     """
     require_sequences(config["model"], dataset)
     longest = int((dataset.train_end - dataset.store.offsets[:-1]).max())
@@ -252,11 +260,12 @@ def build_masked_loader(config: Any, dataset: Any, sampler: Any) -> MaskedWindow
     if min(longest, dataset.max_item_list_len) >= items:
         raise UserError(
             f"MAX_ITEM_LIST_LENGTH: got {dataset.max_item_list_len} with train_mode=sequences, expected less "
-            f"than {items}, the number of items: RecBole draws an item that is not in the window"
+            f"than {items}, the number of items, because RecBole draws an item that is not in the window"
         )
     loader = MaskedWindowLoader(config, dataset, sampler, shuffle=config["shuffle"])
     if len(loader) < _FEW_STEPS:
         getLogger().warning(
-            f"epoch of {len(loader)} steps; train_batch_size, {config['train_batch_size']}, counts windows"
+            f"an epoch has only {len(loader)} steps: train_batch_size={config['train_batch_size']} is a "
+            "number of windows; set a smaller train_batch_size"
         )
     return loader

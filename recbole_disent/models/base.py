@@ -1,4 +1,4 @@
-"""The contract of this package's models: items and sequences as vectors, scores as inner products."""
+"""The interface of this package's models: items and sequences are vectors, scores are inner products."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class VectorRecommender(SequentialRecommender):
 
     score(item | sequence) = max over k of item_table()[item] . query_vectors(sequence)[k]
 
-    A subclass gives :meth:`item_table`, :meth:`query_vectors` and ``calculate_loss``; what RecBole
-    asks for follows from them.
+    A subclass implements :meth:`item_table`, :meth:`query_vectors` and ``calculate_loss``. This class
+    implements RecBole's scoring methods with the two sets of vectors.
     """
 
     input_type = InputType.POINTWISE
@@ -38,7 +38,7 @@ class VectorRecommender(SequentialRecommender):
         return best
 
     def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:
-        """Scores of candidates.
+        """Scores of the candidates of each sequence.
 
         Args:
             interaction: B sequences.

@@ -1,4 +1,4 @@
-"""SASRec's encoder: that of DisentS2S (KDD 2020, section 3.1: one head), with or without content."""
+"""The encoder of SASRec, with or without content; DisentS2S uses it with one head (KDD 2020, section 3.1)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from recbole_disent.ops.jagged import JaggedBatch
 
 
 def init_weights(module: nn.Module, std: float) -> None:
-    """Draw a layer's weights from N(0, std^2); biases and the padding's vector are 0.
+    """Draw a layer's weights from N(0, std^2), and set biases and the padding item's vector to 0.
 
-    To be applied to every layer of a model (``nn.Module.apply``).
+    Apply this function to every layer of a model with ``nn.Module.apply``.
     """
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=std)
@@ -25,7 +25,7 @@ def init_weights(module: nn.Module, std: float) -> None:
 
 
 class CausalBlock(nn.Module):
-    """Causal self-attention, then a feed-forward net; each with residual and LayerNorm.
+    """Causal self-attention and a feed-forward net, each with a residual connection and LayerNorm.
 
     Args:
         width: D.
@@ -33,7 +33,7 @@ class CausalBlock(nn.Module):
         heads: attention heads.
         hidden_dropout: dropout on each sub-layer's output.
         attn_dropout: dropout on attention weights.
-        eps: of both LayerNorms.
+        eps: epsilon of both LayerNorms.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class CausalBlock(nn.Module):
         return attended.transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, jagged: JaggedBatch | None = None) -> Tensor:
-        """(B, L, D) -> (B, L, D), or (N, D) -> (N, D) of packed sequences."""
+        """(B, L, D) -> (B, L, D), or (N, D) -> (N, D) for packed sequences."""
         qkv = self.qkv(x)
         attended = self._attend(qkv) if jagged is None else jagged.map(self._attend, qkv)
         x = self.attn_norm(x + self.dropout(self.out(attended)))
@@ -68,18 +68,18 @@ class CausalBlock(nn.Module):
 
 
 class CausalEncoder(nn.Module):
-    """Item and position embedding, then causal blocks: one vector z_i per position.
+    """Item and position embeddings, then causal blocks. The output has one vector z_i per position.
 
     Sequences are left-aligned: padding (id 0) comes after the last item, where a causal
-    encoder cannot see it. So no mask is needed, the outputs behind the last item are
-    meaningless, and the width of the batch does not change the outputs before it.
+    encoder cannot see it. The encoder therefore needs no mask, and the amount of padding does not
+    change the outputs at the items. The outputs at padding are meaningless.
 
     Args:
         n_items: rows of the item table, row 0 (padding) included.
-        max_length: longest sequence.
+        max_length: length of the longest sequence.
         width, inner, n_layers, n_heads, hidden_dropout, attn_dropout, item_dropout, eps: as in the
             properties file.
-        content: of items; its embedding is added to that of the id.
+        content: content embedding, which is added to the embedding of the id; None: ids only.
     """
 
     def __init__(
@@ -130,10 +130,11 @@ class CausalEncoder(nn.Module):
         return self._encode(self._hide(self.embed_items(items)) + positions, None)
 
     def packed(self, embedded: Tensor, jagged: JaggedBatch) -> Tensor:
-        """Encode packed sequences: the same as :meth:`forward`, without padding.
+        """Encode packed sequences as :meth:`forward` does, without padding.
 
         Args:
             embedded: float (N, D), item vector of each token.
+            jagged: positions of the N tokens.
 
         Returns:
             z, float (N, D).
@@ -141,7 +142,7 @@ class CausalEncoder(nn.Module):
         return self._encode(self._hide(embedded) + self.position_embedding(jagged.position), jagged)
 
     def _hide(self, embedded: Tensor) -> Tensor:
-        """Zero the embeddings of some items, as if they were unknown; without rescaling of the others."""
+        """Set the embeddings of random items to 0, as if they were unknown; do not rescale the others."""
         if not self.training or self.item_dropout == 0:
             return embedded
         shown = torch.rand(*embedded.shape[:-1], 1, device=embedded.device) >= self.item_dropout

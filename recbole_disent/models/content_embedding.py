@@ -1,4 +1,4 @@
-"""Content vectors of items, brought to the width of a model."""
+"""Embeddings of items by their content, projected to the width of a model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from recbole_disent.content.matrix import Content, TextEncoder
 from recbole_disent.errors import UserError
 
-# Random combinations of the rows of a matrix that a checkpoint keeps, and how far those of a
-# matrix that was made again may be off, in units of their own size.
+# A checkpoint keeps _PROBES random combinations of the rows of the content matrix. The combinations
+# of a matrix that was computed again may differ by _TOLERANCE, relative to their size.
 _PROBES, _TOLERANCE = 4, 1e-3
 
 
 class ContentEmbedding(nn.Module):
-    """Linear(content vector of an item): e^con of TSSR.
+    """A linear layer on the content vector of an item: e^con of TSSR.
 
-    The matrix is no part of the weights. A checkpoint holds its hash and a few random
-    combinations of its rows instead; loading it into a model with other content fails.
+    The content matrix is not part of the weights. A checkpoint holds the hash of the matrix and a few
+    random combinations of its rows instead. Loading a checkpoint into a model with other content fails.
 
     Args:
-        content: of all items.
+        content: content of all items.
         width: D.
     """
 
@@ -41,7 +41,7 @@ class ContentEmbedding(nn.Module):
 
     def forward(self, items: Tensor) -> Tensor:
         """Content embeddings of item ids, any shape: (..., D)."""
-        # The cheaper of two orders: a projection of each item, or of each place.
+        # Project each row of the matrix once, or each element of *items*, whichever is cheaper.
         if items.numel() >= len(self.matrix):
             return self.table()[items]
         return self.linear(self.matrix[items])
@@ -58,13 +58,13 @@ class ContentEmbedding(nn.Module):
         return self.linear(self.matrix)
 
     def vectors(self) -> Tensor:
-        """Content vectors of all items, before they are brought to the width D: float (n_items, F)."""
+        """Content vectors of all items, before the projection to the width D: float (n_items, F)."""
         return self.matrix
 
-    # -- what evaluation keeps is void as soon as weights can change ---------------------
+    # -- the table is computed again as soon as weights can change -----------------------
 
     def train(self, mode: bool = True) -> ContentEmbedding:
-        """As of any module."""
+        """Set training or evaluation mode and discard the table."""
         self._table = None
         return super().train(mode)
 
@@ -81,15 +81,18 @@ class ContentEmbedding(nn.Module):
         return (signs @ self.matrix.detach().double().cpu()) if features else signs.new_zeros(_PROBES, 0)
 
     def get_extra_state(self) -> Tensor:
-        """Hash and sketch as bytes: uint8 (8 + 4 * F * 8,)."""
+        """Return the hash and the random combinations as bytes: uint8 (8 + 4 * F * 8,)."""
         code = torch.tensor(list(bytes.fromhex(self.content_hash)), dtype=torch.uint8)
         return torch.cat([code, self._sketch().flatten().view(torch.uint8)])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Compare with what a checkpoint was trained with.
+        """Check that a checkpoint was trained with the content of this model.
+
+        Args:
+            state: value of :meth:`get_extra_state` when the checkpoint was saved.
 
         Raises:
-            UserError: it is not the content of this model.
+            UserError: the checkpoint was trained with other content.
         """
         self._table = None
         ours, theirs = self.get_extra_state(), state.cpu()
@@ -97,7 +100,7 @@ class ContentEmbedding(nn.Module):
         stored = bytes(theirs[:code].tolist()).hex()
         if stored != self.content_hash:
             raise UserError(
-                f"checkpoint: it was trained with other item content (hash {stored}, here "
+                f"checkpoint: the model was trained with other item content (hash {stored}, here "
                 f"{self.content_hash}); use the same .item file or content_file, columns, "
                 "encoder and content_* keys, or train again"
             )
@@ -106,17 +109,19 @@ class ContentEmbedding(nn.Module):
             if torch.allclose(a, b, rtol=0, atol=_TOLERANCE * float(len(self.matrix)) ** 0.5):
                 return
         raise UserError(
-            f"checkpoint: the same item content gave other vectors here (another version of numpy, "
-            f"scikit-learn or the encoder); copy {self.cache_path} from where it was trained, or train again"
+            f"checkpoint: the same item content gives other vectors here (another version of numpy, "
+            f"scikit-learn or the encoder); copy {self.cache_path} from the training machine, or train again"
         )
 
 
 class TrainedContentEmbedding(ContentEmbedding):
-    """Linear(text encoder(text of an item)); the encoder is trained along, as TSSR's authors do.
+    """A linear layer on a text encoder's vector of an item's text.
+
+    The encoder is trained with the rest of the model, as TSSR's authors do.
 
     Args:
-        content: with an encoder.
-        encoder: of the content.
+        content: content with a text encoder.
+        encoder: the text encoder of *content*.
         width: D.
     """
 
@@ -136,7 +141,7 @@ class TrainedContentEmbedding(ContentEmbedding):
         return self._width
 
     def apply(self, fn: Callable[[nn.Module], None]) -> TrainedContentEmbedding:
-        """As of any module, but for the encoder, which brings its weights with it."""
+        """Apply *fn* to the linear layer only, because the encoder has pretrained weights."""
         self.linear.apply(fn)
         return self
 
@@ -151,11 +156,11 @@ class TrainedContentEmbedding(ContentEmbedding):
         return self._embed(torch.arange(len(self.tokens), device=self.tokens.device))
 
     def vectors(self) -> Tensor:
-        """Vectors of all texts by the encoder as it is now: float (n_items, F)."""
+        """Vectors of all texts from the encoder's current weights: float (n_items, F)."""
         return self._encode(torch.arange(len(self.tokens), device=self.tokens.device))
 
     def _embed(self, items: Tensor) -> Tensor:
-        if not len(items):  # the share of a process without a window
+        if not len(items):  # a process without a window
             return self.linear(self.linear.weight.new_zeros(0, self._width))
         return self.linear(self._encode(items))
 
@@ -170,7 +175,7 @@ class TrainedContentEmbedding(ContentEmbedding):
 
 
 def content_embedding(content: Content, width: int) -> ContentEmbedding:
-    """Make the embedding of content: of vectors, or of texts whose encoder is trained."""
+    """Return the embedding of *content*; its text encoder, if there is one, is trained with the model."""
     if content.encoder is not None:
         return TrainedContentEmbedding(content, content.encoder, width)
     return ContentEmbedding(content, width)

@@ -1,1 +1,1 @@
-"""Operations on tensors that take most of a training step. They know no model and no configuration."""
+"""Tensor operations that take most of the time of a training step. They do not depend on any model."""

@@ -1,4 +1,4 @@
-"""Softmaxes over many columns whose scores exist in slices of memory only."""
+"""Softmaxes over many columns that keep only a slice of the scores in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch.nn import functional as F
 
 
 def max_scores(config: Any) -> int:
-    """Scores that may exist at a time by ``loss_chunk_mb``, for a model that is being built."""
+    """Largest number of scores in memory at a time, from ``loss_chunk_mb`` and torch's default dtype."""
     return config["loss_chunk_mb"] * 2**20 // torch.get_default_dtype().itemsize
 
 
-# Stands for -inf where all terms of a sum are excluded, so that nothing is inf - inf.
+# Replaces -inf where all terms of a sum are excluded, so that no value becomes inf - inf.
 _LOWEST = -1e30
-# Taken off the score of an excluded term, which is far below _LOWEST then: exp() of it is 0.
+# Subtracted from the score of an excluded term. The score is then far below _LOWEST, and its exp() is 0.
 _FAR = 1e36
 
 
 def _exp_(x: Tensor) -> Tensor:
-    """exp() in row_index; 0 where it is below 1e-37, without the slow way of a CPU for such numbers."""
+    """exp() in place; 0 where it is below 1e-37, because a CPU is slow with denormal numbers."""
     return F.threshold(x.clamp_(min=-87.0).exp_(), 1e-37, 0.0, inplace=True)
 
 
 class _Terms(NamedTuple):
-    """Which exponentials are summed; see :func:`logsumexp_of_products`."""
+    """Selects the exponentials that are summed; see :func:`logsumexp_of_products`."""
 
     scale: float
     offset: Tensor | None
@@ -39,21 +39,22 @@ class _Terms(NamedTuple):
     def scores(
         self, rows: Tensor, columns: Tensor, begin: int, end: int, values: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Scores of the m = end - begin results from *begin* on, of *values* in all.
+        """Scores of the m = end - begin results from *begin* on; the total number of results is *values*.
 
         Args:
             rows: float (fold, m, D).
             columns: float (C, D).
 
         Returns:
-            float (fold, m, C) and None; of the best rows (1, m, C) and which they are, uint8 (m, C).
+            float (fold, m, C) and None. With ``best``: the scores of the best rows, float (1, m, C), and the
+            number of each best row in its fold, uint8 (m, C).
         """
         scores = (rows.flatten(0, 1) @ (columns * self.scale).T).view(*rows.shape[:2], -1)
         which = None
         if self.best:
-            # Before all that is the same for each row of a fold: the rest is for the best ones only.
+            # The best rows are chosen first: the steps below are the same for each row of a fold.
             best, which = scores[0], scores.new_zeros(scores.shape[1:], dtype=torch.uint8)
-            for number in range(1, len(scores)):  # filling where a mask is would take ten times longer
+            for number in range(1, len(scores)):  # masked_fill would take ten times longer
                 which = torch.maximum(which, (scores[number] > best).view(torch.uint8) * number)
                 best = torch.maximum(best, scores[number])
             scores = best[None]
@@ -74,7 +75,7 @@ class _Terms(NamedTuple):
 
     @staticmethod
     def spread(share: Tensor, which: Tensor | None, fold: int) -> Tensor:
-        """The way back of :meth:`scores`: to (fold, m, C)."""
+        """Undo the choice of the best rows in :meth:`scores`: (1, m, C) -> (fold, m, C)."""
         if which is None:
             return share
         whole = share.new_empty(fold, *which.shape)
@@ -84,9 +85,10 @@ class _Terms(NamedTuple):
 
 
 class _LogSumExp(torch.autograd.Function):
-    """See :func:`logsumexp_of_products`. Scores exist in slices of *limit* elements only.
+    """See :func:`logsumexp_of_products`. The scores are computed in slices of *limit* elements.
 
-    Where one slice is enough, its softmax is kept for the gradient; else it is made again.
+    If one slice is enough, its softmax is kept for the backward pass. Otherwise the backward pass
+    computes each slice again.
     """
 
     @staticmethod
@@ -144,28 +146,28 @@ def logsumexp_of_products(
     """ln of the sum of exp(scale * row . column - offset) over all columns and *fold* rows.
 
     Args:
-        rows: float (R, D); *fold* rows in succession belong together.
+        rows: float (R, D); each run of *fold* rows gives one value.
         columns: float (C, D).
-        scale: of the products.
-        fold: rows that are summed into one value.
-        offset: float (C,) or None, taken off each column's scores.
-        groups: int64 (P,) or None; C is a multiple of P. Columns of another sample of a row's
-            group take no part.
-        limit: scores that may exist at a time.
-        own: whether the columns of a row's own sample take part; False needs *groups*.
-        row_index: int64 (p,) or None; R is a multiple of p: which of the P samples the rows are of.
-            None: of all P, in their order.
-        best: whether of each column only the best of the *fold* rows takes part.
+        scale: factor of the products.
+        fold: number of rows that are summed into one value.
+        offset: float (C,) or None, subtracted from each column's scores.
+        groups: int64 (P,) or None, group of each of P samples; C is a multiple of P. The sum of a row
+            leaves out the columns of other samples in the row's group.
+        limit: largest number of scores in memory at a time.
+        own: whether the sum of a row includes the columns of the row's own sample; False needs *groups*.
+        row_index: int64 (p,) or None; the samples, among the P, that the rows belong to; R is a multiple
+            of p. None: the rows belong to all P samples in order.
+        best: whether the sum includes, for each column, only the best of the *fold* rows.
 
     Returns:
         float (R / fold,); -inf, without a gradient, where no term is left.
 
     Raises:
-        ValueError: the best of more than 256 rows: their numbers are kept in bytes.
+        ValueError: *best* with a *fold* above 256, because the numbers of the best rows are bytes.
     """
     if best and fold > 256:
-        raise ValueError(f"best of {fold} rows, expected 256 at most")
-    # Sums of many exponentials are not for half precision, whatever made the vectors.
+        raise ValueError(f"fold: got {fold} with best=True, expected at most 256")
+    # Sums of many exponentials need more than half precision, whatever the dtype of the vectors.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
     terms = _Terms(scale, offset, groups, own, row_index, best)
     with torch.autocast(rows.device.type, enabled=False):
@@ -173,14 +175,17 @@ def logsumexp_of_products(
         return _LogSumExp.apply(folds, columns.to(wide), terms, limit)
 
 
-# Scores of a slice: they are gone through several times, which is fastest within a CPU's cache.
+# Scores of a slice on a CPU: the slice is read several times, which is fastest within the cache.
 _SLICE = 2**20
-# Rows of a slice at least, for the matrix products.
+# Fewest rows of a slice, for the matrix products.
 _ROWS = 64
 
 
 class _SumOfLogSumExp(torch.autograd.Function):
-    """See :func:`sum_of_logsumexp`. The gradient is made on the way: that of a sum lacks but a factor."""
+    """See :func:`sum_of_logsumexp`.
+
+    The forward pass computes the gradient of the sum, and the backward pass only multiplies it by a factor.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, limit: int, wanted: bool) -> Tensor:
@@ -214,17 +219,17 @@ class _SumOfLogSumExp(torch.autograd.Function):
 def sum_of_logsumexp(rows: Tensor, columns: Tensor, limit: int = 2**26) -> Tensor:
     """Sum over the rows of ln of the sum over the columns of exp(row . column).
 
-    For a softmax over all items: the scores exist in slices only, and once.
+    A softmax over all items uses this function: it computes the scores in slices, and only once.
 
     Args:
         rows: float (R, D).
         columns: float (C, D), C >= 1.
-        limit: scores that may exist at a time.
+        limit: largest number of scores in memory at a time.
 
     Returns:
         float ().
     """
-    # As in logsumexp_of_products.
+    # More than half precision, as in logsumexp_of_products.
     wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
     with torch.autocast(rows.device.type, enabled=False):
         wanted = torch.is_grad_enabled() and (rows.requires_grad or columns.requires_grad)

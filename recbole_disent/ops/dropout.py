@@ -1,4 +1,4 @@
-"""Dropout that costs a CPU a fifth of the time of torch's."""
+"""Dropout that takes a fifth of the time of torch's dropout on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class _ByteDropout(torch.autograd.Function):
-    """Dropout from random bytes: eight elements for one random number, not one."""
+    """Dropout from random bytes: one random number serves eight elements."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cut: int) -> Tensor:
@@ -27,7 +27,7 @@ class _ByteDropout(torch.autograd.Function):
 
 
 class Dropout(nn.Module):
-    """Dropout; on a CPU with a probability rounded to 1/256 and five times faster than torch's.
+    """Dropout that is five times faster than torch's on a CPU, where it rounds the probability to 1/256.
 
     Kept elements are scaled by the rounded probability, so that the expectation is exact.
     """
@@ -37,7 +37,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Drop elements of a tensor of any shape."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":

@@ -17,10 +17,10 @@ def full_softmax(
     Args:
         states: float (P, D), F at each position that is not padding.
         targets: int64 (P,), next items y >= 1.
-        table: float (n_items, D), w; row 0 is that of the padding item.
+        table: float (n_items, D), w; row 0 belongs to the padding item.
         bias: float (n_items,) or None.
-        limit: scores that may exist at a time.
-        padding: the padding item is one of the classes, as in RecBole.
+        limit: largest number of scores in memory at a time.
+        padding: whether the padding item is one of the classes, as in RecBole.
 
     Returns:
         float ().
@@ -30,7 +30,7 @@ def full_softmax(
     rows, columns = states, table[first:]
     if bias is not None:
         own = own + bias[targets].sum()
-        # A bias is one more column of w, and of F a one.
+        # The bias is one more column of w, and F has the constant 1 there.
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         columns = torch.cat([columns, bias[first:, None]], 1)
     return sum_of_logsumexp(rows, columns, limit) - own

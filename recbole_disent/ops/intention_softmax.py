@@ -1,6 +1,7 @@
 """Softmax over all items, or over a shared sample of them, for sequences with K intention vectors.
 
-P pairs (past, next item), K intentions, width D, C columns: the items of the softmax.
+There are P pairs (past, next item) and K intentions; vectors have the width D. The C columns are the
+items of the softmax.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ class Columns(NamedTuple):
         vectors: float (C, D), item embeddings.
         own: int64 (P,), the column of each pair's next item.
         log_inclusion: float (C,) or None; ln of the probability that an item is among the columns.
-            None: all items are.
+            None: the columns are all items.
+        certain: int64 (2, n), with *log_inclusion*; pairs and the columns that each pair is certain to
+            have, in ascending order of the pairs, without repeats. The own column of a pair is one of them.
     """
 
     vectors: Tensor
     own: Tensor
     log_inclusion: Tensor | None = None
+    certain: Tensor | None = None
 
 
 class _WeightedLogSumExp(torch.autograd.Function):
@@ -48,8 +52,8 @@ class _WeightedLogSumExp(torch.autograd.Function):
         phi: Tensor,
         vectors: Tensor,
         weights: Tensor,
-        own: Tensor,
         log_inclusion: Tensor | None,
+        certain: Tensor | None,
         best: bool,
         limit: int,
         wanted: bool,
@@ -66,11 +70,11 @@ class _WeightedLogSumExp(torch.autograd.Function):
             size = len(part)
             rows = part.flatten(0, 1)
             scores = torch.mm(rows, vectors.T, out=buffer[: len(rows)]).view(size, intentions, count)
-            if log_inclusion is not None:
-                mine = own[begin : begin + step]
+            if log_inclusion is not None and certain is not None:
                 scores.sub_(log_inclusion)
-                # The next item is among the columns in any case.
-                scores[torch.arange(size, device=phi.device), :, mine] += log_inclusion[mine, None]
+                first, last = torch.searchsorted(certain[0], torch.tensor([begin, begin + size]).to(certain))
+                pair, column = certain[:, first:last]
+                scores[pair - begin, :, column] += log_inclusion[column, None]
             terms = _best(scores) if best and intentions > 1 else scores
             top = terms.amax((1, 2), keepdim=True)
             if terms is scores:
@@ -80,7 +84,7 @@ class _WeightedLogSumExp(torch.autograd.Function):
                 total = share.sum((1, 2), keepdim=True)
                 if wanted:
                     scores.eq_(terms)
-                    # Equal vectors share what one of them would have.
+                    # Intentions with equal scores share the gradient of one.
                     scores *= share.div_(scores.sum(1, keepdim=True))
             values[begin : begin + step] = (total.log() + top).view(size)
             if not wanted:
@@ -121,22 +125,22 @@ def weighted_logsumexp(
 ) -> tuple[Tensor, Tensor]:
     """Sum over the pairs of weight * ln of the sum over items and intentions of exp(h . phi / sqrt(D)).
 
-    With ``log_inclusion`` each term but that of the own next item is divided by the probability that
-    the item is among the columns. The sum is then an unbiased estimate of the sum over all items
-    (Horvitz and Thompson, 1952).
+    With ``log_inclusion``, each term whose item is not certain to be among the columns is divided by the
+    probability that the item is among the columns. The sum is then an unbiased estimate of the sum over
+    all items (Horvitz and Thompson, 1952).
 
     Args:
         phi: float (P, K, D).
         columns: C >= 1 items.
         weights: float (P,), without a gradient; None: 1.
-        best: whether only the best of an item's K scores takes part.
-        limit: scores that may exist at a time.
+        best: whether the sum includes only the best of an item's K scores.
+        limit: largest number of scores in memory at a time.
 
     Returns:
-        The weighted sum, float (), and the logarithm of each pair, float (P,), without a gradient.
+        The weighted sum, float (), and each pair's logarithm, float (P,), without a gradient.
     """
     vectors = columns.vectors
-    # Sums of many exponentials are not for half precision, whatever made the vectors.
+    # Sums of many exponentials need more than half precision, whatever the dtype of the vectors.
     wide = torch.promote_types(torch.promote_types(phi.dtype, vectors.dtype), torch.float32)
     with torch.autocast(phi.device.type, enabled=False):
         wanted = torch.is_grad_enabled() and (phi.requires_grad or vectors.requires_grad)
@@ -144,7 +148,9 @@ def weighted_logsumexp(
         weights = phi.new_ones(len(phi)) if weights is None else weights.to(wide)
         inclusion = columns.log_inclusion
         inclusion = None if inclusion is None else inclusion.to(wide)
-        return _WeightedLogSumExp.apply(phi, vectors, weights, columns.own, inclusion, best, limit, wanted)
+        return _WeightedLogSumExp.apply(
+            phi, vectors, weights, inclusion, columns.certain, best, limit, wanted
+        )
 
 
 def own_scores(phi: Tensor, vectors: Tensor) -> Tensor:
@@ -153,10 +159,10 @@ def own_scores(phi: Tensor, vectors: Tensor) -> Tensor:
 
 
 def all_items(table: Tensor, targets: Tensor) -> Columns:
-    """All items but the padding item.
+    """Columns of all items except the padding item.
 
     Args:
-        table: float (n_items, D), row 0 is the padding item's.
+        table: float (n_items, D), row 0 belongs to the padding item.
         targets: int64 (P,), next items >= 1.
     """
     return Columns(table[1:], targets - 1)
@@ -166,39 +172,48 @@ def sample(
     n_items: int,
     number: int,
     targets: Tensor,
+    users: Tensor,
     blocks: process_group.Blocks,
     log_popularity: Tensor,
     vectors_of: Callable[[Tensor], Tensor],
 ) -> Columns:
-    """A sample of the items that all processes share: some at random, and the next items of the batch.
+    """Columns of a sample that all processes share: random items, and the next items of the batch.
+
+    The next items of a pair's own user are certain to be in the sample. If they counted as draws by
+    popularity, the loss would push items that the user likes away from the user.
 
     Args:
         n_items: rows of the item table, padding included.
-        number: items that are drawn at random.
+        number: number of items that are drawn at random.
         targets: int64 (P,), next items of this process's pairs.
+        users: int64 (P,), users of these pairs.
         blocks: how the global batch is divided.
         log_popularity: float (n_items,), ln of each item's share of the training clicks.
         vectors_of: int64 (C,) -> float (C, D), embeddings of items.
     """
     random = process_group.from_first(torch.randperm(n_items - 1, device=targets.device)[:number] + 1)
-    items = torch.cat([random, blocks.gather(targets)]).unique()
+    every = blocks.gather(targets)
+    items = torch.cat([random, every]).unique()
     inclusion = log_inclusion(log_popularity[items], blocks.total, len(random) / (n_items - 1))
-    return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion)
+    pair, other = (users[:, None] == blocks.gather(users)).nonzero(as_tuple=True)
+    places = (pair * len(items) + torch.searchsorted(items, every[other])).unique()
+    certain = torch.stack([places // len(items), places % len(items)])
+    return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion, certain)
 
 
 def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:
     """ln of the probability that an item is in the sample: ln(1 - (1 - share)^P (1 - drawn)).
 
-    The next items count as drawn by the items' shares of the training clicks.
+    The next items are treated as draws in proportion to the items' shares of the training clicks.
 
     Args:
         log_popularity: float (C,), ln of each item's share of the training clicks.
-        pairs: P, next items in the sample.
+        pairs: number P of next items in the sample.
         drawn: share of all items that are drawn at random, without replacement.
 
     Returns:
         float (C,).
     """
-    # An item with all clicks would give ln 0.
+    # The limit avoids ln 0 for an item with all clicks.
     never = pairs * torch.log1p(-log_popularity.exp().clamp(max=1 - 1e-6))
     return torch.log1p(-never.exp() * (1 - drawn))

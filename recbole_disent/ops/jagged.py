@@ -1,8 +1,8 @@
 """Sequences of different lengths side by side, without padding.
 
-All tokens of a batch stand in one (N, ...) tensor, sequence after sequence. Layers that
-look at one token at a time (most of a Transformer) work on it as it is; only what looks at
-whole sequences gets padded copies, of groups of like length.
+All tokens of a batch are in one (N, ...) tensor, sequence after sequence. Layers that process one
+token at a time (most of a Transformer) use this tensor directly. Only functions of whole sequences
+get padded copies, one for each group of sequences of similar length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RATIO = 1.5
 
 
 class _Spread(torch.autograd.Function):
-    """Rows of x at the rows *where* of a taller zero tensor; *where* holds no row twice."""
+    """Copies the rows of x to the rows *where* of a taller zero tensor; *where* holds no row twice."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, where: Tensor, height: int) -> Tensor:
@@ -32,7 +32,7 @@ class _Spread(torch.autograd.Function):
 
 
 class _Collect(torch.autograd.Function):
-    """Rows *where* of x: the inverse of :class:`_Spread`."""
+    """Selects the rows *where* of x: the inverse of :class:`_Spread`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, where: Tensor) -> Tensor:
@@ -47,11 +47,11 @@ class _Collect(torch.autograd.Function):
 
 
 class JaggedBatch:
-    """Where the tokens of B sequences stand.
+    """Positions of the N tokens of B packed sequences.
 
     Args:
         lengths: int64 (B,) on the CPU, ascending, >= 1.
-        device: of the tokens.
+        device: device of the tokens.
 
     Attributes:
         starts: int64 (B,), CPU; first token of each sequence.
@@ -64,8 +64,8 @@ class JaggedBatch:
         owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         position = torch.arange(len(owner)) - self.starts[owner]
         self.position = position.to(device, non_blocking=True)
-        self.sizes: list[int] = []  # tokens of each group
-        self.shapes: list[tuple[int, int]] = []  # sequences and longest of each group
+        self.sizes: list[int] = []  # number of tokens of each group
+        self.shapes: list[tuple[int, int]] = []  # number of sequences and largest length of each group
         self.where: list[Tensor | None] = []  # row of each token in the padded copy
         for begin, end in pairwise(_bounds(lengths.tolist())):
             first, last = int(self.starts[begin]), int(ends[end - 1])
@@ -103,7 +103,7 @@ class JaggedBatch:
 
 
 def _bounds(lengths: list[int]) -> list[int]:
-    """First sequence of each group, and the end of the last."""
+    """First sequence of each group, and the end of the last group."""
     bounds, shortest = [0], lengths[0]
     for number, length in enumerate(lengths):
         if length > shortest * _RATIO:

@@ -1,4 +1,4 @@
-"""Memory of the process."""
+"""Return of freed memory to the system."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system (glibc; nothing elsewhere).
+    """Return freed memory to the system with glibc; do nothing with other C libraries.
 
-    Batches of changing widths leave the heap in pieces that glibc keeps: several gigabytes
+    Batches of changing widths fragment the heap, and glibc keeps the fragments: several gigabytes
     after some hundred steps, of which the program uses a fifth. One call takes about 30 ms.
     """
     if _LIBC is not None:

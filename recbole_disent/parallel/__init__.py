@@ -1,1 +1,1 @@
-"""Several processes that compute what one would: process group, launcher, shared memory."""
+"""Several processes that compute what a single process would: process group, launcher, shared memory."""

@@ -14,12 +14,12 @@ from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
 from recbole_disent.session import run
 
-# The exit code of a process that has written its sentence down.
+# Exit code of a process that has written the sentence of its error to a file.
 _TOLD = 2
 
 
 def _die_with(parent: int) -> None:
-    """End this process when the launcher dies, however (Linux)."""
+    """End this process when the launcher ends for any reason (Linux only)."""
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     except (AttributeError, OSError):
@@ -29,7 +29,7 @@ def _die_with(parent: int) -> None:
 
 
 def main(folder: str, parent: int) -> int:
-    """Be one of the processes: run the call, write the report or the sentence of the error."""
+    """Run the call in this process and write the report or the sentence of the error."""
     _die_with(parent)
     call = json.loads(Path(folder, "call.json").read_text(encoding="utf-8"))
     number = os.environ["RANK"]
@@ -39,7 +39,7 @@ def main(folder: str, parent: int) -> int:
         write_text(os.path.join(folder, f"error-{number}.txt"), str(error))
         return _TOLD
     except Exception:
-        # Kept: only the launcher knows whether this is the cause or follows from another's end.
+        # The launcher decides whether this is the cause or follows from the end of another process.
         write_text(os.path.join(folder, f"traceback-{number}.txt"), traceback.format_exc())
         return 1
     write_text(os.path.join(folder, f"report-{number}.json"), json.dumps(report))

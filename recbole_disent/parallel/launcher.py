@@ -1,7 +1,7 @@
 """Starts the processes of a run on this machine and watches them.
 
-Processes are started with torchrun's environment variables, so that one way in serves both. When
-one ends in another way than by success, the others are ended, and the reason is one sentence.
+The launcher sets torchrun's environment variables, so that a process starts in the same way under
+torchrun. When a process fails, the launcher ends the others and gives the reason in one sentence.
 """
 
 from __future__ import annotations
@@ -22,35 +22,36 @@ from typing import Any
 
 from recbole_disent.errors import UserError
 
-# Seconds: between looks; for the process with the cause to say it; to end by itself.
+# Seconds between two looks at the processes, for a failed process to report the cause, and for a
+# process to end by itself.
 _LOOK, _CAUSE, _END = 0.1, 3.0, 5.0
-# What gloo and nccl say when another process is gone.
+# Messages of gloo and nccl when another process has ended.
 _LOST = re.compile(r"onnection (closed|reset)|by peer|Broken pipe|DistNetworkError|ncclRemoteError|Timed out")
 
 
 def wanted(config: Any) -> bool:
-    """Whether a configuration asks for processes that are still to be started."""
+    """Whether a configuration asks for several processes that have not been started yet."""
     from recbole_disent.parallel.process_group import started_as_one_of_several
 
     return not started_as_one_of_several() and max(config["nproc"], config["world_size"]) > 1
 
 
 def launch(config: Any, call: dict[str, Any]) -> dict[str, Any]:
-    """Run in several processes; return the report of the first one here.
+    """Run in several processes and return the report of the first process on this machine.
 
     Args:
         config: ``nproc``, ``world_size``, ``ip``, ``port`` and ``group_offset``.
-        call: arguments of :func:`recbole_disent.session.run`, plain values.
+        call: arguments of :func:`recbole_disent.session.run` as plain values.
 
     Raises:
-        UserError: wrong numbers of processes, or the sentence of a process that failed.
+        UserError: the numbers of processes do not fit together, or a process failed.
     """
     count, total, first = _numbers(config)
     try:
         text = json.dumps(call)
     except TypeError as error:
         raise UserError(
-            f"nproc: the arguments of a run go to other processes as plain values, and {error}; give "
+            f"nproc: the arguments of a run go to other processes as plain values, but {error}; give "
             "names, numbers and lists"
         ) from error
     with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
@@ -65,7 +66,7 @@ def launch(config: Any, call: dict[str, Any]) -> dict[str, Any]:
         finally:
             _end(children)
         if any(codes):
-            print(file=sys.stderr)  # a log line is written in pieces: one may have ended between two
+            print(file=sys.stderr)  # a process may have ended in the middle of a log line
             raise UserError(_reason(folder, codes, first, total))
         return json.loads(Path(folder, f"report-{first}.json").read_text(encoding="utf-8"))
 
@@ -75,13 +76,13 @@ def _numbers(config: Any) -> tuple[int, int, int]:
     total = count if total == -1 else total
     if total < 1 or first + count > total:
         raise UserError(
-            f"world_size: got {total}, expected at least group_offset + nproc = {first + count}: the "
-            "processes of all machines together"
+            f"world_size: got {total}, expected at least group_offset + nproc = {first + count}: it is "
+            "the number of processes of all machines together"
         )
     if total > count and config["port"] is None:
         raise UserError(
-            "port: several machines (world_size > nproc) must name the same ip and port of the first "
-            "machine, such as --ip=10.0.0.1 --port=5678"
+            "port: got None with several machines (world_size > nproc), expected the same ip and port of "
+            "the first machine on each, such as --ip=10.0.0.1 --port=5678"
         )
     return count, total, first
 
@@ -96,7 +97,7 @@ def _start(folder: str, variables: dict[str, str], count: int, total: int) -> su
     threads = str(max(1, (os.cpu_count() or 1) // count))
     package = str(Path(__file__).resolve().parents[2])
     environment = {
-        "OMP_NUM_THREADS": threads,  # unless it is set
+        "OMP_NUM_THREADS": threads,  # unless the user sets it
         **os.environ,
         **variables,
         "WORLD_SIZE": str(total),
@@ -104,12 +105,12 @@ def _start(folder: str, variables: dict[str, str], count: int, total: int) -> su
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     command = [sys.executable, "-m", "recbole_disent.parallel.child", folder, str(os.getpid())]
-    # Ctrl-C reaches the launcher only, which ends them in order.
+    # Ctrl-C reaches the launcher only, which ends the processes in order.
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
 def _watch(folder: str, children: list[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Wait until all have ended, or one has failed and its cause is known; return their exit codes."""
+    """Wait until all processes end, or one fails and the cause is known; return the exit codes."""
     while True:
         codes = [child.poll() for child in children]
         if all(code == 0 for code in codes):
@@ -117,7 +118,7 @@ def _watch(folder: str, children: list[subprocess.Popen[bytes]]) -> list[int | N
         if any(code not in (None, 0) for code in codes):
             break
         time.sleep(_LOOK)
-    # The first to fall may have fallen over another one's failure.
+    # The first process to fail may have failed because another process did.
     limit = time.monotonic() + _CAUSE
     while time.monotonic() < limit and not _sentences(folder) and None in codes:
         if any(code is not None and code < 0 for code in codes):
@@ -132,22 +133,22 @@ def _sentences(folder: str) -> list[str]:
 
 
 def _reason(folder: str, codes: list[int | None], first: int, total: int) -> str:
-    hint = "the others were ended; its checkpoints are complete: go on with --resume_file=CHECKPOINT"
-    for i, code in enumerate(codes):  # a cause; but nccl aborts a process that lost another
+    hint = "the others were ended; all checkpoints are complete: continue with --resume_file=CHECKPOINT"
+    for i, code in enumerate(codes):  # a signal is a cause, but nccl aborts a process that lost another
         if code is not None and code < 0 and code != -signal.SIGABRT:
             name = signal.Signals(-code).name
             return f"process {first + i} of {total} was ended by {name}; {hint}"
     if told := _sentences(folder):
         return told[0]
     found = {int(f.stem.split("-")[1]): f.read_text("utf-8") for f in Path(folder).glob("traceback-*.txt")}
-    # One that lost the connection to another is not the cause.
+    # A process that lost the connection to another is not the cause.
     causes = {n: text for n, text in found.items() if not _LOST.search(text)} or found
     if causes:
         number, text = min(causes.items())
         print(text, file=sys.stderr)
-        return f"process {number} of {total} failed by {text.strip().splitlines()[-1]}; {hint}"
+        return f"process {number} of {total} failed with {text.strip().splitlines()[-1]}; {hint}"
     i, code = next((i, code) for i, code in enumerate(codes) if code)
-    return f"process {first + i} of {total} ended with exit code {code} and said nothing; {hint}"
+    return f"process {first + i} of {total} ended with exit code {code} and no message; {hint}"
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
@@ -164,12 +165,12 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def in_processes(n: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """Return what a function returns in each of n processes that are one group, on the CPU.
+    """Return the results of a function in each of n processes that form a group on the CPU.
 
     Args:
-        n: processes of this machine; 1: this one.
-        function: importable by its name; so are the values that it takes and returns.
-        args: of the function.
+        n: number of processes on this machine; with 1, this process calls the function.
+        function: a function that can be pickled, as can its arguments and its result.
+        args: arguments of the function.
     """
     if n == 1:
         return [function(*args)]

@@ -1,31 +1,31 @@
-"""Several processes that compute what one would: process group, gathers, gradients, shares of a batch.
+"""Process group, gathers, gradients and shares of a batch for processes that compute what one would.
 
-Every process runs the same seeded order of batches and takes its share of each *global* batch, so
-that the global batch is the one that a single process would see.
+Every process runs the same seeded order of batches and takes its share of each *global* batch. The
+global batch is the batch that a single process would see.
 
-**Losses over the batch.** A softmax over the batch compares every sample with every other. Each
-process computes its own rows of the score matrix against the columns of all processes, which
-:meth:`Blocks.gather` brings together with their gradients; so the matrix and its time are divided
-by the number of processes. A model says ``cross_rank_negatives = True`` when its ``calculate_loss`` returns
-this process's *part of the sum* that makes the loss of the global batch. Then
+**Losses over the batch.** A softmax over the batch compares every sample with every other sample.
+Each process computes its own rows of the score matrix against the columns of all processes.
+:meth:`Blocks.gather` collects these columns with their gradients. Memory and time of the matrix are
+therefore divided by the number of processes. A model sets ``cross_rank_negatives = True`` if its
+``calculate_loss`` returns this process's *part of the sum* that is the loss of the global batch. Then
 
     loss = sum over processes r of loss_r,     d loss / d w = sum over r of d loss_r / d w,
 
-where d loss_r / d w contains what the rows of r do to the columns of others: the backward pass of
-a gather sums, over all processes, the gradients of each block and hands it to its owner. No
-division by the number of processes takes place anywhere.
+where d loss_r / d w includes the effect of the rows of r on the columns of other processes: the
+backward pass of a gather sums the gradients of each block over all processes and gives the sum to the
+block's owner. No gradient is divided by the number of processes.
 
-**Independent rows.** For the other models (SASRec, RecBole's) the loss is a mean over rows; a share
-of n_r of N rows counts n_r / N, which is right for unequal shares, too.
+**Independent rows.** For the other models (SASRec, RecBole's models) the loss is a mean over rows. A
+share of n_r of N rows has the weight n_r / N, which is also right for unequal shares.
 
 Gradients are summed over processes once per step, in one buffer, before they are clipped. All
-processes hold the same weights to the last bit, as all take the same step.
+processes take the same step, so their weights are equal to the last bit.
 
-**Random numbers.** Python's and numpy's generators and the loader's have the same state in every
-process: they decide on batches, negatives and masks, which all processes must agree on. torch's
-generator is each process's own and decides on dropout; process 0 keeps the stream that a single
-process would have, process r > 0 starts each epoch from ``SeedSequence([seed, r, epoch])``. Draws
-of torch's that all must share are made by process 0 (:func:`from_first`).
+**Random numbers.** The generators of Python, of numpy and of the loader have the same state in every
+process, because they decide on batches, negatives and masks, which must be equal in all processes.
+torch's generator differs between processes and decides on dropout. Process 0 keeps the stream that a
+single process would have; process r > 0 starts each epoch from ``SeedSequence([seed, r, epoch])``.
+Process 0 makes the draws with torch that all processes share (:func:`from_first`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from torch import Tensor
 from recbole_disent.errors import UserError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# Numbers of a message about losses: four of its head, and most parts that a tuple of losses may have.
+# Numbers of a message about losses: four in the head, and the largest number of losses in a tuple.
 _HEAD, _PARTS = 4, 12
-# Gloo group for numbers and objects where the gradients go by nccl.
+# Gloo group for numbers and objects if the gradients use nccl.
 _control: Any = None
 
 
@@ -79,10 +79,10 @@ def started_as_one_of_several() -> bool:
 
 
 def own_gpu(ids: Any) -> str:
-    """Return the id of this process's GPU among those of ``gpu_id``; alone: *ids* as they are.
+    """Return the id of this process's GPU from ``gpu_id``; a single process gets *ids* unchanged.
 
     Raises:
-        UserError: fewer ids than processes, where there are GPUs at all.
+        UserError: the machine has GPUs, and there are fewer ids than processes.
     """
     text = ",".join(map(str, ids)) if isinstance(ids, (list, tuple)) else str(ids)
     if not started_as_one_of_several():
@@ -100,10 +100,10 @@ def own_gpu(ids: Any) -> str:
 
 @contextmanager
 def joined(device: torch.device, timeout: float) -> Iterator[None]:
-    """Be a member of the process group that the environment names; alone: nothing.
+    """Join the process group that the environment names; a single process joins no group.
 
     Args:
-        device: of the model: nccl on a GPU, gloo on a CPU.
+        device: device of the model; the group uses nccl on a GPU and gloo on a CPU.
         timeout: seconds after which waiting for another process is an error.
     """
     global _control
@@ -121,14 +121,14 @@ def joined(device: torch.device, timeout: float) -> Iterator[None]:
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes have reached this call."""
     if active():
         dist.barrier(group=_control)
 
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """Run a block in process 0, then in the others, which find the files it wrote."""
+    """Run a block in process 0, then in the other processes, which find the files of process 0."""
     if rank() > 0:
         barrier()
     yield
@@ -137,7 +137,7 @@ def rank_zero_first() -> Iterator[None]:
 
 
 def all_objects(value: Any) -> list[Any]:
-    """Return the value of every process, in their order, in every process."""
+    """Return the values of all processes, in the order of the processes, in every process."""
     if not active():
         return [value]
     found: list[Any] = [None] * world()
@@ -146,7 +146,7 @@ def all_objects(value: Any) -> list[Any]:
 
 
 def object_from_first(make: Callable[[], Any]) -> Any:
-    """Return in every process what process 0 makes."""
+    """Call *make* in process 0 and return its result in every process."""
     if not active():
         return make()
     box = [make() if rank() == 0 else None]
@@ -155,17 +155,17 @@ def object_from_first(make: Callable[[], Any]) -> Any:
 
 
 def from_first(value: Tensor) -> Tensor:
-    """Return the tensor of process 0; the others give one of the same shape and dtype."""
+    """Copy process 0's tensor into *value*, of equal shape and dtype, in every process; return *value*."""
     if active():
         dist.broadcast(value, src=0)
     return value
 
 
 def broadcast_model(model: torch.nn.Module) -> torch.nn.Module:
-    """Give every process the weights and buffers of process 0; alone: nothing.
+    """Give every process the weights and buffers of process 0, and return the model.
 
     Raises:
-        UserError: batch normalisation, whose statistics cannot be shared on a CPU.
+        UserError: the model has batch normalisation, whose statistics cannot be shared on a CPU.
     """
     if not active():
         return model
@@ -185,7 +185,7 @@ def broadcast_model(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def local_slice(n: int) -> slice:
-    """Return this process's part of n rows: in order, sizes differ by one at most, first ones larger."""
+    """Return this process's part of n rows. Parts are in order; their sizes differ by at most one."""
     base, more = divmod(n, world())
     begin = rank() * base + min(rank(), more)
     return slice(begin, begin + base + (rank() < more))
@@ -205,9 +205,9 @@ class Blocks:
     """Blocks of rows, one of each process, that make up a global batch.
 
     Attributes:
-        sizes: rows of each process.
+        sizes: number of rows of each process.
         begin: number of this process's first row in the global batch.
-        total: rows of all.
+        total: number of rows of all processes.
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
@@ -222,34 +222,34 @@ class Blocks:
         self._device = device
 
     def gather(self, block: Tensor) -> Tensor:
-        """Bring the blocks of all processes together, with their gradients.
+        """Concatenate the blocks of all processes, with their gradients.
 
         Args:
-            block: (own rows, ...), any dtype, the same further shape in every process. Where it
-                has a gradient it must have one in every process, also with no rows
-                (:func:`empty_with_grad`): its backward pass is a meeting of all.
+            block: (own rows, ...), any dtype, the same further shape in every process. If it
+                has a gradient, it must have one in every process, even without rows
+                (:func:`empty_with_grad`), because all processes take part in the backward pass.
 
         Returns:
-            (total, ...): in the order of the processes. Alone: *block* itself.
+            (total, ...), in the order of the processes. A single process gets *block* itself.
         """
         if len(self.sizes) == 1:
             return block
         return _Gather.apply(block, self)
 
     def row_index(self) -> Tensor | None:
-        """Number in the global batch of each own row, int64 (own rows,); None where there is one process."""
+        """Numbers in the global batch of this process's rows, int64 (own rows,); None for one process."""
         if len(self.sizes) == 1:
             return None
         return torch.arange(self.begin, self.begin + self.sizes[rank()], device=self._device)
 
     def own_sum(self, values: Tensor) -> Tensor:
-        """Sum of the own rows of values of the global batch, (total,) -> ()."""
+        """Sum of this process's rows of *values* of the global batch, (total,) -> ()."""
         rows = self.row_index()
         return (values if rows is None else values[rows]).sum()
 
 
 class _Gather(torch.autograd.Function):
-    """Blocks of unequal sizes: padded to the largest on the way there, summed on the way back."""
+    """Pads blocks of unequal sizes in the forward pass; sums their gradients in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, block: Tensor, blocks: Blocks) -> Tensor:
@@ -270,7 +270,7 @@ class _Gather(torch.autograd.Function):
 
 
 def empty_with_grad(empty: Tensor, weight: Tensor) -> Tensor:
-    """Return an empty tensor that has a gradient, so that its backward pass meets those of others."""
+    """Return an empty tensor with a gradient, so that this process takes part in the backward pass."""
     return empty + weight.sum() * 0
 
 
@@ -283,9 +283,9 @@ def loss_of_all(
     """Return a function batch -> loss of the global batch, with the gradients of the global batch.
 
     Args:
-        model: whose parameters get the gradients; see the module for ``cross_rank_negatives``.
-        loss_of: batch -> loss or tuple of losses, of this process's share.
-        rows_of: batch -> the weight of the share: its rows; 0 for none.
+        model: model whose parameters get the gradients; see the module for ``cross_rank_negatives``.
+        loss_of: batch -> loss or tuple of losses of this process's share.
+        rows_of: batch -> weight of the share, such as its number of rows; 0 for an empty share.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     whole = getattr(model, "cross_rank_negatives", False)
@@ -295,7 +295,9 @@ def loss_of_all(
         found = loss_of(batch) if rows else ()
         parts = found if isinstance(found, tuple) else (found,)
         if len(parts) > _PARTS:
-            raise UserError(f"nproc: the model has {len(parts)} losses, expected at most {_PARTS}")
+            raise UserError(
+                f"nproc: got a model with {len(parts)} losses, expected at most {_PARTS}; use nproc=1"
+            )
         # A process without a share learns from the others how many losses there are.
         numbers = torch.zeros(_HEAD + _PARTS, dtype=torch.float64)
         numbers[:_HEAD] = torch.tensor(
@@ -317,9 +319,10 @@ def loss_of_all(
 
 
 class _Summed(torch.autograd.Function):
-    """The loss of the global batch, whose gradient is the sum of those of all processes.
+    """The loss of the global batch, whose gradient is the sum of the gradients of all processes.
 
-    The own gradient is taken in the backward pass, where a scaled loss (mixed precision) is known.
+    This process computes its own gradient in the backward pass, where the scale of the loss (mixed
+    precision) is known.
     """
 
     @staticmethod

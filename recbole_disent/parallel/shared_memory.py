@@ -1,11 +1,10 @@
 """One copy of the data for all processes of a machine.
 
-The first process prepares the data and writes their arrays, one behind the other, into a file of
-a private folder; the others map it. Mapped pages are shared until they are written to.
+The first process prepares the data and writes the arrays one after another into a file of a private
+folder. All processes map this file. Mapped pages are shared until a process writes to them.
 
-The rest of the objects goes through pickle, between processes of one run, in a folder that no
-other user can write to and that is gone when all have read it. No file that a user gives is read
-this way.
+The rest of the objects is pickled, only between the processes of one run. No other user can write to
+the folder, which is deleted when all processes have read it. No file that a user gives is unpickled.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import torch
 from recbole_disent.parallel import process_group
 
 _ALIGNMENT = 64
-# Smaller arrays are not worth a place of their own.
+# Arrays of fewer bytes stay inside the pickle.
 _LEAST = 4096
 
 
@@ -64,7 +63,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def write(folder: str, value: Any, config: Any) -> None:
-    """Write *value* into *folder*; *config*, wherever it is in it, is left out."""
+    """Write *value* into *folder* and leave out every reference to *config*."""
     with (
         open(os.path.join(folder, "arrays"), "wb") as arrays,
         open(os.path.join(folder, "rest"), "wb") as rest,
@@ -77,7 +76,7 @@ def write(folder: str, value: Any, config: Any) -> None:
 
 
 def read(folder: str, config: Any) -> Any:
-    """Return the value of :func:`write`; its arrays are mapped, and private when written to."""
+    """Return the value of :func:`write`. Its arrays are mapped; changes to them stay in this process."""
     with open(os.path.join(folder, "arrays"), "rb") as file:
         memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     ranges = np.load(os.path.join(folder, "ranges"), allow_pickle=False).tolist()
@@ -86,11 +85,11 @@ def read(folder: str, config: Any) -> Any:
 
 
 def build_once_per_node(make: Callable[[], Any], config: Any) -> Any:
-    """Return what *make* makes, made by the first process of this machine and mapped by the others.
+    """Call *make* in the first process of this machine and return its result in all processes.
 
     Args:
         make: a function without arguments.
-        config: the configuration, which each process keeps its own of.
+        config: the configuration; each process keeps its own.
     """
     if not process_group.active():
         return make()
@@ -98,10 +97,10 @@ def build_once_per_node(make: Callable[[], Any], config: Any) -> Any:
     try:
         if folder:
             write(folder, make(), config)
-        # The folder of this machine: that of the last first process up to this one.
+        # The folder of this machine is the last folder of the processes up to this one.
         folders = process_group.all_objects(folder)
         value = read(next(f for f in reversed(folders[: process_group.rank() + 1]) if f), config)
-        process_group.barrier()  # all have mapped it: what is mapped outlives its name
+        process_group.barrier()  # all have mapped the file; a mapping stays valid after deletion
         return value
     finally:
         if folder:

@@ -1,4 +1,4 @@
-"""Keeps a process that is not the first from writing what the first one writes."""
+"""Keeps all processes except the first from writing logs and progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Silent:
 
 
 def silence(config: Any) -> None:
-    """Keep a process that is not the first from writing: RecBole's logs, tensorboard, wandb, bars."""
+    """Turn off RecBole's logs, tensorboard, wandb and progress bars in this process."""
     from recbole.trainer import trainer
 
     trainer.get_tensorboard = lambda logger: _Silent()

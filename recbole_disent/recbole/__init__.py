@@ -1,7 +1,7 @@
-"""What adapts RecBole 1.2.1: patches of its faults, and its models trained or scored in another way.
+"""Adapters of RecBole 1.2.1: patches of faults, and other ways to train and score its models.
 
-Importing this package applies the patches that RecBole needs on today's numpy and scipy
-(:mod:`recbole_disent.recbole.patches`). Nothing else is changed.
+An import of this package applies the patches that RecBole needs with current versions of numpy and
+scipy (:mod:`recbole_disent.recbole.patches`). It changes nothing else.
 """
 
 from recbole_disent.recbole import patches

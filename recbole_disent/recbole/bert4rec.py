@@ -1,4 +1,4 @@
-"""RecBole's BERT4Rec: checks of its keys, and a softmax over the masks that count only."""
+"""RecBole's BERT4Rec: checks of its keys, and a softmax that leaves out unused masks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def check(config: Any) -> None:
     """Check the keys of BERT4Rec that depend on each other.
 
     Raises:
-        UserError: no room for a mask in RecBole's list of those of a row; another class of that name
-            for whole sequences.
+        UserError: RecBole would keep no mask of a row, or a class of that name that is not RecBole's
+            would train on whole sequences.
     """
     length, ratio = config["MAX_ITEM_LIST_LENGTH"], config["mask_ratio"]
     if length < 2 or int(ratio * length) < 1:
         raise UserError(
-            f"mask_ratio: got {ratio} with MAX_ITEM_LIST_LENGTH={length}, expected two items and "
-            "mask_ratio * MAX_ITEM_LIST_LENGTH of at least 1: RecBole keeps so many masks of a row"
+            f"mask_ratio: got {ratio} with MAX_ITEM_LIST_LENGTH={length}, expected at least two items "
+            "and mask_ratio * MAX_ITEM_LIST_LENGTH >= 1, the number of masks that RecBole keeps of each row"
         )
     if config["train_mode"] == "sequences":
         require_recboles_class(config, "train_mode", "pairs")
@@ -32,25 +32,25 @@ def check(config: Any) -> None:
 
 
 def adapt(config: Any, model_class: Any) -> type[Any]:
-    """Return the class for ``chunked_softmax``: RecBole's without it, :func:`chunked` of it otherwise."""
+    """Return :func:`chunked` of RecBole's class with ``chunked_softmax``, else RecBole's class itself."""
     return chunked(model_class) if config["chunked_softmax"] else model_class
 
 
 @cache
 def chunked(model_class: type[Any]) -> type[Any]:
-    """Return RecBole's BERT4Rec with the same loss, scored where it counts.
+    """Return RecBole's BERT4Rec with the same loss, which scores items only at the masks that count.
 
-    RecBole gives each row ``mask_ratio * MAX_ITEM_LIST_LENGTH`` places for masks, scores all items at
-    each, and multiplies the loss of places without a mask by 0 (that of a mask at the first position, too).
+    RecBole gives each row ``mask_ratio * MAX_ITEM_LIST_LENGTH`` places for masks and scores all items at
+    each place. It multiplies the loss by 0 at places without a mask, and at a mask in the first position.
     """
 
     class Chunked(OverAllItems, model_class):
         __doc__ = model_class.__doc__
 
         def calculate_loss(self, interaction: Any) -> Tensor:
-            """Mean over the masks that count of the cross-entropy over all items, float (); 0 without any.
+            """Mean cross-entropy over all items at the masks that count, float (); 0 without such masks.
 
-            With ``softmax_learns: lift`` the score of an item is raised by ln p(item), as in
+            With ``softmax_learns: lift``, ln p(item) is added to the score of an item, as in
             :func:`recbole_disent.recbole.causal.on_sequences`.
             """
             places = interaction[self.MASK_INDEX]
@@ -60,7 +60,7 @@ def chunked(model_class: type[Any]) -> type[Any]:
             bias = (
                 self.output_bias if self._log_popularity is None else self.output_bias + self._log_popularity
             )
-            table = self.item_embedding.weight[: self.n_items]  # behind it: the mask's
+            table = self.item_embedding.weight[: self.n_items]  # the last row is the mask's
             total = full_softmax(states, targets, table, bias, self._max_scores, padding=True)
             return total / max(len(states), 1)
 

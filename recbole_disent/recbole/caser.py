@@ -1,4 +1,4 @@
-"""RecBole's Caser with a softmax over all items in slices of memory."""
+"""RecBole's Caser with a softmax over all items that is computed in slices."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from recbole_disent.recbole.full_softmax import OverAllItems
 
 
 def adapt(config: Any, model_class: Any) -> type[Any]:
-    """Return the class for ``chunked_softmax``: RecBole's without it, :func:`chunked` of it otherwise."""
+    """Return :func:`chunked` of RecBole's class with ``chunked_softmax``, else RecBole's class itself."""
     return chunked(model_class) if config["chunked_softmax"] else model_class
 
 
 @cache
 def chunked(model_class: type[Any]) -> type[Any]:
-    """Return RecBole's Caser with the same loss, whose scores are never all there."""
+    """Return RecBole's Caser with the same loss, which never keeps all scores in memory."""
 
     class Chunked(OverAllItems, model_class):
         __doc__ = model_class.__doc__
 
         def calculate_loss(self, interaction: Any) -> Tensor:
-            """Mean over the rows of the cross-entropy over all items, plus RecBole's norms, float ().
+            """Mean cross-entropy over all items of the rows, plus RecBole's norms, float ().
 
-            With ``softmax_learns: lift`` the score of an item is raised by ln p(item), as in
+            With ``softmax_learns: lift``, ln p(item) is added to the score of an item, as in
             :func:`recbole_disent.recbole.causal.on_sequences`.
             """
             states = self.forward(interaction[self.USER_ID], interaction[self.ITEM_SEQ])

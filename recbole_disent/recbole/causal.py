@@ -15,11 +15,11 @@ from recbole_disent.recbole.full_softmax import OverAllItems, require_recboles
 
 
 def check(config: Any) -> None:
-    """Check the keys of a causal model of RecBole together.
+    """Check the keys of a causal model of RecBole that depend on each other.
 
     Raises:
-        UserError: another class of that name or another loss than cross-entropy for whole sequences;
-            a key for whole sequences with pairs.
+        UserError: whole sequences with a class that is not RecBole's or with a loss that is not
+            cross-entropy; pairs with a key for whole sequences.
     """
     if config["train_mode"] == "pairs":
         for key, default in (("train_windows", "all"), ("softmax_learns", "probability")):
@@ -32,7 +32,7 @@ def check(config: Any) -> None:
 
 
 def adapt(config: Any, model_class: Any) -> type[Any]:
-    """Return the class for ``train_mode``: RecBole's for pairs, :func:`on_sequences` of it otherwise."""
+    """Return :func:`on_sequences` of RecBole's class for whole sequences, else RecBole's class itself."""
     return on_sequences(model_class) if config["train_mode"] == "sequences" else model_class
 
 
@@ -40,9 +40,9 @@ def adapt(config: Any, model_class: Any) -> type[Any]:
 def on_sequences(model_class: type[Any]) -> type[Any]:
     """Return a causal model of RecBole that learns from windows of whole sequences, without margins.
 
-    RecBole encodes each pair (first t items of a user, item t + 1) by itself and keeps the state at
-    the last of the t places. In a causal model that is the state at place t of any longer sequence,
-    so that one pass gives the states of all pairs. Scores are RecBole's, unchanged.
+    RecBole encodes each pair (first t items of a user, item t + 1) separately and keeps the state at
+    the last of the t places. In a causal model this state equals the state at place t of any longer
+    sequence, so one pass gives the states of all pairs. The scores of RecBole do not change.
     """
 
     class OnSequences(OverAllItems, model_class):
@@ -50,13 +50,13 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
         _at_all_places = False
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
-            """RecBole's choice of the last state, (B, L, D) -> (B, D); all states of a window."""
+            """Select the last state as RecBole does, (B, L, D) -> (B, D), or keep all states of a window."""
             return output if self._at_all_places else super().gather_indexes(output, gather_index)
 
         def calculate_loss(self, interaction: WindowBatch) -> Tensor:
-            """Mean over the pairs of a batch of the cross-entropy over all items, float ().
+            """Mean cross-entropy over all items of the pairs of a batch, float ().
 
-            With ``softmax_learns: lift`` the score of an item is raised by ln p(item) in training, so that
+            With ``softmax_learns: lift``, ln p(item) is added to the score of an item in training, so that
             the score learns ln p(item | sequence) / p(item), up to a constant (A. K. Menon et al., Long-tail
             learning via logit adjustment, ICLR 2021, equation 10 with tau = 1).
             """

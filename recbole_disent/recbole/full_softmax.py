@@ -1,4 +1,4 @@
-"""What RecBole's models need for this package's softmax over all items: keys, checks and a mixin."""
+"""Checks and a mixin for RecBole's models with this package's softmax over all items."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from recbole_disent.ops.chunked_softmax import max_scores
 
 
 def require_recboles_class(config: Any, key: str, otherwise: Any) -> None:
-    """Check that a model's class is RecBole's, where a key relies on how that works.
+    """Check that a model's class is RecBole's, because a key relies on how RecBole's class works.
 
     Args:
         config: a configuration.
-        key: is set so that this package trains the model in another way.
-        otherwise: value of the key that leaves all to the model.
+        key: key that makes this package train the model in another way.
+        otherwise: value of the key with which the model trains in its own way.
 
     Raises:
-        UserError: it is another class of that name.
+        UserError: the class is another one of the same name.
     """
     model_class = config.model_class
     if not model_class.__module__.startswith("recbole.model."):
         raise UserError(
             f"{key}: got {config[key]} for the class {model_class.__name__} of {model_class.__module__}, "
-            f"expected {otherwise}: it is not RecBole's"
+            f"expected {otherwise}: the class is not RecBole's"
         )
 
 
 def require_recboles(config: Any, key: str, otherwise: Any) -> None:
-    """Check that a key stands for another way to RecBole's cross-entropy: class and loss.
+    """Check that a model has RecBole's class and cross-entropy, which a key computes in another way.
 
-    Args and errors are those of :func:`require_recboles_class`, and another loss.
+    The arguments are those of :func:`require_recboles_class`.
+
+    Raises:
+        UserError: the class is not RecBole's, or the loss is not cross-entropy.
     """
     require_recboles_class(config, key, otherwise)
     if config["loss_type"] != "CE":
@@ -42,11 +45,11 @@ def require_recboles(config: Any, key: str, otherwise: Any) -> None:
 
 
 def check(config: Any) -> None:
-    """Check the keys of a model of RecBole that can have a chunked softmax together.
+    """Check the keys of a model of RecBole that can have a chunked softmax.
 
     Raises:
-        UserError: ``softmax_learns`` with RecBole's own loss; another class of that name or another
-            loss than cross-entropy for ``chunked_softmax``.
+        UserError: ``softmax_learns`` with RecBole's own loss; ``chunked_softmax`` with a class that is not
+            RecBole's or with a loss that is not cross-entropy.
     """
     if config["chunked_softmax"]:
         require_recboles(config, "chunked_softmax", False)
@@ -58,9 +61,9 @@ def check(config: Any) -> None:
 
 
 class OverAllItems:
-    """What this package's softmax adds to a model of RecBole: a limit of memory and ``softmax_learns``.
+    """Mixin that adds a memory limit and ``softmax_learns`` to a model of RecBole.
 
-    To be put before RecBole's class among the bases.
+    The mixin comes before RecBole's class in the list of base classes.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

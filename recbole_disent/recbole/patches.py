@@ -1,7 +1,7 @@
-"""All knowledge of what is wrong with which version of what.
+"""Fixes of faults of RecBole 1.2.1 with current versions of numpy, scipy, pandas and Python.
 
 ``tests/test_patches.py`` pins every upstream behaviour named here, so that an upgrade of
-RecBole, numpy or pandas shows up as a failing test and not as a wrong result.
+RecBole, numpy or pandas gives a failing test and not a wrong result.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from scipy.sparse import dok_matrix
 
 from recbole_disent.errors import UserError
 
-# RecBole 1.2.1 reads these names all over its code; Config.compatibility_settings sets
-# the first group from the second, which numpy 2 removed (AttributeError on every run).
+# RecBole 1.2.1 uses these names of numpy throughout its code. Config.compatibility_settings sets the
+# first group from the second group, which numpy 2 removed, so every run would end in an AttributeError.
 _ALIASES = {
     "bool": np.bool_,
     "int": np.int_,
@@ -36,7 +36,7 @@ _ALIASES = {
 
 
 def apply() -> None:
-    """Give numpy the names that RecBole 1.2.1 expects. Idempotent; overwrites nothing.
+    """Add the names to numpy that RecBole 1.2.1 expects. Idempotent; overwrites nothing.
 
     ``np.long`` means C long in numpy 2 and has the same width as ``np.int_`` on the
     platforms RecBole uses it for (index arrays), so an existing name is left alone.
@@ -44,24 +44,24 @@ def apply() -> None:
     for name, value in _ALIASES.items():
         if name not in np.__dict__:
             setattr(np, name, value)
-    # scipy 1.13 dropped what RecBole's graph models fill their matrices with.
+    # scipy 1.13 removed the method with which RecBole's graph models fill their matrices.
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, data: self._dict.update(data)
-    # Nothing a user could do about them, printed on every run: RecBole's column-wise
-    # fillna(inplace=True), its torch.cuda.amp.GradScaler, and tensors on columns that pandas 3
-    # calls read-only, which nobody writes to.
+    # Every run would print these warnings, and a user cannot remove their causes: RecBole's column-wise
+    # fillna(inplace=True), its torch.cuda.amp.GradScaler, and tensors on columns that pandas 3 marks
+    # as read-only, although RecBole does not write to them.
     for category in (FutureWarning, pd.errors.ChainedAssignmentError):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
     warnings.filterwarnings("ignore", "The given NumPy array is not writable", module=r"recbole\.")
-    # Backslashes in docstrings, which Python 3.12 and newer warn of where a file is compiled.
+    # Python 3.12 and newer warn of backslashes in RecBole's docstrings when they compile a file.
     warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*[/\\]recbole[/\\]")
 
 
 class _PandasOfDatasets:
-    """pandas for RecBole's data sets: text columns as Python strings, on any release.
+    """pandas for RecBole's data sets, with text columns as Python strings in any release.
 
-    pandas 3 reads text as a type of its own and fills no column in place, so that a missing cell of
-    a sequence column would stay NaN, which RecBole cannot split.
+    pandas 3 reads text as a separate dtype and does not fill columns in place. A missing cell of a
+    sequence column would therefore stay NaN, which RecBole cannot split.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -84,7 +84,7 @@ def _lengths(values: Any) -> Any:
 
 
 def _fill_nan(self: Any) -> None:
-    """Fill missing tokens with 0, numbers with the column's mean, sequences with an empty one.
+    """Fill missing tokens with 0, numbers with the column's mean, and sequences with an empty sequence.
 
     RecBole's ``fillna(inplace=True)`` on a column does nothing in pandas 3, without an error.
     """
@@ -104,9 +104,9 @@ def _fill_nan(self: Any) -> None:
 
 
 def patch_datasets() -> None:
-    """Make RecBole's data sets the same with pandas 2 and 3. Idempotent.
+    """Make RecBole's data sets equal with pandas 2 and pandas 3. Idempotent.
 
-    Knowledge graphs are left out: no model of this package or that it runs reads them.
+    The patch leaves out knowledge graphs, because no model that this package runs reads them.
     """
     from recbole.data.dataset import dataset, sequential_dataset
 
@@ -117,10 +117,10 @@ def patch_datasets() -> None:
 
 @contextmanager
 def anomaly_detection_unchanged() -> Iterator[None]:
-    """Import models of RecBole without their effect on all others.
+    """Keep torch's anomaly detection unchanged while a block imports models of RecBole.
 
-    Its SINE turns torch's anomaly detection on where it is imported, which is with any sequential
-    model: every gradient is searched for NaN, at up to twice the time of a step.
+    The import of RecBole's SINE, which is part of the import of any sequential model, turns anomaly
+    detection on. torch then searches every gradient for NaN, and a step takes up to twice the time.
     """
     wanted = torch.is_anomaly_enabled()
     try:

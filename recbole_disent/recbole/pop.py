@@ -15,10 +15,10 @@ def adapt(config: Any, model_class: Any) -> type[Any]:
 
 @cache
 def _counting_every_click(model_class: type[Any]) -> type[Any]:
-    """Return RecBole's Pop without a fault of it.
+    """Return RecBole's Pop with corrected counts.
 
-    RecBole's Pop counts an item of several rows of a batch once, and it counts the sampled
-    negatives, so that its ranking depends on the batches and on the seed.
+    RecBole's Pop counts an item once per batch, even if several rows have the item, and it counts
+    sampled negatives. Its ranking therefore depends on the batches and on the seed.
     """
     if model_class.__module__ != "recbole.model.general_recommender.pop":
         return model_class

@@ -1,8 +1,9 @@
 """Item tables and query vectors of RecBole's models whose scores are inner products.
 
 Each function takes a model of RecBole and returns its item table, float (n_items, D), and a function
-batch -> query vectors, float (B, 1, D). The score of an item is the inner product of both, as in
-the model's own ``full_sort_predict`` (tests/test_contract_recbole.py shows it for each model).
+batch -> query vectors, float (B, 1, D). The score of an item is the inner product of its vector and
+the query vector, and equals the score of the model's own ``full_sort_predict``
+(``tests/test_contract_recbole.py`` tests this for each model).
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def user_and_state(model: Any) -> Vectors:
 
 
 def masked_state(model: Any) -> Vectors:
-    """Vectors of a model that scores by its state at a mask behind the last item, with a bias.
+    """Vectors of a model that scores by its state at a mask after the last item, with a bias.
 
-    The bias of an item is one more column of the table, and the query has a one there.
+    The bias of an item is one more column of the table, and the query vector has the constant 1 there.
     """
     table = torch.cat([model.item_embedding.weight[: model.n_items], model.output_bias[:, None]], 1)
 
@@ -47,5 +48,5 @@ def masked_state(model: Any) -> Vectors:
 
 
 def user_rows(model: Any) -> Vectors:
-    """Vectors of a general model with one embedding a user."""
+    """Vectors of a general model with one embedding per user."""
     return model.item_embedding.weight, lambda batch: model.user_embedding(batch[model.USER_ID])[:, None]

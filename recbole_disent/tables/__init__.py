@@ -1,7 +1,7 @@
-"""Any table of events as data of a run: CSV, JSON lines, Parquet, data frames.
+"""Conversion of tables of events (CSV, JSON lines, Parquet, data frames) to data sets.
 
-The modules here know files and columns, and nothing of models. :func:`prepare` is the way in for a
-run, :func:`convert` the one for files.
+The modules here work with files and columns and do not depend on models. A run calls :func:`prepare`;
+:func:`convert` converts files.
 """
 
 from recbole_disent.tables.atomic import from_atomic, to_atomic

@@ -1,4 +1,4 @@
-"""Tables of Arrow: Parquet files, and objects of other libraries. pyarrow is optional."""
+"""Arrow tables: Parquet files, and tables of other libraries. The package pyarrow is optional."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.tables.table import PARQUET_ENDINGS, FrameTable, LazyTable, Table
 
-# An integer column with missing cells stays one of integers: a float holds 53 bits of them.
+# The pandas types for integer columns. They allow missing cells without a conversion to float, which would
+# keep only 53 bits.
 _INTEGERS = {
     f"{sign}int{bits}": pd.api.types.pandas_dtype(f"{sign.upper()}Int{bits}")
     for sign in ("", "u")
@@ -23,7 +24,8 @@ def from_files(name: str, paths: list[Path]) -> Table:
     """Open Parquet files as one table, in the order given.
 
     Raises:
-        UserError: pyarrow is missing, a file is no Parquet, or two have other columns.
+        UserError: pyarrow is not installed, a file is not a Parquet file, or two files have different
+            columns.
     """
     pa = _pyarrow(f"{name}: reading Parquet")
     from pyarrow import parquet
@@ -34,22 +36,22 @@ def from_files(name: str, paths: list[Path]) -> Table:
             found = list(parquet.read_schema(path).names)
         except (pa.ArrowException, OSError) as error:
             raise UserError(
-                f"{path}: it is no Parquet file, or a damaged one ({_first_sentence(error)})"
+                f"{path}: the file is not a Parquet file or is damaged ({_first_sentence(error)})"
             ) from error
         if columns and set(found) != set(columns):
             odd = ", ".join(sorted(set(found) ^ set(columns)))
-            raise UserError(f"{path}: its columns differ from those of {paths[0]} in {odd}")
+            raise UserError(f"{path}: the columns differ from the columns of {paths[0]} in {odd}")
         columns = columns or found
 
     def read(wanted: list[str]) -> pd.DataFrame:
         parts = []
         for path in paths:
             try:
-                # A ParquetFile, as pyarrow's data sets would read a=1/ in the path as a column.
+                # pyarrow's data sets would read a=1/ in the path as a column; ParquetFile does not.
                 with parquet.ParquetFile(path) as file:
                     parts.append(file.read(columns=wanted).select(wanted))
             except (pa.ArrowException, OSError) as error:
-                raise UserError(f"{path}: it cannot be read ({_first_sentence(error)})") from error
+                raise UserError(f"{path}: the file cannot be read ({_first_sentence(error)})") from error
         for path, part in zip(paths, parts, strict=True):
             if part.schema.types != parts[0].schema.types:
                 raise UserError(
@@ -65,7 +67,7 @@ def from_folder(folder: Path) -> Table:
     """Open all Parquet files below a folder as one table.
 
     Raises:
-        UserError: there is none, or see :func:`from_files`.
+        UserError: the folder contains no Parquet file, or see :func:`from_files`.
     """
     inside = [path.relative_to(folder) for path in folder.rglob("*")]
     wanted = [
@@ -79,10 +81,14 @@ def from_folder(folder: Path) -> Table:
 
 
 def from_object(source: Any, what: str) -> Table:
-    """Open a table of another library by the protocols of Arrow.
+    """Open a table of another library through Arrow's or the data frame interchange protocol.
+
+    Args:
+        source: the table.
+        what: name of the argument, for error messages.
 
     Raises:
-        UserError: pyarrow is missing where it is needed, or the object is no table.
+        UserError: pyarrow is needed and not installed, or the object is not a table.
     """
     kind = type(source).__name__
     name = f"the {kind}"
@@ -91,7 +97,7 @@ def from_object(source: Any, what: str) -> Table:
         try:
             table = source if isinstance(source, pa.Table) else pa.table(source)
         except (pa.ArrowException, TypeError, ValueError) as error:
-            raise UserError(f"{what}: {name} is no table ({_first_sentence(error)})") from error
+            raise UserError(f"{what}: {name} is not a table ({_first_sentence(error)})") from error
         return LazyTable(name, list(table.column_names), lambda c: to_pandas(table.select(c)), first_row=0)
     if hasattr(source, "__dataframe__"):
         return FrameTable(pd.api.interchange.from_dataframe(source), name)
@@ -101,7 +107,7 @@ def from_object(source: Any, what: str) -> Table:
 
 
 def to_pandas(table: Any) -> pd.DataFrame:
-    """Convert an Arrow table; integers, dates and times keep their full precision."""
+    """Convert an Arrow table to pandas; integers, dates and times keep their full precision."""
     return table.to_pandas(types_mapper=lambda kind: _INTEGERS.get(str(kind)))
 
 
@@ -122,6 +128,6 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:
-    """Key of an order in which numbers in names count as numbers."""
+    """Return a sort key that compares numbers in names as numbers."""
     pieces = re.split(r"(\d+)", path.as_posix())
     return [(1, int(piece)) if piece.isdecimal() else (0, piece) for piece in pieces]

@@ -1,10 +1,10 @@
-"""RecBole's atomic files: data frames in, data frames out.
+"""Writing data frames to RecBole's atomic files, and reading them back.
 
-An atomic file is tab separated text in UTF-8 whose header gives each column a type. It has no rule
-for quotes. Two readers have to see the same: pandas as RecBole calls it, for which a double quote
-opens a quoted cell and ``NA`` is a missing one, and readers that take cells as they stand. So ids
-that they would read differently are refused, and such texts get a blank in front, which neither
-reader counts in a ``token_seq`` and which :func:`from_atomic` takes away.
+An atomic file is tab-separated text in UTF-8 whose header gives each column a type. The format has no rule
+for quotes. Two kinds of readers must read the same values: pandas as RecBole calls it, for which a double
+quote opens a quoted cell and ``NA`` is a missing cell, and readers that do not interpret cells. Therefore
+an id that the two would read differently is an error. A text that they would read differently gets a
+leading space, which both ignore in a ``token_seq`` and which :func:`from_atomic` removes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from recbole_disent.tables.table import distinct_names
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 IDS = {"inter": ("user_id", "item_id"), "item": ("item_id",)}
-# What a text cannot hold: ends of cells and lines, NUL, and halves of characters.
+# Characters that a text cannot contain: ends of cells and lines, NUL, and lone surrogates.
 _UNWRITABLE = re.compile("[\t\n\r\0\ud800-\udfff]")
-# Texts that get a blank in front, with blanks in front already or without.
+# Texts that get a leading space, whether or not they already have leading spaces.
 _AMBIGUOUS = re.compile(rf' *(?:".*|(?:{"|".join(map(re.escape, sorted(MISSING_TEXTS - {""})))}))', re.DOTALL)
 _ROWS_AT_ONCE = 100_000
 
@@ -37,24 +37,27 @@ def to_atomic(
 ) -> dict[str, Any]:
     """Write ``<folder>/<name>/<name>.inter`` and, with items, ``<name>.item``.
 
-    A column may say its type as the files do, such as ``year:token``. Of the others, ``user_id``,
-    ``item_id`` and texts of events become ``token``, texts of items ``token_seq``, and numbers
-    ``float``. Whole numbers are written without a point, floats so that they read the same. Rows
-    keep their order. Each file is complete or not there, and the ``.inter`` file comes last.
+    The name of a column may contain its type, as in ``year:token``. Otherwise ``user_id``, ``item_id`` and
+    texts of events become ``token``, texts of items become ``token_seq``, and numbers become ``float``.
+    Whole numbers are written without a decimal point, and floats with the digits that restore their exact
+    value. The rows keep their order. Each file is either complete or absent, and the ``.inter`` file is
+    written last.
 
     Args:
-        events: with the columns ``user_id`` and ``item_id`` (texts), and others, such as
+        events: table with the columns ``user_id`` and ``item_id`` (texts) and further columns such as
             ``timestamp``.
-        items: with the column ``item_id``, each id once; None: no ``.item`` file.
-        folder, name: where the files go; the keys ``data_path`` and ``dataset`` of a run.
+        items: table with the column ``item_id``, in which each id occurs once; None writes no ``.item``
+            file.
+        folder, name: folder and name of the data set: the keys ``data_path`` and ``dataset`` of a run.
 
     Returns:
-        ``texts_changed``, the number of texts in which a tab, newline or the like became a blank,
-        and ``files``, the paths.
+        A dict with ``texts_changed``, the number of texts in which a character such as a tab or a newline
+        was replaced by a space, and ``files``, the paths of the files.
 
     Raises:
-        UserError: a missing id, an id that the files cannot hold, a column of another type, or an
-            ``.item`` file that is there already and would be taken for the items of these events.
+        UserError: an id is missing or cannot be stored in the files, a column has an unsupported type, or
+            *items* is None and an ``.item`` file exists, which a run would read as the items of these
+            events.
 
     Example:
         >>> events = pd.DataFrame({"user_id": ["007"], "item_id": ["x"], "timestamp": [5]})
@@ -66,8 +69,8 @@ def to_atomic(
     item_file = target / f"{name}.item"
     if items is None and item_file.exists():
         raise UserError(
-            f"{item_file}: this file of other items is there already and would be taken for the items of the "
-            "new events; remove it, or give items"
+            f"{item_file}: the file exists, and a run would read it as the items of the new events; remove "
+            "the file, or give items"
         )
     files = []
     for kind, (data, _) in found.items():
@@ -79,7 +82,11 @@ def to_atomic(
 
 
 def render(events: pd.DataFrame, items: pd.DataFrame | None) -> dict[str, tuple[bytes, int]]:
-    """Return the content of the files of :func:`to_atomic`: kind -> (bytes, texts changed)."""
+    """Return the contents of the files that :func:`to_atomic` writes.
+
+    Returns:
+        For each kind of file (``inter``, ``item``) its bytes and the number of changed texts.
+    """
     found = {}
     if items is not None:
         found["item"] = _render(items, "item")
@@ -93,12 +100,12 @@ def _render(frame: pd.DataFrame, source: str) -> tuple[bytes, int]:
     fields = distinct_names([field for field, _ in header], what)
     for field in IDS[source]:
         if field not in fields:
-            raise UserError(f"{what}: there is no column '{field}', got {', '.join(fields)}")
+            raise UserError(f"{what}: got the columns {', '.join(fields)}, expected '{field}' among them")
     if frame.empty:
-        raise UserError(f"{what}: there is no row")
+        raise UserError(f"{what}: the table is empty, expected at least one row")
     columns, names, changed = [], [], 0
-    for place, (field, kind) in enumerate(header):
-        cells, kind, count = _cells(frame.iloc[:, place], field, kind, source, what)
+    for number, (field, kind) in enumerate(header):
+        cells, kind, count = _cells(frame.iloc[:, number], field, kind, source, what)
         columns.append(cells)
         names.append(f"{field}:{kind}")
         changed += count
@@ -125,10 +132,12 @@ def _header(column: str, source: str, what: str) -> tuple[str, str | None]:
 def _cells(
     values: pd.Series, field: str, kind: str | None, source: str, what: str
 ) -> tuple[list[str], str, int]:
-    """Texts of a column, its type, and how many of them had to be changed."""
+    """Return the texts of a column, its type, and the number of texts that were changed."""
     found = kind_of(values)
     if kind is None:
         text = "token_seq" if source == "item" else "token"
+        if found == "empty" and values.dtype.kind == "f":
+            found = "float"  # a column of numbers that are all missing
         kinds = {"text": text, "empty": text, "integer": "float", "float": "float"}
         kind = kinds.get(found)
     if kind is None or found not in ("text", "integer", "float", "empty"):
@@ -162,9 +171,9 @@ def _tokens(values: pd.Series, field: str, source: str, what: str) -> list[str]:
     if source == "item" and field == "item_id" and len(names) < len(codes):
         row = int(pd.Series(codes).duplicated().to_numpy().argmax())
         raise UserError(
-            f"{what}, row {row}: the item '{names[codes[row]]}' is there already; keep one row of it"
+            f"{what}, row {row}: the item '{names[codes[row]]}' is a duplicate; keep one row of the item"
         )
-    return np.array([*names, ""], dtype=object)[codes].tolist()  # -1, missing, takes the last
+    return np.array([*names, ""], dtype=object)[codes].tolist()  # the code -1 (missing) selects ""
 
 
 def _floats(values: pd.Series, field: str, what: str) -> list[str]:
@@ -173,7 +182,7 @@ def _floats(values: pd.Series, field: str, what: str) -> list[str]:
     faulty = np.isinf(floats) | (np.isnan(floats) & values.notna().to_numpy())
     if faulty.any():
         row = int(faulty.argmax())
-        raise UserError(f"{what}, row {row}: {field} is {values.iloc[row]!r}, expected a finite number")
+        raise UserError(f"{what}, row {row}: {field} is {values.iloc[row]}, expected a finite number")
     if kind_of(numbers) == "integer":
         return ["" if pd.isna(number) else str(number) for number in numbers.tolist()]
     return ["" if number != number else repr(number) for number in floats.tolist()]
@@ -182,27 +191,27 @@ def _floats(values: pd.Series, field: str, what: str) -> list[str]:
 def from_atomic(
     folder: str | os.PathLike[str], name: str, types: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Read ``<folder>/<name>/<name>.inter`` and ``<name>.item``; what :func:`to_atomic` wrote comes back.
+    """Read ``<folder>/<name>/<name>.inter`` and ``<name>.item``, for example files of :func:`to_atomic`.
 
     Args:
-        folder, name: where the files are.
-        types: whether the columns are named with their types, such as ``year:token``; frames with
-            such names give the same files again.
+        folder, name: folder and name of the data set.
+        types: whether the names of the columns contain their types, such as ``year:token``. From tables
+            with such names, :func:`to_atomic` writes the same files again.
 
     Returns:
-        events, and items or None where there is no ``.item`` file. Tokens and sequences are str (a
-        sequence is one text); a ``float`` column is int64 where all its cells are whole numbers
-        without a point, else float64 with NaN for an empty cell.
+        The events, and the items or None if there is no ``.item`` file. Tokens and sequences are str (a
+        sequence is one text). A ``float`` column is int64 if all cells are whole numbers without a decimal
+        point, else float64 with NaN for an empty cell.
 
     Raises:
-        UserError: no such file, a header without types, or a cell that is no number.
+        UserError: a file does not exist, a header has no types, or a cell is not a number.
     """
     base = Path(folder) / name
     events = base / f"{name}.inter"
     if not events.is_file():
         raise UserError(f"{base}: there is no file {events.name} in this folder")
     items = base / f"{name}.item"
-    # RecBole's reader unquotes the cells of events; those of items are taken as they stand.
+    # RecBole's reader interprets quotes in the cells of events, but not in the cells of items.
     return (
         _read(events, csv.QUOTE_MINIMAL, types),
         _read(items, csv.QUOTE_NONE, types) if items.is_file() else None,
@@ -226,7 +235,7 @@ def _read(path: Path, quoting: int, types: bool) -> pd.DataFrame:
             quoting=quoting, encoding="utf-8-sig", engine="c", skip_blank_lines=False,
         )  # fmt: skip
     except (UnicodeError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: it cannot be read ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: the file cannot be read ({' '.join(str(error).split())})") from error
     data = {}
     for name, (field, kind) in zip(names, header, strict=True):
         cells = raw[name].astype(object)
@@ -248,5 +257,5 @@ def _parse(cells: pd.Series, field: str, kind: str, path: Path) -> Any:
         raise UserError(f"{path}, line {row + 2}: {field} is {cells.iloc[row]!r}, expected a number")
     if numbers.dtype.kind in "iu":
         return numbers
-    # Python reads a number exactly; pandas is off by the last bit now and then.
+    # Python's float is exact; the conversion of pandas sometimes differs in the last bit.
     return np.array([float(text) if text else np.nan for text in cells], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Any table as a data set of a run: atomic files in a cache folder, made once for each content."""
+"""Conversion of a table to atomic files in a cache folder, once for each content of the table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from recbole_disent.tables.read import kind_of_file, open_table
 
 CACHE_FOLDER = "dataset/tables"
 SUMMARY = "summary.json"
-# Raised when the same tables give other files than before, so that no old folder is used.
+# Increase the version when the same tables give different files, so that old folders are not used.
 _VERSION = 1
 
 
@@ -43,36 +43,36 @@ def prepare(
     encoding: str = "utf-8",
     cache_folder: str | os.PathLike[str] = CACHE_FOLDER,
 ) -> tuple[str, str, dict[str, Any]]:
-    """Make RecBole's atomic files of a table of events, or find those made before.
+    """Convert a table of events to RecBole's atomic files, or find the files of an earlier conversion.
 
-    The name of the data set ends with a digest of the content of the tables and of the arguments. So
-    the same call takes the same folder, and a file that changed makes another one. A folder gets
-    its name when it is complete.
+    The name of the data set ends with a digest of the content of the tables and of the arguments. The same
+    call therefore uses the same folder, and a changed file leads to a new folder. A folder gets its name
+    only when it is complete.
 
-    The rows keep their order, so internal ids are those of the same rows in atomic files. A run orders
-    events by times rounded to float32 (64 seconds for today's Unix seconds) unless its key
-    ``exact_time`` is True.
+    The rows keep their order, so that RecBole assigns the same internal ids as for the same rows in atomic
+    files. A run orders events by their exact times unless its key ``recbole_time`` is True.
 
     Args:
-        data: the events: a file, a folder of Parquet files or a data frame, see
+        data: table of events: a file, a folder of Parquet files or a data frame; see
             :func:`~recbole_disent.tables.read.open_table`.
-        items: the catalogue, of the same kinds, see
-            :func:`~recbole_disent.tables.catalogue.read_catalogue`; None: none.
+        items: table of items of the same kinds, or None; see
+            :func:`~recbole_disent.tables.catalogue.read_catalogue`.
         user, item, time, rating, min_user, min_item, dedupe, missing_time, encoding: see
             :func:`~recbole_disent.tables.events.read_events`.
-        cache_folder: where the data sets are kept.
+        cache_folder: folder of the data sets.
 
     Returns:
-        data_path: the cache folder; the key ``data_path`` of a run.
-        dataset_name: the key ``dataset`` of a run. Its columns are ``user_id``, ``item_id``,
-            ``timestamp`` and, if any, ``rating``.
-        summary: as of :func:`~recbole_disent.tables.events.read_events`, with ``catalogue`` (None,
-            or that of :func:`~recbole_disent.tables.catalogue.read_catalogue` with
-            ``items_without_row``, ``rows_without_event`` and ``texts_changed``), ``reused``
-            (whether the files were there already) and ``digest``.
+        data_path: the cache folder, which is the key ``data_path`` of a run.
+        dataset_name: the key ``dataset`` of a run. The columns of the data set are ``user_id``,
+            ``item_id``, ``timestamp`` and, if the table has ratings, ``rating``.
+        summary: summary of :func:`~recbole_disent.tables.events.read_events`, with three more keys.
+            ``catalogue`` is None or the summary of
+            :func:`~recbole_disent.tables.catalogue.read_catalogue` with ``items_without_row``,
+            ``rows_without_event`` and ``texts_changed``. ``reused`` says whether the files existed.
+            ``digest`` is the digest in the name.
 
     Raises:
-        UserError: a table that cannot be used, in one sentence that names the place.
+        UserError: a table cannot be used; the message names the table and the row or column.
 
     Example:
         >>> table = pd.DataFrame({"user": [1, 1, 1], "item": [5, 6, 7], "ts": [10, 20, 30]})
@@ -114,7 +114,7 @@ def prepare(
 
 
 def _files(data: Any, items: Any, encoding: str) -> list[list[Path]] | None:
-    """Files of the events and of the items, or None where one of both is in memory."""
+    """Return the files of the events and of the items, or None if one of the tables is in memory."""
     found = []
     for source, what in ((data, "data"), (items, "items")):
         if source is None:
@@ -124,7 +124,7 @@ def _files(data: Any, items: Any, encoding: str) -> list[list[Path]] | None:
         if not isinstance(source, str | os.PathLike):
             return None
         path = Path(source)
-        # The content decides whether a table is sound; here it is hashed only.
+        # A file is only hashed here; read_events checks its content.
         found.append([path] if path.is_file() else open_table(path, encoding, what).files)
     return found
 
@@ -140,13 +140,13 @@ def _digest_of_files(tables: list[list[Path]], options: dict[str, Any]) -> str:
                     while block := file.read(2**20):
                         hasher.update(block)
             except OSError as error:
-                raise UserError(f"{path}: it cannot be read ({error.strerror})") from error
+                raise UserError(f"{path}: the file cannot be read ({error.strerror})") from error
             parts += [(kind_of_file(path) + path.suffix).encode(), hasher.digest()]
     return _digest(parts)
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    """Digest of parts whose borders count."""
+    """Return a digest of parts that also depends on the length of each part."""
     hasher = hashlib.sha256(f"tables {_VERSION}".encode())
     for part in parts:
         hasher.update(len(part).to_bytes(8, "big"))
@@ -160,7 +160,7 @@ def _name(data: Any, digest: str) -> str:
 
 
 def _complete(folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a folder whose files all have the size with which they were written."""
+    """Return the summary of a folder if all files have the sizes that the summary records, else None."""
     try:
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         sizes = {file: (folder / file).stat().st_size for file in found["sizes"]}
@@ -170,22 +170,22 @@ def _complete(folder: Path) -> dict[str, Any] | None:
 
 
 def _reuse(cache: Path, name: str, summary: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    getLogger().info(f"{summary['source']}: the data set {cache / name} made before is used")
+    getLogger().info(f"{summary['source']}: the existing data set {cache / name} is used")
     return str(cache), name, {**summary, "reused": True}
 
 
 def _compare(events: pd.DataFrame, items: pd.DataFrame, summary: dict[str, Any]) -> None:
-    """Count items that only one of both tables has."""
+    """Count the items that only one of the two tables has, and add the counts to *summary*."""
     seen, known = set(events["item_id"].cat.categories), set(items["item_id"])
     if not seen & known:
         raise UserError(
-            f"{summary['source']}: no item of the events is in column '{summary['id']}', which holds ids "
-            f"such as {items['item_id'].iloc[0]!r}, but the events have {events['item_id'].iloc[0]!r}"
+            f"{summary['source']}: no item of the events is in column '{summary['id']}', which contains ids "
+            f"such as {items['item_id'].iloc[0]!r}, expected ids such as {events['item_id'].iloc[0]!r}"
         )
     summary["items_without_row"] = len(seen - known)
     summary["rows_without_event"] = len(known - seen)
     if seen - known:
-        note = f"{len(seen - known)} of {len(seen)} items of the events have no row here"
+        note = f"{len(seen - known)} of {len(seen)} items of the events have no row in the table of items"
         summary["notes"].append(note)
         getLogger().info(f"{summary['source']}: {note}")
 
@@ -209,11 +209,11 @@ def _write(cache: Path, name: str, data: dict[str, bytes], summary: dict[str, An
         write_text(temporary / SUMMARY, json.dumps(stored, ensure_ascii=False, indent=2) + "\n")
         final = cache / name
         if final.exists() and not _complete(final):
-            shutil.rmtree(final)  # a file is missing or cut off
+            shutil.rmtree(final)  # a file is missing or truncated
         try:
             temporary.rename(final)
         except OSError:
-            if not _complete(final):  # else another process was faster
+            if not _complete(final):  # otherwise another process has written the folder
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

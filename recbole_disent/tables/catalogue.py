@@ -1,4 +1,4 @@
-"""From a table of items to the typed columns of an ``.item`` file."""
+"""Conversion of a table of items to the typed columns of an ``.item`` file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from recbole_disent.tables.columns import guess, require_column
 from recbole_disent.tables.read import open_table
 from recbole_disent.tables.text_files import TextTable
 
-# Columns of events; a column of items has another name.
+# Names of columns of events, which a column of items must not have.
 _TAKEN = {"user_id", "item_id", "rating", "timestamp", "label"}
-# A number as a person writes it; 007 and 0123456789012345 are codes.
+# The usual notation of a number. Texts such as 007 or 0123456789012345 are codes, not numbers.
 _NUMBER = r"\s*[+-]?(?:0|[1-9]\d{0,14})(?:\.\d*)?(?:[eE][+-]?\d+)?\s*"
 
 
@@ -27,25 +27,25 @@ def read_catalogue(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a table of items.
 
-    A column of text, dates, or true and false becomes ``name:token_seq``; one of numbers
-    ``name:float``; one of lists ``name:token_seq``, where an element that contains blanks stays one
-    token, with ``_`` in place of each; one of lists of numbers with a point ``name:float_seq``. A
-    column of a CSV or TSV file holds numbers where all its cells are such, but not where one has
-    leading zeros or more than 15 digits, which is a code.
+    A column of texts, dates or booleans becomes ``name:token_seq``, and a column of numbers becomes
+    ``name:float``. A column of lists becomes ``name:token_seq``; an element that contains spaces stays one
+    token, in which ``_`` replaces each run of spaces. A column of lists of floats becomes
+    ``name:float_seq``. A column of a CSV or TSV file contains numbers if all of its cells are numbers. A
+    cell with leading zeros or more than 15 digits is a code and not a number.
 
     Args:
-        data: any source of :func:`~recbole_disent.tables.read.open_table`.
-        item: the column of the ids; None: the column named *like*, else guessed from its name.
-        like: name of the column of items in the table of events.
-        encoding: of text files.
+        data: any source that :func:`~recbole_disent.tables.read.open_table` accepts.
+        item: column of the ids; None means the column named *like*, or a column guessed by its name.
+        like: name of the item column in the table of events.
+        encoding: encoding of text files.
 
     Returns:
-        a row an item: ``item_id`` (str) and the columns, named as above; and a summary with
-        ``source``, ``rows``, ``columns`` (name in the table -> name with type), ``id`` and
-        ``notes``.
+        A table with one row for each item, with the columns ``item_id`` (str) and the other columns named
+        as above; and a summary with ``source``, ``rows``, ``columns`` (name in the table -> name with
+        type), ``id`` and ``notes``.
 
     Raises:
-        UserError: a table or column that cannot be used, or an item whose rows differ.
+        UserError: the table or a column cannot be used, or the rows of an item differ.
 
     Example:
         >>> frame, _ = read_catalogue(pd.DataFrame({"sku": ["a"], "price": [2.5], "name": ["A"]}))
@@ -56,7 +56,7 @@ def read_catalogue(
     name = _id_column(table.columns, item, like, table.name)
     raw = table.read(table.columns)
     if raw.empty:
-        raise UserError(f"{table.name}: there is no row, expected a row for each item")
+        raise UserError(f"{table.name}: the table is empty, expected a row for each item")
     found: dict[str, Any] = {"item_id": to_ids(raw[name], "item", name, table.where).astype(object)}
     names: dict[str, str] = {}
     notes: list[str] = []
@@ -65,7 +65,7 @@ def read_catalogue(
             continue
         cells, kind = _typed(raw[column], column, table.where, isinstance(table, TextTable))
         if kind is None:
-            notes.append(f"column '{column}' is empty and left out")
+            notes.append(f"column '{column}' is empty and is left out")
             continue
         names[column] = f"{_field(column, found)}:{kind}"
         if names[column].rpartition(":")[0] != column:
@@ -74,14 +74,14 @@ def read_catalogue(
     frame = pd.DataFrame(found)
     same = frame.astype(str).duplicated()
     if same.any():
-        notes.append(f"{int(same.sum())} rows repeat an item word for word and are left out")
+        notes.append(f"{int(same.sum())} rows are identical to an earlier row and are left out")
     twice = frame["item_id"].duplicated() & ~same
     if twice.any():
         row = int(twice.to_numpy().argmax())
         first = int((frame["item_id"] == frame["item_id"].iloc[row]).to_numpy().argmax())
         raise UserError(
-            f"{table.where(row)}: the item '{frame['item_id'].iloc[row]}' is there already, with other "
-            f"values, in row {first + 1}; keep one of them"
+            f"{table.where(row)}: the item '{frame['item_id'].iloc[row]}' has other values in row "
+            f"{first + 1}; keep one of the rows"
         )
     for note in notes:
         getLogger().info(f"{table.name}: {note}")
@@ -97,17 +97,17 @@ def _id_column(columns: list[str], item: str | None, like: str | None, where: st
         return like
     named = guess(columns, "item") or [c for c in columns if c.lower() == "id"]
     if len(named) != 1:
-        what = f"could be any of {', '.join(named)}" if named else "is not told by a name"
+        what = f"could be any of {', '.join(named)}" if named else "cannot be guessed"
         raise UserError(
-            f"{where}: the column of the item ids {what}; give it the name that it has in the events"
-            f"{f' ({like})' if like else ''}; the columns are {', '.join(columns)}"
+            f"{where}: the column of the item ids {what} (the columns are {', '.join(columns)}); rename it "
+            f"to the name of the item column of the events{f' ({like})' if like else ''}"
         )
     getLogger().info(f"{where}: the item ids are in column '{named[0]}', guessed from its name")
     return named[0]
 
 
 def _field(column: str, taken: dict[str, Any]) -> str:
-    """A name that an atomic file can hold and that is not taken."""
+    """Return a name for a column that is valid in an atomic file and not yet used."""
     field = re.sub(r'[:\t\n\r\0"]', "_", column).strip() or "column"
     used = _TAKEN | {name.rpartition(":")[0] or name for name in taken}
     while field in used:
@@ -118,9 +118,9 @@ def _field(column: str, taken: dict[str, Any]) -> str:
 def _typed(
     values: pd.Series, column: str, where: Callable[[int], str], untyped: bool
 ) -> tuple[Any, str | None]:
-    """Cells of a column as an ``.item`` file has them, and their type; None: no cell is filled.
+    """Return the cells of a column as in an ``.item`` file, and their type, or (None, None) if all are empty.
 
-    In an *untyped* table, numbers are texts.
+    The numbers of an *untyped* table are texts.
     """
     values = without_decimals(values)
     kind = kind_of(values)
@@ -142,9 +142,8 @@ def _typed(
         return _lists(cells, column, where)
     row = int(cells.notna().to_numpy().argmax())
     raise UserError(
-        f"{where(row)}: column '{column}' of the items holds "
-        f"{KIND_NAMES[kind]}, "
-        "expected texts, numbers or lists; make them text, or leave the column out"
+        f"{where(row)}: column '{column}' of the items contains {KIND_NAMES[kind]}, expected texts, numbers "
+        "or lists; convert them to texts, or leave the column out"
     )
 
 
@@ -153,13 +152,16 @@ def _lists(cells: pd.Series, column: str, where: Callable[[int], str]) -> tuple[
     numbers = [isinstance(value, float | np.floating) for row in rows for value in row]
     if numbers and all(numbers):
         if not all(np.isfinite(value) for row in rows for value in row):
-            raise UserError(f"{where(0)}: column '{column}' of the items holds lists with NaN or infinity")
+            raise UserError(
+                f"{where(0)}: column '{column}' of the items contains lists with NaN or infinity, expected "
+                "finite numbers"
+            )
         return [" ".join(repr(float(value)) for value in row) for row in rows], "float_seq"
     for number, row in enumerate(rows):
         for value in row:
             if isinstance(value, dict | list | tuple | np.ndarray):
                 raise UserError(
-                    f"{where(number)}: column '{column}' of the items holds lists of lists or of records, "
+                    f"{where(number)}: column '{column}' of the items contains lists of lists or of records, "
                     "expected lists of texts or numbers"
                 )
     joined = [[re.sub(r"\s+", "_", str(v).strip()) for v in row if v is not None] for row in rows]

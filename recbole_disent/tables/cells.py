@@ -1,4 +1,4 @@
-"""What the cells of a column are, and ids as text exactly as they are written."""
+"""The kinds of cells of a column, and the conversion of cells to ids and numbers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pandas as pd
 
 from recbole_disent.errors import UserError
 
-# From 2^53 on, a float is not the only integer near it.
+# From 2^53 on, several integers share a float.
 WHOLE_FLOATS = 2.0**53
-# RecBole's reader (pandas) takes these texts for a missing cell.
+# Texts that RecBole's reader (pandas) interprets as a missing cell.
 MISSING_TEXTS = frozenset(
     ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
      "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
 )  # fmt: skip
-# Each would end a cell or a line in an atomic file, or cut a text in C.
+# Characters that would end a cell or a line in an atomic file, or a text in C.
 FORBIDDEN = {"\t": "a tab", "\n": "a newline", "\r": "a carriage return", "\0": "a NUL character"}
 
 
 def kind_of(values: pd.Series) -> str:
-    """Say what the cells of a column are; missing cells do not count.
+    """Return the kind of the cells of a column, ignoring missing cells.
 
     Returns:
-        text, integer, float, boolean, datetime, date, list, nested, bytes, empty, mixed (values of
-        several types), or other (values of one type that is none of these).
+        One of text, integer, float, boolean, datetime, date, list, nested, bytes, empty, mixed (values of
+        several types) and other (values of another type).
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         return kind_of(pd.Series(values.cat.categories))
@@ -42,7 +42,7 @@ def kind_of(values: pd.Series) -> str:
     if isinstance(first, dict):
         return "nested"
     if isinstance(first, list | tuple | np.ndarray):
-        # pandas says mixed of a column of lists in any case.
+        # infer_dtype returns "mixed" for every column of lists.
         others = (v for v in values if v is not None and not isinstance(v, list | tuple | np.ndarray | float))
         return "mixed" if next(others, None) is not None else "list"
     start, odd = differing_rows(values)
@@ -50,7 +50,7 @@ def kind_of(values: pd.Series) -> str:
 
 
 def without_decimals(values: pd.Series) -> pd.Series:
-    """Make Python's Decimals, as databases export whole numbers, ints, or floats where one is not whole."""
+    """Convert Decimals, which databases export, to ints, or to floats if one of them is not whole."""
     if values.dtype != object or pd.api.types.infer_dtype(values, skipna=True) != "decimal":
         return values
     filled = values[values.notna()]
@@ -59,20 +59,20 @@ def without_decimals(values: pd.Series) -> pd.Series:
 
 
 def to_ids(values: pd.Series, role: str, column: str, where: Callable[[int], str]) -> pd.Categorical:
-    """Make ids of a column: text as it is, integers and whole floats as their decimal text.
+    """Convert a column to ids; integers and whole floats become decimal texts, and texts stay unchanged.
 
     Args:
-        values: the column, index 0..n-1.
-        role: user or item, for errors.
-        column: its name in the table, for errors.
-        where: names a row, for errors.
+        values: the column, with the index 0..n-1.
+        role: user or item, for error messages.
+        column: name of the column, for error messages.
+        where: function that names a row, for error messages.
 
     Returns:
-        n values whose categories are str, in order of their first row.
+        n values whose categories are str, in the order of their first rows.
 
     Raises:
-        UserError: a missing id, one that no atomic file can hold, a float that is not whole, or
-            cells of several types.
+        UserError: an id is missing or cannot be stored in an atomic file, a float is not whole, or the
+            cells have several types.
 
     Example:
         >>> list(to_ids(pd.Series([7.0, 8.0]), "user", "uid", str))
@@ -100,10 +100,10 @@ def to_ids(values: pd.Series, role: str, column: str, where: Callable[[int], str
 
 
 def _id_text(value: Any) -> str:
-    """Return an id as text; raises ValueError with the reason where it cannot be one."""
+    """Return an id as text; raise a ValueError with the reason if the value cannot be an id."""
     if isinstance(value, float | np.floating):
         if not float(value).is_integer() or abs(float(value)) >= WHOLE_FLOATS:
-            raise ValueError("an id has to be a text or a whole number below 2^53; store it as text")
+            raise ValueError("an id has to be a text or a whole number below 2^53; store the id as text")
         value = int(value)
     text = str(value)
     fault = id_fault(text)
@@ -113,18 +113,18 @@ def _id_text(value: Any) -> str:
 
 
 def id_fault(text: str) -> str | None:
-    """Say why a text cannot be an id in RecBole's atomic files, or return None."""
+    """Return the reason why a text cannot be an id in RecBole's atomic files, or None."""
     if not text.strip(" "):
-        return "it is blank; leave the row out, or fill in an id"
+        return "the id is blank; leave the row out, or fill in an id"
     if text in MISSING_TEXTS:
-        return "RecBole takes this text for a missing id; leave the row out, or rename the id"
+        return "RecBole reads this text as a missing id; leave the row out, or rename the id"
     if text.startswith('"'):
-        return "RecBole takes a double quote at the beginning for a quoted cell; rename the id"
+        return "RecBole reads a double quote at the beginning as a quoted cell; rename the id"
     for character, name in FORBIDDEN.items():
         if character in text:
             return f"an id cannot contain {name}; rename the id"
     if not _encodable(text):
-        return "it is no valid Unicode; rename the id"
+        return "the id is not valid Unicode; rename the id"
     return None
 
 
@@ -137,13 +137,19 @@ def _encodable(text: str) -> bool:
 
 
 def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int], str]) -> np.ndarray:
-    """Make numbers of a column; a missing or empty cell is NaN.
+    """Convert a column to numbers; a missing or empty cell becomes NaN.
+
+    Args:
+        values: the column, with the index 0..n-1.
+        role: role of the column, for error messages.
+        column: name of the column, for error messages.
+        where: function that names a row, for error messages.
 
     Returns:
-        float64 (n,), or int64 (n,) where all cells are whole numbers written without a point.
+        float64 (n,), or int64 (n,) if all cells are whole numbers without a decimal point.
 
     Raises:
-        UserError: a cell that is no finite number.
+        UserError: a cell is not a finite number.
     """
     values = without_decimals(values)
     kind = kind_of(values)
@@ -161,13 +167,15 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
         raise UserError(
             f"{where(row)}: the {role} in column '{column}' is {shown(values.iloc[row])}, expected a number"
         )
-    raise UserError(f"{where(0)}: the {role} in column '{column}' holds {KIND_NAMES[kind]}, expected numbers")
+    raise UserError(
+        f"{where(0)}: the {role} in column '{column}' contains {KIND_NAMES[kind]}, expected numbers"
+    )
 
 
 KIND_NAMES = {
     "text": "texts", "boolean": "true and false", "datetime": "dates", "date": "dates", "list": "lists",
     "nested": "nested records", "bytes": "bytes", "mixed": "values of several types",
-    "other": "values of a type that is not known here",
+    "other": "values of an unsupported type",
 }  # fmt: skip
 
 
@@ -175,22 +183,23 @@ def _refuse_kind(values: pd.Series, kind: str, role: str, column: str, where: Ca
     if kind == "mixed":
         first, other = differing_rows(values)
         raise UserError(
-            f"{where(other)}: column '{column}' ({role}) holds {shown(values.iloc[other])}, but "
-            f"{shown(values.iloc[first])}, a value of another type, in {where(first)}; make all of them text"
+            f"{where(other)}: column '{column}' ({role}) contains {shown(values.iloc[other])}, but "
+            f"{shown(values.iloc[first])}, a value of another type, in {where(first)}; convert all "
+            "values to text"
         )
     hint = {
-        "nested": "; flatten it, and name the column of the id",
-        "bytes": "; decode them to text",
-        "list": "; give one row to each element",
+        "nested": "; flatten the records, and name the column of the id",
+        "bytes": "; decode the bytes to text",
+        "list": "; write one row for each element",
     }.get(kind, "")
     raise UserError(
-        f"{where(0)}: column '{column}' ({role}) holds {KIND_NAMES[kind]}, expected texts or "
+        f"{where(0)}: column '{column}' ({role}) contains {KIND_NAMES[kind]}, expected texts or "
         f"whole numbers{hint}"
     )
 
 
 def differing_rows(values: pd.Series) -> tuple[int, int]:
-    """Return the first row of a column and the first one whose value is of another type."""
+    """Return the first row of a column with a value, and the first row whose value has another type."""
     kinds = [None if v is None or (np.isscalar(v) and pd.isna(v)) else type(v) for v in values]
     first = next((row for row, kind in enumerate(kinds) if kind), 0)
     other = next((row for row, kind in enumerate(kinds) if kind and kind is not kinds[first]), first)
@@ -198,6 +207,6 @@ def differing_rows(values: pd.Series) -> tuple[int, int]:
 
 
 def shown(value: Any) -> str:
-    """Return a cell for an error message, cut where it is long."""
+    """Return the text of a cell for an error message, with at most 60 characters."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Duplicate events, and users and items with too few events."""
+"""Detection of duplicate events, and of users and items with too few events."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ DEDUPE = (None, "exact", "consecutive")
 
 
 def duplicates(users: np.ndarray, items: np.ndarray, times: np.ndarray, how: str | None) -> np.ndarray:
-    """Mark events that repeat an earlier one.
+    """Mark events that repeat an earlier event.
 
     Args:
-        users, items, times: integers (n,).
-        how: None: no event; exact: those with the user, item and time of an earlier row;
-            consecutive: those whose item is also the item right before in the history of their
-            user (by time, equal times in order of rows), so that of ``a a b a`` one ``a`` goes.
+        users, items, times: integers (n,), user, item and time of each event.
+        how: None marks no event. exact marks events with the user, item and time of an earlier row.
+            consecutive marks events whose item is also the item of the preceding event in the user's
+            history, such as the second ``a`` of ``a a b a``. A history is ordered by time; equal times keep
+            the order of the rows.
 
     Returns:
-        bool (n,).
+        bool (n,), whether each event is a duplicate.
 
     Raises:
-        UserError: another *how*.
+        UserError: *how* has another value.
 
     Example:
         >>> duplicates(*np.array([[1, 1, 1], [5, 5, 5], [0, 0, 9]]), "exact").tolist()
@@ -34,7 +35,7 @@ def duplicates(users: np.ndarray, items: np.ndarray, times: np.ndarray, how: str
     if how is None:
         return repeated
     keys = (users, items, times) if how == "exact" else (users, items)
-    # A stable sort: of equal events, the first row comes first.
+    # The sort is stable, so that the first row of equal events comes first.
     order = np.lexsort((times, items, users) if how == "exact" else (times, users))
     same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
     repeated[order[1:]] = same
@@ -42,18 +43,18 @@ def duplicates(users: np.ndarray, items: np.ndarray, times: np.ndarray, how: str
 
 
 def k_core(users: np.ndarray, items: np.ndarray, min_user: int, min_item: int) -> tuple[np.ndarray, int]:
-    """Find the largest set of events in which all users and all items have enough of them.
+    """Find the largest set of events in which every user and every item has enough events.
 
     Args:
-        users, items: non-negative integers (n,).
-        min_user: fewest events of a user; 0 or 1: any number.
-        min_item: fewest events of an item.
+        users, items: non-negative integers (n,), user and item of each event.
+        min_user: minimum number of events of a user; 0 and 1 allow any number.
+        min_item: minimum number of events of an item.
 
     Returns:
-        bool (n,), the events that stay; and the number of rounds in which events went.
+        bool (n,), whether each event is kept; and the number of rounds that removed events.
 
     Raises:
-        UserError: a negative minimum.
+        UserError: a minimum is not a whole number of at least 0.
 
     Example:
         >>> kept, rounds = k_core(np.array([0, 0, 1]), np.array([0, 1, 0]), 2, 0)

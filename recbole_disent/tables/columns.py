@@ -1,4 +1,4 @@
-"""Which column is what: names that are given, and names that are guessed where they are obvious."""
+"""The roles of columns, which the user names or which are guessed from obvious column names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_disent.errors import UserError, nearest
 
 Choice = str | Literal[False] | None
 
-# Names as compared: lower case, letters and digits only, so that userId, user_id and "User ID" are one.
+# Column names of each role, in the form of same_name: userId, user_id and "User ID" are the same name.
 NAMES: dict[str, tuple[str, ...]] = {
     "user": (
         "user", "userid", "uid", "username", "reviewerid", "customer", "customerid", "visitor", "visitorid",
@@ -31,15 +31,15 @@ REQUIRED = ("user", "item")
 
 
 def same_name(name: str) -> str:
-    """Return a column name as names are compared."""
+    """Return the letters and digits of a column name in lower case; names are compared in this form."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def guess(columns: Sequence[str], role: str) -> list[str]:
-    """Return the columns whose names say that they are a role, in order of the table.
+    """Return the columns whose names indicate a role, in the order of the table.
 
     Args:
-        columns: names of the table.
+        columns: column names of the table.
         role: user, item, time or rating; see :data:`NAMES`.
 
     Example:
@@ -55,21 +55,21 @@ def choose_columns(
     """Find the column of each role.
 
     Args:
-        columns: names of the table.
-        given: role -> name of its column; None: guess it; False or "": there is none
-            (time and rating only).
-        where: name of the table, for errors.
+        columns: column names of the table.
+        given: name of the column of each role. None means that the column is guessed. False or "" means
+            that there is no such column (only for time and rating).
+        where: name of the table, for error messages.
 
     Returns:
-        role -> column, roles without one left out; and the roles that were guessed.
+        The column of each role that has one, and the roles whose columns were guessed.
 
     Raises:
-        UserError: a column that is not there, several that a role could be, no user or item
-            column, or one column for two roles.
+        UserError: a column does not exist, several columns could have a role, there is no user or item
+            column, or one column has two roles.
     """
     found: dict[str, str] = {}
     guessed: list[str] = []
-    # A DataFrame may have a column 0.
+    # The column names of a DataFrame can be integers.
     given = {role: name if name is None or name is False else str(name) for role, name in given.items()}
     taken = [name for name in given.values() if name]
     for role in NAMES:
@@ -82,21 +82,23 @@ def choose_columns(
             if len(named) > 1:
                 leave_out = "" if role in REQUIRED else f", or {role}=False for none"
                 raise UserError(
-                    f"{where}: the {role} could be any of the columns {', '.join(named)}; say which one "
-                    f"by {role}={named[0]}, for example{leave_out}"
+                    f"{where}: the {role} could be any of the columns {', '.join(named)}; name the column, "
+                    f"for example by {role}={named[0]}{leave_out}"
                 )
             if named:
                 found[role] = named[0]
                 guessed.append(role)
         if role in REQUIRED and role not in found:
             raise UserError(
-                f"{where}: no column has a name that says it is the {role}; say which one by {role}=NAME; "
-                f"the columns are {', '.join(columns) or 'none'}"
+                f"{where}: the column of the {role} cannot be guessed (the columns are "
+                f"{', '.join(columns) or 'none'}); name the column by {role}=NAME"
             )
     for role, name in found.items():
         for other, same in found.items():
             if role < other and name == same:
-                raise UserError(f"{where}: the column '{name}' cannot be both {role} and {other}")
+                raise UserError(
+                    f"{where}: the column '{name}' cannot be both {role} and {other}; name two columns"
+                )
     if guessed:
         pairs = ", ".join(f"{role}={found[role]}" for role in guessed)
         getLogger().info(f"{where}: columns guessed from their names: {pairs}")
@@ -104,10 +106,10 @@ def choose_columns(
 
 
 def require_column(columns: Sequence[str], name: str, role: str, where: str) -> None:
-    """Check that a column is there.
+    """Check that a column exists.
 
     Raises:
-        UserError: it is not.
+        UserError: the table has no such column.
     """
     if name not in columns:
         raise UserError(

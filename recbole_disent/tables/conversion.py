@@ -1,4 +1,4 @@
-"""One table to atomic files, or atomic files to a table."""
+"""Conversion of a table to atomic files, or of atomic files to a table."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
     """Convert a table to RecBole's atomic files, or atomic files to a table.
 
     Args:
-        source: a folder ``.../<name>`` that contains ``<name>.inter``, or that file; else any table
-            of :func:`~recbole_disent.tables.read.open_table`.
-        out: for a table, the folder of the data set, ``<data_path>/<name>``; for atomic files, a
-            ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file for the events. An ``.item`` file
-            goes beside it, as ``<out>-items`` with the same ending.
-        items: catalogue of a table.
-        options: of :func:`~recbole_disent.tables.events.read_events`, for a table.
+        source: a folder ``.../<name>`` that contains ``<name>.inter``, or the ``.inter`` file; or any table
+            that :func:`~recbole_disent.tables.read.open_table` accepts.
+        out: for a table, the folder of the new data set, ``<data_path>/<name>``; for atomic files, a
+            ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file for the events. An ``.item`` file becomes a
+            file ``<out>-items`` with the same ending in the same folder.
+        items: table of the items, if *source* is a table.
+        options: arguments of :func:`~recbole_disent.tables.events.read_events`, if *source* is a table.
 
     Returns:
-        ``files``, the paths that were written; for a table also the summary of its events and
-        ``catalogue``, that of its items or None; for atomic files ``events`` and ``items``, the
-        numbers of rows.
+        A dict with ``files``, the paths of the written files. For a table the dict also contains the
+        summary of the events, and ``catalogue``, the summary of the items or None. For atomic files it
+        also contains ``events`` and ``items``, the numbers of rows.
 
     Raises:
-        UserError: a source that cannot be read, an ending that is unknown, or an option that has no
-            effect.
+        UserError: the source cannot be read, the ending of *out* is unknown, or an option has no effect.
 
     Example:
         >>> convert("events.csv", "data/shop", min_user=5)["files"]
@@ -50,7 +49,10 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
         return _to_atomic(source, Path(out), items, options)
     given = [*options, *(["items"] if items is not None else [])]
     if given:
-        raise UserError(f"{given[0]}: it has no effect when atomic files ({atomic}) are converted to a table")
+        raise UserError(
+            f"{given[0]}: the option has no effect when atomic files ({atomic}) are converted to a table; "
+            "leave it out"
+        )
     path = Path(out)
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"out: got {str(path)!r}, expected a file that ends with {', '.join(ENDINGS)}")
@@ -73,7 +75,10 @@ def _atomic_folder(source: Any) -> Path | None:
     path = Path(os.path.abspath(source))
     if path.suffix == ".inter":
         if path.stem != path.parent.name:
-            raise UserError(f"{source}: an atomic file has the name of its folder, {path.parent.name}.inter")
+            raise UserError(
+                f"{source}: got the file name {path.name}, expected the name of the folder, "
+                f"{path.parent.name}.inter; rename one of them"
+            )
         return path.parent
     return path if (path / f"{path.name}.inter").is_file() else None
 
@@ -106,7 +111,7 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
                     "out: writing Parquet needs pyarrow; install it by: pip install pyarrow"
                 ) from error
         elif kind == ".jsonl":
-            # pandas would cut numbers to 15 digits.
+            # DataFrame.to_json would round numbers to 15 digits.
             cells = frame.astype(object).where(frame.notna(), None)
             for record in cells.to_dict("records"):
                 file.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -1,4 +1,4 @@
-"""From a table of events to the columns of RecBole, with an account of all that was done."""
+"""Conversion of a table of events to RecBole's columns, with a summary of every change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_disent.tables.read import open_table
 from recbole_disent.tables.table import Table
 from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, parse_times
 
-# RecBole reads numbers as float64, which holds all whole numbers up to this one.
+# RecBole reads numbers as float64, which represents all whole numbers up to this limit exactly.
 _LARGEST_EXACT = 2**53
 
 
@@ -27,9 +27,10 @@ class Events:
     """Events in RecBole's columns.
 
     Attributes:
-        frame: a row an event, in order of the table: ``user_id`` and ``item_id`` (categories of
-            str), ``rating`` (int64 or float64) where there is one, ``timestamp`` (int64).
-        summary: what was read, guessed and dropped, of plain values that JSON can hold; see
+        frame: one row for each event, in the order of the table, with the columns ``user_id`` and
+            ``item_id`` (categories of str), ``rating`` (int64 or float64) if the table has ratings, and
+            ``timestamp`` (int64).
+        summary: what was read, guessed and dropped, as values that JSON can represent; see
             :func:`read_events`.
     """
 
@@ -52,25 +53,26 @@ def read_events(
     """Read a table of events.
 
     Args:
-        data: any source of :func:`~recbole_disent.tables.read.open_table`.
-        user, item, time, rating: names of the columns; None: guessed
-            (:data:`~recbole_disent.tables.columns.NAMES`); False for time or rating: there is none.
+        data: any source that :func:`~recbole_disent.tables.read.open_table` accepts.
+        user, item, time, rating: names of the columns. None means that the column is guessed
+            (:data:`~recbole_disent.tables.columns.NAMES`). False means that there is no time or no rating.
             Without a time, the order of the rows is the order of the events.
-        min_user, min_item: fewest events of a user and of an item; rounds of dropping go on until
-            all have as many (k-core).
-        dedupe: None, exact or consecutive (:func:`~recbole_disent.tables.clean.duplicates`), done
-            before the k-core.
-        missing_time: refuse, or drop rows without a readable time.
-        encoding: of text files.
+        min_user, min_item: minimum numbers of events of a user and of an item. Events are dropped in
+            rounds until all users and items have enough events (k-core).
+        dedupe: None, exact or consecutive; see :func:`~recbole_disent.tables.clean.duplicates`. Duplicates
+            are dropped before the k-core.
+        missing_time: what to do with rows without a readable time: error raises an error, drop drops them.
+        encoding: encoding of text files.
 
     Returns:
-        the events. Their summary has the keys ``source``, ``rows`` (read), ``columns`` (role ->
-        name), ``guessed`` (roles), ``time`` (``found``, ``unit``, ``first``, ``last``), ``dropped``
-        (``missing_time``, ``duplicates``, ``too_few``, and ``rounds`` of the k-core), ``events``,
-        ``users``, ``items`` (what is left) and ``notes`` (a sentence for each thing done unasked).
+        The events. Their summary has the keys ``source``, ``rows`` (rows of the table), ``columns``
+        (role -> name), ``guessed`` (roles), ``time`` (``found``, ``unit``, ``first``, ``last``),
+        ``dropped`` (``missing_time``, ``duplicates``, ``too_few``, and ``rounds`` of the k-core),
+        ``events``, ``users``, ``items`` (the remaining numbers) and ``notes`` (a sentence for everything
+        that was guessed, dropped or changed).
 
     Raises:
-        UserError: a table, column or cell that cannot be used, or nothing left.
+        UserError: the table, a column or a cell cannot be used, or no event remains.
 
     Example:
         >>> table = pd.DataFrame({"userId": [1, 1, 2], "movieId": ["a", "b", "a"], "ts": [3, 1, 2]})
@@ -84,7 +86,7 @@ def read_events(
     if len(raw) < 2:
         raise UserError(
             f"{table.name}: the table has {len(raw)} row{'s' * (len(raw) != 1)} below its header, "
-            "expected a row for each event of several users"
+            "expected one row for each event of several users"
         )
     summary: dict[str, Any] = {
         "source": table.name, "rows": len(raw), "columns": columns, "guessed": guessed,
@@ -112,7 +114,7 @@ def read_events(
         )
         notes.append(f"{len(raw) - len(frame)} of {len(raw)} rows are dropped ({counts})")
     for note in notes:
-        if not note.startswith("columns guessed"):  # said where they were guessed
+        if not note.startswith("columns guessed"):  # choose_columns has logged these
             getLogger().info(f"{table.name}: {note}")
     return Events(frame, summary)
 
@@ -120,7 +122,7 @@ def read_events(
 def _canonical(
     table: Table, raw: pd.DataFrame, columns: dict[str, str], missing_time: str, notes: list[str]
 ) -> tuple[pd.DataFrame, Times, int]:
-    """Make RecBole's columns of those of a table; and the number of rows dropped for their time."""
+    """Return RecBole's columns of a table, the times, and the number of rows dropped for a missing time."""
     data: dict[str, Any] = {
         f"{role}_id": to_ids(raw[columns[role]], role, columns[role], table.where)
         for role in ("user", "item")
@@ -140,7 +142,7 @@ def _canonical(
     frame = frame[kept].reset_index(drop=True)
     frame["timestamp"] = times.values
     if np.abs(times.values).max() > _LARGEST_EXACT:
-        # float64 would lose the order of such times; that of the rows keeps it.
+        # float64 would lose the order of such times, but the order of sorted rows keeps it.
         frame = frame.sort_values("timestamp", kind="stable", ignore_index=True)
         frame["timestamp"] //= 1000
         times = Times(frame["timestamp"].to_numpy(), UNITS[UNITS.index(times.unit) - 1], times.found)
@@ -160,8 +162,8 @@ def _reduce(
     kept[single], rounds = k_core(users[single], items[single], min_user, min_item)
     if not kept.any():
         raise UserError(
-            f"{name}: no event is left with min_user={min_user} and min_item={min_item}; choose smaller ones "
-            "or check the columns of user and item"
+            f"{name}: no event is left with min_user={min_user} and min_item={min_item}; choose smaller "
+            "values, or check the columns of the user and the item"
         )
     too_few = int(single.sum() - kept.sum())
     counts = {"duplicates": int((~single).sum()), "too_few": too_few, "rounds": rounds}

@@ -1,4 +1,4 @@
-"""Tables in JSON lines, or in one JSON array of objects."""
+"""Tables in JSON lines files, or in a JSON array of objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_disent.tables.text_files import open_text, unreadable
 
 
 class JsonTable:
-    """Objects, each a row; a key that an object lacks is a missing cell."""
+    """A table whose rows are JSON objects; a key that an object lacks is a missing cell."""
 
     def __init__(self, path: Path, records: list[dict[str, Any]], lines: list[int] | None) -> None:
         self.name, self.files = str(path), [path]
@@ -25,13 +25,13 @@ class JsonTable:
         self.columns = distinct_names(list(dict.fromkeys(chain.from_iterable(records))), self.name)
 
     def read(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return these columns; numbers keep the type that JSON gives them, null is None."""
-        # Series of objects: pandas would make 7 and null to 7.0 and NaN.
+        """Return columns; numbers keep their JSON type, and null becomes None."""
+        # The dtype object prevents pandas from converting 7 and null to 7.0 and NaN.
         data = {name: [record.get(name) for record in self._records] for name in columns}
         return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in data.items()})
 
     def where(self, row: int) -> str:
-        """Name the line of a row, or its place in the array from 1."""
+        """Return the line of a row, or its index in the array, from 1, as text."""
         return f"{self.name}, " + (f"line {self._lines[row]}" if self._lines else f"record {row + 1}")
 
 
@@ -39,7 +39,7 @@ def open_json(path: Path, encoding: str) -> Table:
     """Read a JSON file.
 
     Raises:
-        UserError: a line that is no JSON object.
+        UserError: the file cannot be read or is empty, or a line or a record is not a JSON object.
     """
     try:
         with open_text(path, encoding) as file:
@@ -56,7 +56,7 @@ def _array(path: Path, text: str) -> JsonTable:
     try:
         records = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: it is no JSON ({error})") from error
+        raise UserError(f"{path}: the file is not valid JSON ({error})") from error
     if not records:
         raise UserError(f"{path}: the array is empty, expected an object for each row")
     for number, record in enumerate(records, start=1):

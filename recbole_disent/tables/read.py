@@ -1,4 +1,4 @@
-"""Any table as data: one interface for files, folders and data frames."""
+"""Opening of tables: one function for files, folders and data frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_disent.errors import UserError, nearest
 from recbole_disent.tables import arrow, json_lines, text_files
 from recbole_disent.tables.table import PARQUET_ENDINGS, FrameTable, Table
 
-# Endings of the files that are read; ``.gz`` may follow those of text files.
+# Endings of supported files; the endings of text files may be followed by ``.gz``.
 TEXT_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 
@@ -21,16 +21,16 @@ def open_table(source: Any, encoding: str = "utf-8", what: str = "data") -> Tabl
     """Open a table of any kind.
 
     Args:
-        source: path of a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` (each also with
-            ``.gz`` behind it) or ``.parquet`` file, or of a folder of Parquet files, which are read
-            in natural order of their names (part-2 before part-10; names of folders, such as ``day=1``,
-            give no column); or a pandas, Polars or Arrow
-            table, or any object with ``__arrow_c_stream__`` or ``__dataframe__``.
-        encoding: of text files. A byte order mark is accepted.
-        what: name of the argument, for errors.
+        source: path of a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` (each may also be
+            followed by ``.gz``) or ``.parquet`` file; path of a folder of Parquet files; a pandas, Polars
+            or Arrow table; or any object with ``__arrow_c_stream__`` or ``__dataframe__``. The files of a
+            folder are read in the natural order of their names (part-2 before part-10). The names of
+            subfolders, such as ``day=1``, do not become columns.
+        encoding: encoding of text files. A byte order mark is accepted.
+        what: name of the argument, for error messages.
 
     Raises:
-        UserError: no such file, an unknown kind of file or object, or a faulty header.
+        UserError: the file does not exist, the kind of file or object is unknown, or the header is faulty.
 
     Example:
         >>> open_table(pd.DataFrame({"user": [1], "item": [2]})).columns
@@ -60,7 +60,7 @@ def open_table(source: Any, encoding: str = "utf-8", what: str = "data") -> Tabl
 
 
 def kind_of_file(path: Path) -> str:
-    """Return the ending that says what a file is, in lower case: ``.csv`` of ``a.CSV.gz``."""
+    """Return the ending of a file without ``.gz``, in lower case, such as ``.csv`` for ``a.CSV.gz``."""
     if path.suffix.lower() == ".gz":
         return Path(path.stem).suffix.lower()
     return path.suffix.lower()

@@ -1,6 +1,6 @@
-"""What a table is: its columns are known, and its cells are read on demand.
+"""The interface of tables, whose columns are known and whose cells are read on demand.
 
-Rows are numbered from 0 here; :meth:`Table.where` names a row as its owner sees it.
+Rows are numbered from 0 in this package; :meth:`Table.where` names a row for users.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Table(Protocol):
     """A table whose columns are known and whose cells are read on demand.
 
     Attributes:
-        name: of the file, or "the DataFrame"; it begins every error message.
-        columns: names of the columns, distinct.
-        files: the files that it consists of; empty for a table in memory.
+        name: path of the file, or "the DataFrame"; every error message begins with the name.
+        columns: distinct names of the columns.
+        files: the files of the table; empty for a table in memory.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Table(Protocol):
     files: list[Path]
 
     def read(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return these columns, one row a record, index 0..n-1; text cells as they are written."""
+        """Return columns with one row for each record and the index 0..n-1; texts stay unchanged."""
 
     def where(self, row: int) -> str:
-        """Name a row, such as ``events.csv, line 7``."""
+        """Return a text that identifies a row, such as ``events.csv, line 7``."""
 
 
 class FrameTable:
@@ -54,12 +54,12 @@ class FrameTable:
         return self._frame[list(columns)]
 
     def where(self, row: int) -> str:
-        """Name a row: its position from 0, as ``iloc`` takes it, or its record in a file from 1."""
+        """Return a text that identifies a row by its number, from 0 as in ``iloc`` by default."""
         return f"{self.name}, row {row + self._first_row}"
 
 
 class LazyTable:
-    """A table whose kind knows its columns early and its cells late, such as Parquet."""
+    """A table whose columns are known and whose cells a function reads, such as a Parquet file."""
 
     def __init__(
         self,
@@ -78,17 +78,20 @@ class LazyTable:
         return self._read(list(columns))
 
     def where(self, row: int) -> str:
-        """Name a row."""
+        """Return a text that identifies a row."""
         return f"{self.name}, row {row + self._first_row}"
 
 
 def distinct_names(names: list[str], where: str) -> list[str]:
-    """Check that no column name is there twice.
+    """Check that no column name occurs twice, and return the names.
 
     Raises:
-        UserError: one is.
+        UserError: a name occurs twice.
     """
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{where}: the column '{name}' is there {names.count(name)} times; rename one")
+            raise UserError(
+                f"{where}: the column '{name}' occurs {names.count(name)} times, expected once; "
+                "rename one of them"
+            )
     return names

@@ -1,4 +1,4 @@
-"""Tables in CSV and TSV files, quoted as RFC 4180 says."""
+"""Tables in CSV and TSV files with the quoting of RFC 4180."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.tables.table import distinct_names
 
-# A cell of a description may be long; csv's own limit is 128 KiB.
+# Maximum length of a cell; the default limit of csv, 128 KiB, is too small for some descriptions.
 _LONGEST_CELL = 2**27
 
 
 def open_text(path: Path, encoding: str, newline: str | None = None) -> IO[str]:
-    """Open a text file, or one packed by gzip; a byte order mark is passed over.
+    """Open a text file, which gzip may have compressed, and skip a byte order mark.
 
     Raises:
-        UserError: the encoding has an unknown name.
+        UserError: the encoding is unknown.
     """
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     try:
@@ -38,19 +38,19 @@ def without_mark(encoding: str) -> str:
 
 
 def unreadable(path: Path, error: Exception, encoding: str) -> UserError:
-    """Say in one sentence why the bytes of a file cannot be read."""
+    """Return the error for a file whose bytes cannot be read or decoded."""
     if isinstance(error, UnicodeDecodeError):
         line = _faulty_line(path, encoding)
-        place = f"{path}, line {line}" if line else str(path)
+        where = f"{path}, line {line}" if line else str(path)
         return UserError(
-            f"{place}: a byte is not {encoding} ({error.reason}); save the file as UTF-8, or name its "
+            f"{where}: a byte is not {encoding} ({error.reason}); save the file as UTF-8, or name its "
             "encoding, such as encoding='cp1252'"
         )
-    return UserError(f"{path}: it cannot be read ({' '.join(str(error).split())})")
+    return UserError(f"{path}: the file cannot be read ({' '.join(str(error).split())})")
 
 
 def _faulty_line(path: Path, encoding: str) -> int | None:
-    """Number of the first line that cannot be decoded, where lines end with the byte of a newline."""
+    """Return the number of the first line that cannot be decoded, or None; lines end with the byte \\n."""
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -64,17 +64,17 @@ def _faulty_line(path: Path, encoding: str) -> int | None:
 class TextTable:
     """A CSV or TSV file whose first line names the columns.
 
-    The cells are text as written: ``007`` stays ``007``, and ``NA`` is a text. Empty lines do
-    not count.
+    Cells are texts and stay unchanged: ``007`` stays ``007``, and ``NA`` is a text. Empty lines are
+    ignored.
 
     Args:
-        path: of the file.
-        separator: of the cells. Where the header of a CSV file has no comma, a semicolon or a tab
-            is taken if it has one of these.
-        encoding: of the file.
+        path: path of the file.
+        separator: separator of the cells. If the header of a CSV file has no comma but a semicolon or a
+            tab, the semicolon or the tab is the separator.
+        encoding: encoding of the file.
 
     Raises:
-        UserError: an empty file, a column without a name, or two of the same name.
+        UserError: the file is empty or cannot be read, or two columns have the same name.
     """
 
     def __init__(self, path: Path, separator: str, encoding: str) -> None:
@@ -91,17 +91,16 @@ class TextTable:
             raise UserError(f"{path}: the file is empty, expected a first line with the names of the columns")
         if not all(name.strip() for name in header):
             number = next(n for n, name in enumerate(header, start=1) if not name.strip())
-            # Row labels that pandas wrote have no name and are not needed.
+            # A column without a name usually contains row labels that pandas wrote.
             header = [name if name.strip() else f"unnamed_{n}" for n, name in enumerate(header, start=1)]
             getLogger().info(f"{path}, line 1: column {number} has no name")
         self.columns = distinct_names(header, f"{path}, line 1")
 
     def read(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return these columns as text; an empty cell is ``""``. Equal cells share one str.
+        """Return columns as texts; an empty cell is ``""``, and equal cells share one str.
 
         Raises:
-            UserError: a line with too many or too few cells, a wrong quote, or bytes of another
-                encoding.
+            UserError: a line has too many or too few cells or faulty quotes, or a byte cannot be decoded.
         """
         try:
             self._check()
@@ -124,13 +123,13 @@ class TextTable:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
 
     def _check(self) -> None:
-        """Check quotes and numbers of cells: pandas drops cells beyond the header and fills lines up."""
+        """Check the quotes and the number of cells of each line; pandas drops or adds cells silently."""
         with open_text(self._path, self._encoding, newline="") as file:
             line = 1
             while block := file.read(2**20):
-                if "\0" in block:  # which pandas drops
+                if "\0" in block:  # pandas drops such characters
                     line += block[: block.index("\0")].count("\n")
-                    raise UserError(f"{self.name}, line {line}: there is a NUL character, expected text")
+                    raise UserError(f"{self.name}, line {line}: got a NUL character, expected text")
                 line += block.count("\n")
         wanted = len(self.columns)
         for line, cells in self._records(strict=True):
@@ -141,12 +140,15 @@ class TextTable:
                 )
 
     def where(self, row: int) -> str:
-        """Name the line in which the record *row* begins."""
+        """Return a text with the line in which the record *row* begins."""
         line = next(islice(self._records(), row + 1, None))[0]
         return f"{self.name}, line {line}"
 
     def _records(self, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-        """First line and cells of each record, the header included; wrong quotes fail if *strict*."""
+        """Yield the first line and the cells of each record, including the header.
+
+        If *strict*, faulty quotes raise an error.
+        """
         limit = csv.field_size_limit(_LONGEST_CELL)
         try:
             with open_text(self._path, self._encoding, newline="") as file:
@@ -159,8 +161,8 @@ class TextTable:
                         start = reader.line_num + 1
                 except csv.Error as error:
                     raise UserError(
-                        f"{self.name}, line {start}: the quotes are wrong ({error}); write a cell with "
-                        'quotes in double quotes, and each quote inside twice ("")'
+                        f"{self.name}, line {start}: the quotes are wrong ({error}); enclose a cell that "
+                        'contains quotes in double quotes, and write each quote inside twice ("")'
                     ) from error
         finally:
             csv.field_size_limit(limit)

@@ -1,4 +1,4 @@
-"""Times of events as int64: dates, and Unix times whose unit is told by their size."""
+"""Conversion of times to int64, from dates and from Unix times whose unit follows from their size."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.tables.cells import KIND_NAMES, differing_rows, kind_of, shown, without_decimals
 
-# From coarse to fine; each is 1000 of the next.
+# Units from coarse to fine; each unit is 1000 times the next one.
 UNITS = ("s", "ms", "us", "ns")
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-# Sizes of numbers from which on they are Unix seconds, milliseconds, microseconds, nanoseconds (each
-# from 1973 to 5138), and no time any more. Smaller ones say nothing of their unit.
+# Lower limits of the sizes of Unix seconds, milliseconds, microseconds and nanoseconds (each from 1973 to
+# 5138), and of numbers that are too large for a time. The unit of smaller numbers is unknown.
 _LEAST = np.array([1e8, 1e11, 1e14, 1e17, 9.2e18])
 
 
 @dataclass
 class Times:
-    """Times of the events that have one.
+    """Times of the events that have a time.
 
     Attributes:
-        values: int64 (n,): whole *unit* s since 1970 in UTC for s, ms, us and ns; numbers as they
-            are for step; places among the distinct times, from 0, for rank. The order is exact.
-        unit: the coarsest of s, ms, us and ns in which all times are whole, so that a table gives
-            the same numbers in whichever form its times are written; step for numbers too small
-            for a Unix time; rank for such numbers with fractions, or with too fine ones.
-        found: what the cells hold, such as "dates" or "milliseconds".
+        values: int64 (n,). For the units s, ms, us and ns the values are whole units since 1970 in UTC.
+            For step they are the numbers of the table, and for rank they are the ranks of the times among
+            the distinct times, from 0. The order of the values is exact.
+        unit: the coarsest of s, ms, us and ns in which all times are whole, so that the values do not
+            depend on the notation of the times. The unit is step for numbers that are too small for a Unix
+            time, and rank for such numbers with fractions or for fractions that are too fine.
+        found: description of the cells, such as "dates" or "milliseconds".
     """
 
     values: np.ndarray
@@ -42,22 +43,23 @@ def parse_times(
 ) -> tuple[Times, np.ndarray]:
     """Read the times of a column.
 
-    Dates are ISO 8601, such as ``2024-05-01``, ``2024-05-01 12:00:00.5`` or
-    ``2024-05-01T12:00:00+02:00``, or date types of the table; without a zone they are UTC. Numbers
-    are seconds, milliseconds, microseconds or nanoseconds since 1970 by their size; numbers below
-    10^8 are steps of no known unit, of which the order counts.
+    Dates have the format ISO 8601, such as ``2024-05-01``, ``2024-05-01 12:00:00.5`` or
+    ``2024-05-01T12:00:00+02:00``, or a date type of the table. Dates without a time zone are in UTC.
+    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, depending on their size.
+    Numbers below 10^8 are steps without a known unit, of which only the order matters.
 
     Args:
-        values: the column, index 0..n-1.
-        column: its name, for errors.
-        where: names a row, for errors.
-        missing_time: refuse, or drop rows whose time is missing or cannot be read.
+        values: the column, with the index 0..n-1.
+        column: name of the column, for error messages.
+        where: function that names a row, for error messages.
+        missing_time: what to do with rows whose time is missing or cannot be read: error raises an error,
+            drop drops them.
 
     Returns:
-        the times of the rows that stay, and which rows stay, bool (n,).
+        The times of the rows that are kept, and which rows are kept, bool (n,).
 
     Raises:
-        UserError: a time that is missing or cannot be read, or numbers of different units.
+        UserError: a time is missing or cannot be read, or the numbers have different units.
 
     Example:
         >>> times, _ = parse_times(pd.Series(["1970-01-02", "1970-01-03"]), "date", str)
@@ -65,7 +67,7 @@ def parse_times(
         ([86400, 172800], 's')
     """
     if missing_time not in ("error", "drop"):
-        raise UserError(f"missing_time: got {missing_time!r}, expected refuse or drop")
+        raise UserError(f"missing_time: got {missing_time!r}, expected error or drop")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     values = without_decimals(values)
@@ -81,7 +83,7 @@ def parse_times(
     else:
         row = differing_rows(values)[1]
         raise UserError(
-            f"{where(row)}: column '{column}' (time) holds {KIND_NAMES[kind]}, such as "
+            f"{where(row)}: column '{column}' (time) contains {KIND_NAMES[kind]}, such as "
             f"{shown(values.iloc[row])}, expected dates or numbers"
         )
     kept = ~missing & read.notna().to_numpy()
@@ -95,13 +97,13 @@ def parse_times(
             expected = "a date of ISO 8601 from 1678 to 2262," if kind == "date" else "a number"
             what = f"the time in column '{column}' is {shown(values.iloc[row])}, expected {expected}"
             what += _like(values, kept)
-        raise UserError(f"{where(row)}: {what}; correct it, or drop such rows by missing_time=drop")
+        raise UserError(f"{where(row)}: {what}; correct the time, or drop such rows by missing_time=drop")
     if not kept.any():
         raise UserError(f"{where(0)}: no time in column '{column}' can be read; name another column by time=")
-    places = kept.nonzero()[0]
+    rows = kept.nonzero()[0]
     if kind in ("date", "datetime"):
         return _dates(read[kept]), kept
-    return _numbers(read[kept], places, column, where), kept
+    return _numbers(read[kept], rows, column, where), kept
 
 
 def _like(values: pd.Series, kept: np.ndarray) -> str:
@@ -109,18 +111,18 @@ def _like(values: pd.Series, kept: np.ndarray) -> str:
 
 
 def _texts(values: pd.Series, missing: np.ndarray) -> tuple[pd.Series, str]:
-    """Read texts, all of them as numbers or all as dates, by the first one."""
+    """Read all texts as numbers if the first text is a number, else as dates."""
     cells = values.where(~missing).str.strip()
     first = cells[~missing].iloc[:1]
     if pd.to_numeric(first, errors="coerce").notna().any():
         numbers = pd.to_numeric(cells, errors="coerce")
-        if numbers.isna().any():  # the rest by itself: a missing number makes all of them floats
+        if numbers.isna().any():  # a missing number would turn integers into floats, so parse the rest alone
             good = numbers.notna()
             exact = pd.Series(pd.NA, index=cells.index, dtype=object)
             exact[good] = pd.to_numeric(cells[good]).astype(object)
             return exact, "float" if pd.to_numeric(cells[good]).dtype.kind == "f" else "integer"
         return numbers, "float" if numbers.dtype.kind == "f" else "integer"
-    # pandas also reads words such as "now".
+    # pandas would also accept words such as "now".
     dates = cells.where(cells.str.match(r"\d{4}-\d|\d{8}T", na=False))
     dates = dates.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     return pd.to_datetime(dates, utc=True, format="ISO8601", errors="coerce"), "date"
@@ -134,25 +136,25 @@ def _dates(dates: pd.Series) -> Times:
     return Times(values, unit, "dates")
 
 
-def _numbers(numbers: pd.Series, places: np.ndarray, column: str, where: Callable[[int], str]) -> Times:
-    """Numbers as times; *places* are the rows of the table that they stand in."""
+def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[[int], str]) -> Times:
+    """Convert numbers to times; *rows* are their rows in the table, for error messages."""
     sizes = np.abs(numbers.astype("float64").to_numpy())
     levels = np.searchsorted(_LEAST, sizes, side="right")
     known = levels[levels > 0]
     if len(known) and known.max() == len(_LEAST):
         row = int((levels == len(_LEAST)).argmax())
         raise UserError(
-            f"{where(int(places[row]))}: the time in column '{column}' is {numbers.iloc[row]}, which is too "
-            "large for Unix nanoseconds"
+            f"{where(int(rows[row]))}: the time in column '{column}' is {numbers.iloc[row]}, which is too "
+            "large for Unix nanoseconds; correct the time"
         )
     level = int(known.max()) if len(known) else 0
     if len(known) and known.min() < level:
         row, other = int((levels == known.min()).argmax()), int((levels == level).argmax())
         names = [UNIT_NAMES[UNITS[n - 1]] for n in (known.min(), level)]
         raise UserError(
-            f"{where(int(places[row]))}: the time in column '{column}' is {numbers.iloc[row]}, {names[0]} by "
-            f"its size, but {numbers.iloc[other]} ({where(int(places[other]))}) is {names[1]}; "
-            "give all of them in one unit, or as dates"
+            f"{where(int(rows[row]))}: the time in column '{column}' is {numbers.iloc[row]}, {names[0]} by "
+            f"its size, but {numbers.iloc[other]} ({where(int(rows[other]))}) is {names[1]}; "
+            "write all times in one unit, or as dates"
         )
     whole = _whole(numbers)
     if level == 0:
@@ -169,7 +171,7 @@ def _numbers(numbers: pd.Series, places: np.ndarray, column: str, where: Callabl
 
 
 def _whole(numbers: pd.Series) -> np.ndarray | None:
-    """Return int64 (n,), or None where a number has a fraction."""
+    """Return the numbers as int64 (n,), or None if a number has a fraction."""
     if kind_of(numbers) == "integer":
         return numbers.astype("int64").to_numpy()
     floats = numbers.astype("float64").to_numpy()
@@ -178,24 +180,25 @@ def _whole(numbers: pd.Series) -> np.ndarray | None:
 
 def _coarsest(values: np.ndarray, unit: str) -> tuple[np.ndarray, str]:
     """Divide by 1000 as long as all numbers stay whole and the unit is finer than a second."""
-    place = UNITS.index(unit)
-    while place and not (values % 1000).any():
-        values, place = values // 1000, place - 1
-    return values, UNITS[place]
+    level = UNITS.index(unit)
+    while level and not (values % 1000).any():
+        values, level = values // 1000, level - 1
+    return values, UNITS[level]
 
 
 def _fractions(numbers: np.ndarray, unit: str) -> tuple[np.ndarray, str]:
-    """Floats as whole numbers of the first finer unit that gives the same floats back.
+    """Convert floats to whole numbers of the coarsest finer unit from which the same floats result.
 
-    Nanoseconds are taken where none does: they keep the order. Ranks are, where they overflow.
+    If there is no such unit, the values are nanoseconds, which keep the order. If nanoseconds would
+    overflow, the values are ranks.
     """
-    place = UNITS.index(unit)
+    level = UNITS.index(unit)
     floor = np.floor(numbers)
-    for finer in range(place + 1, len(UNITS)):
-        factor = 1000 ** (finer - place)
+    for finer in range(level + 1, len(UNITS)):
+        factor = 1000 ** (finer - level)
         if np.abs(numbers).max() * factor >= _LEAST[-1]:
             break
-        # The fraction apart from the rest: the product of both would be rounded twice.
+        # The whole part and the fraction are multiplied separately, because their sum would be rounded twice.
         values = floor.astype(np.int64) * factor + np.rint((numbers - floor) * factor).astype(np.int64)
         if finer == len(UNITS) - 1 or (values / factor == numbers).all():
             return values, UNITS[finer]

@@ -1,4 +1,4 @@
-"""Contract tests that a model's author inherits; they need pytest and nothing else.
+"""Contract tests that the test class of a model inherits. They need pytest and nothing else.
 
 Example of a whole test file::
 

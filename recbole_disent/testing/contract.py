@@ -1,4 +1,4 @@
-"""What every sequential model must keep: a test class inherits from :class:`ModelContract`."""
+"""Tests that every sequential model must pass. A test class inherits from :class:`ModelContract`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MakeConfig = Callable[..., Config]
 
 
 class ModelContract:
-    """Tests of one sequential model on a small data set, which they write into a temporary folder.
+    """Tests of one sequential model on a small data set, which is written into a temporary folder.
 
     A subclass sets ``model`` and, where needed, ``model_file`` and ``keys``. The data set has equal
     timestamps, repeated items, users with one item, and items without a title or without a line.
@@ -32,7 +32,7 @@ class ModelContract:
         model: value of the configuration key ``model``.
         model_file: Python file that defines the model's ``SPEC``, relative to the file of the test class;
             None for a model of the package, of RecBole or of an entry point.
-        keys: further configuration keys. They should give every parameter a gradient in the first
+        keys: further configuration keys. With them, every parameter should get a gradient in the first
             batch, so a large ``train_batch_size`` suits a model whose loss sees few items.
     """
 
@@ -42,7 +42,7 @@ class ModelContract:
 
     @pytest.fixture(autouse=True)
     def in_a_folder_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Let runs write into a temporary folder, with one thread, so that equal runs are equal."""
+        """Run in a temporary folder and with one thread, so that equal runs give equal results."""
         monkeypatch.chdir(tmp_path)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -51,7 +51,7 @@ class ModelContract:
 
     @pytest.fixture
     def make_config(self, tmp_path: Path) -> MakeConfig:
-        """Function (model, further keys) -> the configuration of a run on the small data set."""
+        """Function (model, further keys) -> configuration of a run on the small data set."""
         folder = write_hostile(tmp_path / "data")
 
         def make(model: str, **keys: Any) -> Config:
@@ -60,7 +60,7 @@ class ModelContract:
         return make
 
     def prepared(self, make_config: MakeConfig, **more: Any) -> RunData:
-        """Data of a run of the model; *more* are keys that replace those of the class."""
+        """Data of a run of the model; the keys *more* replace keys of the class."""
         keys = {**self.keys, **more}
         if self.model_file is not None:
             here = Path(inspect.getfile(type(self))).resolve().parent
@@ -76,7 +76,7 @@ class ModelContract:
         return data, net.eval(), trainer
 
     def vectors(self, net: Any, batch: Any) -> tuple[Tensor, Tensor]:
-        """Item table (n_items, D) and query vectors (B, K, D); the test is skipped where there are none."""
+        """Item table (n_items, D) and query vectors (B, K, D); skips the test of a model without vectors."""
         path = spec_of(self.model).vectors
         try:
             if path is not None:
@@ -89,7 +89,7 @@ class ModelContract:
         pytest.skip(f"the scores of {self.model} are not known as inner products")
 
     def test_loss_is_finite_and_every_parameter_gets_a_gradient(self, make_config: MakeConfig) -> None:
-        """The first batch gives a finite loss and each parameter a gradient that is not all zeros."""
+        """The first batch gives a finite loss, and each parameter gets a gradient that is not all zeros."""
         data = self.prepared(make_config)
         net = build_model(data)
         batch = next(iter(data.loaders[0]))
@@ -143,7 +143,7 @@ class ModelContract:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
     def test_padding_cannot_change_scores(self, make_config: MakeConfig) -> None:
-        """Neither the amount of padding nor the ids behind a sequence change its scores."""
+        """Neither the amount of padding nor the ids after a sequence change the scores."""
         data = self.prepared(make_config)
         net = build_model(data).eval()
         part = data.loaders[2].dataset
@@ -162,7 +162,7 @@ class ModelContract:
                 torch.testing.assert_close(net.full_sort_predict(batch), expected, atol=1e-5, rtol=1e-5)
 
     def test_scores_do_not_depend_on_the_rest_of_the_batch(self, make_config: MakeConfig) -> None:
-        """A sequence alone has the scores that it has among others."""
+        """A sequence has the same scores alone and in a batch with other sequences."""
         data = self.prepared(make_config)
         net = build_model(data).eval()
         part = data.loaders[2].dataset
@@ -196,7 +196,7 @@ class ModelContract:
             assert torch.equal(net.full_sort_predict(batch), fresh.full_sort_predict(batch))
 
     def test_held_out_items_never_reach_an_input(self, make_config: MakeConfig) -> None:
-        """Other targets: the same training loss, and the scores of a part do not know its own."""
+        """Changed targets change neither the training loss nor the scores of their own part."""
         found = []
         for changed in ("none", "test", "both"):
             data = self.prepared(make_config, MAX_ITEM_LIST_LENGTH=30)
@@ -211,6 +211,6 @@ class ModelContract:
             scores = [net.full_sort_predict(p[np.arange(len(p.inter_feat))]) for p in (valid, test)]
             found.append((losses, scores))
         (losses, scores), test_changed, both_changed = found
-        # The validation target is in the history of the test row, so the test scores may know it.
+        # The validation target is in the history of the test row, so the test scores may depend on it.
         for other in (test_changed, (both_changed[0], [both_changed[1][0], scores[1]])):
             torch.testing.assert_close(other, (losses, scores), rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""A small data set with hostile corners, which each contract test writes into a folder of its own."""
+"""A small data set with edge cases, which each contract test writes into its own folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def write_inter(folder: Path, name: str, rows: list[tuple[Any, ...]], header: st
 
     Args:
         folder: value of the key ``data_path``.
-        name: of the data set.
-        rows: cells of each line, by default user, item, rating and timestamp.
+        name: name of the data set.
+        rows: cells of each line; by default a line has user, item, rating and timestamp.
         header: columns with their types, in RecBole's form.
     """
     head = header or "user_id:token\titem_id:token\trating:float\ttimestamp:float"
@@ -35,7 +35,7 @@ def _write(folder: Path, name: str, kind: str, rows: list[tuple[Any, ...]], head
 
 
 def hostile_rows(seed: int = 0, users: int = 40, items: int = 30) -> list[tuple[Any, ...]]:
-    """A shuffled file with equal times, one-item users and repeated items.
+    """Rows of a shuffled file with equal times, users with one item, and repeated items.
 
     Returns:
         (user, item, rating, timestamp) of each line.
@@ -51,7 +51,7 @@ def hostile_rows(seed: int = 0, users: int = 40, items: int = 30) -> list[tuple[
 
 
 def hostile_items(items: int = 30) -> list[tuple[Any, ...]]:
-    """Titles and tags; one item has no line, one no title, one quotes and another script.
+    """Titles and tags of items. One item has no line, one has no title, one has quotes and another script.
 
     Returns:
         (item, title, tags) of each line.

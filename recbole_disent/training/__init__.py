@@ -1,1 +1,1 @@
-"""Training: RecBole's loop with safe checkpoints, averages of the weights, one evaluation."""
+"""Training: RecBole's loop with safe checkpoints, averages of the weights and one evaluation."""

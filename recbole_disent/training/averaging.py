@@ -10,14 +10,14 @@ import torch
 
 
 class WeightAverage:
-    """Averages of a model's parameters, which are evaluated and kept in place of the last values.
+    """Averages of a model's parameters, which evaluation and checkpoints use instead of the last values.
 
     After training step t (from 1 on): average <- d * average + (1 - d) * value with
-    d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten. Training itself
-    is not changed, nor are buffers such as running statistics averaged.
+    d = min(decay, (1 + t) / (10 + t)), so that the first weights soon lose their influence. Training
+    itself does not change. Buffers, such as running statistics, are not averaged.
 
     Args:
-        model: its parameters are the first averages.
+        model: model whose parameters are averaged; their current values are the first averages.
         decay: in (0, 1).
     """
 
@@ -28,20 +28,20 @@ class WeightAverage:
 
     @torch.no_grad()
     def restart(self, steps: int = 0) -> None:
-        """Take the model's weights for the averages after so many steps."""
+        """Use the model's current weights as the averages after *steps* steps."""
         self._steps = steps
         self._average = [p.clone() for p in self._parameters.values()]
 
     @torch.no_grad()
     def update(self, *_: Any) -> None:
-        """Take in the values after a step of the optimiser, of which this is a hook."""
+        """Update the averages after a step of the optimiser, which calls this hook."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, list(self._parameters.values()), 1 - decay)
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """The model has the averages within."""
+        """Put the averages into the model for the duration of a block."""
         self._exchange()
         try:
             yield
@@ -55,5 +55,5 @@ class WeightAverage:
         torch._foreach_copy_(self._average, values)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the averages, while they are in the model: values and steps."""
+        """The number of steps and the weights' own values, while the averages are in the model."""
         return {"steps": self._steps, "values": dict(zip(self._parameters, self._average, strict=True))}

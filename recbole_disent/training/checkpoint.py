@@ -21,12 +21,12 @@ def plain(value: Any, name: str = "state") -> Any:
     Args:
         value: nested dicts, lists and tuples of numbers, strings, None, tensors, numpy
             arrays, enums, devices and scipy sparse matrices.
-        name: what the value is called in an error.
+        name: name of the value in an error.
 
     Raises:
-        TypeError: a value that cannot be stored as data.
+        TypeError: a value cannot be stored as data.
     """
-    if isinstance(value, np.generic):  # first: np.float64 is a float, and no plain one
+    if isinstance(value, np.generic):  # first, because np.float64 is also a float
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
         return value
@@ -69,10 +69,10 @@ def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
 
 
 def save(path: str, state: dict[str, Any]) -> None:
-    """Write a checkpoint: complete or not at all.
+    """Write a checkpoint; after a failure no incomplete file is left.
 
     Raises:
-        TypeError: the state holds something else than data.
+        TypeError: the state holds a value that cannot be stored as data.
     """
     with write_atomically(path) as file:
         torch.save(plain(state), file)
@@ -82,19 +82,19 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint. Nothing in it is executed.
 
     Raises:
-        UserError: no such file, no checkpoint, or one that holds code.
+        UserError: the file does not exist, is not a checkpoint, or holds code.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"checkpoint '{path}': {error.strerror}") from error
-    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
+    except Exception as error:  # damaged bytes can make the reader raise any exception
         raise UserError(
-            f"checkpoint '{path}' is no checkpoint of this package (it is damaged, or a pickle of "
+            f"checkpoint '{path}' is not a checkpoint of this package (it is damaged, or it is a pickle of "
             "other software, which is not read for safety); train again or give another file"
         ) from error
     if not isinstance(state, dict) or "state_dict" not in state:
-        raise UserError(f"checkpoint '{path}' has no model in it; give a .pth file that a run saved")
+        raise UserError(f"checkpoint '{path}' holds no model; give a .pth file that a run saved")
     return state
 
 

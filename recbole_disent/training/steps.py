@@ -7,14 +7,14 @@ from typing import Any
 
 
 class CountedLoader:
-    """A loader as RecBole's trainer sees it, for one epoch.
+    """A training loader for one epoch of RecBole's trainer.
 
     Args:
         loader: any training loader.
-        limit: batches after which the epoch ends; None: the loader's own end.
+        limit: number of batches after which the epoch ends; None: the epoch ends with the loader.
 
     Attributes:
-        steps: batches so far.
+        steps: number of batches so far.
     """
 
     def __init__(self, loader: Any, limit: int | None = None) -> None:

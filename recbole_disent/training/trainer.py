@@ -26,23 +26,23 @@ from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.checkpoint import config_to_dict
 from recbole_disent.training.steps import CountedLoader
 
-# Keys that a resumed run may change without a warning, beside those that decide no result.
+# Keys that a resumed run may change without a warning, besides the keys that do not affect the result.
 _LENGTH_OF_TRAINING = {"epochs", "stopping_step"}
 
 
 class _AllSteps(Exception):
-    """The steps that were asked for are taken; ends RecBole's loop over the epochs."""
+    """Ends RecBole's loop over the epochs after the requested number of steps."""
 
 
-# Runs of this process, for their names.
+# Numbers of the runs of this process, for the names of their checkpoints.
 _RUNS = count(1)
 
 
 class SafeTrainer:
-    """Mixed into a trainer of RecBole: its loop, other checkpoints, other evaluation.
+    """Mixin for RecBole's trainers that keeps their loop and replaces checkpoints and evaluation.
 
     A checkpoint holds the model, the optimiser, the early-stopping state and the state of
-    all random generators, so that a resumed run goes on as the first one would have.
+    all random generators, so that a resumed run continues as the first run would have.
     """
 
     # Set by RecBole's trainer.
@@ -63,7 +63,7 @@ class SafeTrainer:
         super().__init__(config, model)  # type: ignore[call-arg]
         stem = os.path.basename(self.saved_model_file).removesuffix(".pth")
         stem = stem.replace(f"{config['model']}-", f"{config['model']}-{config['dataset']}-", 1)
-        # RecBole's names have a resolution of one second: two runs must not share one.
+        # The time in RecBole's names has a resolution of one second, and two runs must not share a name.
         mark = f"{os.getpid()}.{next(_RUNS)}"
         path = os.path.join(self.checkpoint_dir, f"{stem}-{mark}.pth")
         self.saved_model_file = process_group.object_from_first(lambda: path)
@@ -79,7 +79,7 @@ class SafeTrainer:
         self._random_state: dict[str, Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
-        """RecBole's; Adam in its fused form, the same step in one pass, where RecBole's rows are not used."""
+        """Build RecBole's optimiser; Adam takes its step in one pass with this package's training loaders."""
         if "params" not in kwargs and hasattr(self.model, "parameter_groups"):
             kwargs["params"] = self.model.parameter_groups()
         optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
@@ -100,7 +100,7 @@ class SafeTrainer:
         saved: bool = True,
         **options: Any,
     ) -> Any:
-        """RecBole's loop; see there."""
+        """Run RecBole's training loop; the arguments are those of RecBole's ``Trainer.fit``."""
         self._train_data = train_data
         if self._random_state is not None:
             self._set_random_state(self._random_state)
@@ -108,8 +108,7 @@ class SafeTrainer:
         if not valid_data:
             self.logger.warning(
                 "there is no validation part: training runs through all its epochs without early stopping, "
-                "and "
-                "the last epoch is kept"
+                "and the last epoch is kept"
             )
         finished = self.start_epoch >= self.epochs
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
@@ -139,16 +138,17 @@ class SafeTrainer:
         return result
 
     def take_steps(self, steps: int) -> None:
-        """Train for so many batches, whatever the number of epochs."""
+        """Train for *steps* batches, whatever the number of epochs."""
         self._steps_left, self.epochs = steps, max(self.epochs, steps)
 
     def _rows_of(self, batch: Any) -> float:
-        """What a share of a batch weighs in a model's mean over it."""
+        """Weight of a share of a batch in the model's mean over the whole batch."""
         field = spec_of(self.config["model"]).loss_weight
         if field is None:
             return len(batch)
         counted = float((batch[field] > 0).sum())
-        # Where no share has any, the losses are 0 with chunked_softmax, and one process makes the step, too.
+        # If no share has such rows, the loss with chunked_softmax is 0. The tiny weight lets all processes
+        # take the step, as a single process does.
         return counted or (1e-30 if self.config["chunked_softmax"] and len(batch) else 0.0)
 
     def _check_nan(self, loss: Any) -> None:
@@ -157,7 +157,7 @@ class SafeTrainer:
             more = f"; or {hint}" if hint else ""
             raise UserError(
                 f"training diverged: the loss is not a number; learning_rate is "
-                f"{self.config['learning_rate']}, try a tenth of it, or set clip_grad_norm{more}"
+                f"{self.config['learning_rate']}, try a tenth of this value, or set clip_grad_norm{more}"
             )
 
     @torch.no_grad()
@@ -168,14 +168,14 @@ class SafeTrainer:
         model_file: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """Return metric@k -> value of a part; None if it is empty."""
+        """Return metric@k -> value of a part; None if the part is empty."""
         if not eval_data:
             return None
         if load_best_model:
             path = model_file or self.saved_model_file
             checkpoint.load_into(self.model, self._load(path), self.device)
             if self.average is not None:
-                self.average.restart()  # what is loaded is to be evaluated
+                self.average.restart()  # the loaded weights are evaluated
             self.logger.info(f"Loading model structure and parameters from {path}")
         start = perf_counter()
         with self.averaged():
@@ -183,13 +183,13 @@ class SafeTrainer:
                 self.model.eval()
                 result = self.ranking.evaluate(self.model, eval_data)
                 self.wandblogger.log_eval_metrics(result, head="eval")
-            else:  # value metrics such as AUC: RecBole's own loader and loop
+            else:  # value metrics such as AUC use RecBole's own loader and loop
                 result = super().evaluate(eval_data, False, None, show_progress)  # type: ignore[misc]
         self.seconds["evaluation"] += perf_counter() - start
         return result
 
     def averaged(self) -> AbstractContextManager[None]:
-        """The model has the averages of its weights within, if there are any."""
+        """Put the averages of the weights, if there are any, into the model for the duration of a block."""
         return nullcontext() if self.average is None else self.average.in_model()
 
     # -- checkpoints -------------------------------------------------------------------
@@ -200,7 +200,7 @@ class SafeTrainer:
 
     def _save_model(self, epoch: int, verbose: bool, **kwargs: Any) -> None:
         if self._steps_left:
-            return  # the last step decides
+            return  # only the state after the last step is saved
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         self.best_epoch, self.best_steps = epoch, self.steps
         if process_group.rank() > 0:
@@ -218,7 +218,7 @@ class SafeTrainer:
                 "best_valid_score": self.best_valid_score,
                 "best_valid_result": self._last_valid_result,
                 "state_dict": self.model.state_dict(),
-                # Modules among them are in state_dict already.
+                # Modules are in state_dict already.
                 "other_parameter": {
                     name: value
                     for name, value in self.model.other_parameter().items()
@@ -233,12 +233,12 @@ class SafeTrainer:
                 "random": self._get_random_state(),
             },
         )
-        process_group.barrier()  # nobody reads it before it is complete
+        process_group.barrier()  # no process reads the file before it is complete
         if verbose:
             self.logger.info(f"Saving current: {path}")
 
     def _load(self, path: str) -> dict[str, Any]:
-        """Read a checkpoint, in process 0, for all."""
+        """Read a checkpoint in process 0 and return it in every process."""
         return process_group.object_from_first(lambda: checkpoint.load(path, self.device))
 
     # RecBole sets best_valid_result only after it has saved the checkpoint.
@@ -250,21 +250,22 @@ class SafeTrainer:
         return score, result
 
     def resume_checkpoint(self, resume_file: str) -> None:
-        """Go on from a checkpoint; a changed configuration is warned about, key by key.
+        """Continue from a checkpoint, with a warning for each key that has changed.
 
         Raises:
-            UserError: the file is no checkpoint, or of another model or data set.
+            UserError: the file is not a checkpoint, belongs to another model, data set or learner, or is the
+                checkpoint of a refit.
         """
         state = self._load(str(resume_file))
         validate_checkpoint(state, str(resume_file), self.config["model"], self.data_hash)
         if state.get("refit"):
             raise UserError(
-                f"resume_file: '{resume_file}' is the checkpoint of a refit, which is trained to its end "
-                "at once; give the checkpoint of the first training, without .refit in its name"
+                f"resume_file: '{resume_file}' is the checkpoint of a refit, which cannot be resumed; "
+                "give the checkpoint of the first training, without .refit in its name"
             )
         ours, theirs = config_to_dict(self.config), state["config"]
         model = self.config["model"]
-        theirs = {**key_rules.defaults(key_rules.of_run(model)), **theirs}  # it may be older than a key
+        theirs = {**key_rules.defaults(key_rules.of_run(model)), **theirs}  # it may lack newer keys
         for key in sorted({*ours, *theirs} - _LENGTH_OF_TRAINING):
             if ours.get(key) != theirs.get(key) and key_rules.decides_result(model, key):
                 self.logger.warning(
@@ -283,11 +284,11 @@ class SafeTrainer:
         averaged = state.get("averaged") or {"steps": 0, "values": {}}
         if self.average is not None:
             self.average.restart(averaged["steps"])
-        self.model.load_state_dict(averaged["values"], strict=False)  # training goes on from them
+        self.model.load_state_dict(averaged["values"], strict=False)  # training continues from these weights
         if theirs["learner"] != ours["learner"]:
             raise UserError(
-                f"checkpoint '{resume_file}' has the state of learner {theirs['learner']!r}, got "
-                f"{ours['learner']!r}: resume with the same one"
+                f"learner: got {ours['learner']!r}, expected {theirs['learner']!r}, the learner of "
+                f"checkpoint '{resume_file}'; resume with the same learner"
             )
         self.optimizer.load_state_dict(state["optimizer"])
         self._random_state = state["random"]
@@ -309,7 +310,7 @@ class SafeTrainer:
         random.setstate(state["python"])
         kind, keys, position, has_gauss, gauss = state["numpy"]
         np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
-        if process_group.rank() == 0:  # the others start each epoch from a seed
+        if process_group.rank() == 0:  # the other processes start each epoch from a seed
             torch.set_rng_state(state["torch"].cpu())
         self._train_data.generator.set_state(state["loader"].cpu())
         if "cuda" in state and self.device.type == "cuda" and process_group.rank() == 0:
@@ -317,14 +318,17 @@ class SafeTrainer:
 
 
 def validate_checkpoint(state: dict[str, Any], path: str, model: str, data_hash: str | None) -> None:
-    """Check that a checkpoint is of this model and of this data.
+    """Check that a checkpoint belongs to this model and to this data.
 
     Raises:
-        UserError: it is not.
+        UserError: the checkpoint belongs to another model or to other data.
     """
     theirs = state["config"]["model"]
     if theirs != model:
-        raise UserError(f"checkpoint '{path}' is of the model {theirs}, expected {model}")
+        raise UserError(
+            f"checkpoint '{path}' belongs to the model {theirs}, expected {model}; name that model or give "
+            "another checkpoint"
+        )
     if None not in (data_hash, state["data_hash"]) and state["data_hash"] != data_hash:
         raise UserError(
             f"checkpoint '{path}' was trained on other data or another split (data hash "
@@ -333,7 +337,7 @@ def validate_checkpoint(state: dict[str, Any], path: str, model: str, data_hash:
 
 
 def make_trainer(config: Any, model: Any) -> Any:
-    """Return RecBole's trainer of a model, made safe."""
+    """Return the trainer of a model: RecBole's trainer with :class:`SafeTrainer`."""
     base = recbole_trainer(config["MODEL_TYPE"], config["model"])
     own_way = base._train_epoch is not Trainer._train_epoch or issubclass(base, TraditionalTrainer)
     if process_group.active() and own_way:

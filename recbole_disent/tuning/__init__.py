@@ -1,1 +1,1 @@
-"""Search for hyper-parameters: proposals, trials as files, a table, a plot, the best configuration."""
+"""Search for hyper-parameters; a search proposes, runs and stores trials and reports the best one."""

@@ -1,4 +1,4 @@
-"""One picture of a search: parallel coordinates, and the score over the trials."""
+"""Draws a picture of a search: parallel coordinates, and the score of each trial."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from recbole_disent.tuning.study import Study
 
 
 def plot(study: Study) -> str | None:
-    """Write ``trials.svg``; without matplotlib say in one sentence what is missing.
+    """Write ``trials.svg``; without matplotlib, log a warning instead.
 
     Returns:
-        Its path, or None.
+        The path of the file, or None without matplotlib.
     """
     try:
         import matplotlib
@@ -26,11 +26,11 @@ def plot(study: Study) -> str | None:
     except ImportError:
         getLogger().warning(
             "the plot of the trials needs matplotlib: pip install 'recbole_disent[plots]' and repeat "
-            "the command, which makes no trial again"
+            "the command, which keeps all finished trials"
         )
         return None
     trials = [trial for trial in study.ranked() if trial["score"] is not None]
-    # The same trials, the same bytes.
+    # With a fixed salt, the same trials give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "recbole_disent", "font.size": 9}):
         figure = Figure(figsize=(max(6.0, 1.4 * (len(study.space) + 1)), 7.5), layout="constrained")
         upper, lower = figure.subplots(2, 1, height_ratios=[3, 2])
@@ -58,7 +58,9 @@ def _coordinates(axes: Any, study: Study, trials: list[dict[str, Any]], colours:
             axes.annotate(label, (x, height), xytext=(3, 0), textcoords="offset points", fontsize=7,
                           va="center", color="0.3", zorder=3)  # fmt: skip
     shade = columns[-1] if not trials or trials[0]["bigger"] else 1 - columns[-1]
-    for row, brightness in zip(np.stack(columns, 1)[::-1], shade[::-1], strict=True):  # the best on top
+    for row, brightness in zip(
+        np.stack(columns, 1)[::-1], shade[::-1], strict=True
+    ):  # the best trial is drawn last, on top
         axes.plot(range(len(names)), row, color=colours(1 - float(brightness)), alpha=0.8, linewidth=1.2)
     if trials:
         axes.plot(range(len(names)), [c[0] for c in columns], color="#d55e00", linewidth=2.5, label="best")
@@ -70,7 +72,7 @@ def _coordinates(axes: Any, study: Study, trials: list[dict[str, Any]], colours:
 
 
 def _heights(values: list[Any], logarithmic: bool) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Places in [0, 1] of the values of one axis, and its labels."""
+    """Return the heights in [0, 1] of the values on an axis, and the (height, text) of its labels."""
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         names = sorted({str(v) for v in values})
         step = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}

@@ -1,7 +1,8 @@
-"""What is tried next. Every proposer is a function of the seed and of the results so far only.
+"""Proposers, which choose the values of the next trial.
 
-A search that goes on after a stop therefore asks for everything from the start again, finds the
-trials that are done among its files, and so meets the same proposals as one that never stopped.
+The proposals depend only on the seed and on the results so far. When a stopped search continues, it asks
+for all proposals from the start and reads finished trials from their files. It therefore makes the same
+proposals as a search without a stop.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ ALGORITHMS = ("exhaustive", "random", "bayes")
 
 
 class Proposer(Protocol):
-    """Asked for values, then told their score, and so on."""
+    """Interface of a proposer; calls of ``ask`` and ``tell`` alternate."""
 
     def ask(self) -> dict[str, Any] | None:
-        """Return the values of a trial; None: there are no more."""
+        """Return the values of the next trial, or None if there are no more values."""
 
     def tell(self, loss: float | None) -> None:
-        """Take the loss of the values asked for last, smaller is better; None: the trial failed."""
+        """Receive the loss of the last values, where smaller is better; None means that the trial failed."""
 
 
 class Random:
-    """Independent draws from the space."""
+    """Proposes independent random draws from the space."""
 
     def __init__(self, space: dict[str, Distribution], seed: int) -> None:
         self._space, self._rng = space, np.random.default_rng(np.random.SeedSequence([seed]))
@@ -45,11 +46,11 @@ class Random:
         return sample(self._space, self._rng)
 
     def tell(self, loss: float | None) -> None:
-        """Draws are independent of results."""
+        """Ignore the loss, because draws are independent of results."""
 
 
 class Exhaustive:
-    """Every combination once, in a random order, so that a part of them is a fair sample."""
+    """Proposes every combination once, in random order, so that any first part is a random sample."""
 
     def __init__(self, space: dict[str, Distribution], seed: int) -> None:
         combinations = list(grid(space))
@@ -61,11 +62,11 @@ class Exhaustive:
         return next(self._rest, None)
 
     def tell(self, loss: float | None) -> None:
-        """The order is independent of results."""
+        """Ignore the loss, because the order is independent of results."""
 
 
 class Hyperopt:
-    """hyperopt's random search or its tree of Parzen estimators (TPE)."""
+    """Proposes values by hyperopt's random search or tree of Parzen estimators (TPE)."""
 
     def __init__(self, space: dict[str, Distribution], seed: int, algo: str) -> None:
         hyperopt = import_hyperopt()
@@ -94,10 +95,10 @@ class Hyperopt:
 
 
 def import_hyperopt() -> Any:
-    """Return the module.
+    """Return the module hyperopt.
 
     Raises:
-        UserError: it is not installed.
+        UserError: hyperopt is not installed.
     """
     try:
         import hyperopt
@@ -112,12 +113,12 @@ def import_hyperopt() -> Any:
 
 
 def hyperopt_space(space: dict[str, Distribution], indices: bool = False) -> dict[str, Any]:
-    """Return the space in hyperopt's terms.
+    """Return the space in hyperopt's format.
 
     Args:
-        space: what is searched.
-        indices: whether a choice gives the number of its value and not the value; hyperopt
-            makes lists to tuples.
+        space: distribution of each key.
+        indices: whether a choice gives the index of a value instead of the value, because hyperopt turns
+            lists into tuples.
     """
     from hyperopt import hp
     from hyperopt.pyll import scope
@@ -125,7 +126,7 @@ def hyperopt_space(space: dict[str, Distribution], indices: bool = False) -> dic
     found: dict[str, Any] = {}
     for key, d in space.items():
         if isinstance(d, Choice):
-            # RecBole's exhaustive search reads plain values only: a list goes as a text.
+            # RecBole's exhaustive search reads plain values only, so a list is passed as text.
             values = [str(v) if isinstance(v, (list, tuple)) else v for v in d.values]
             found[key] = hp.choice(key, list(range(len(values))) if indices else values)
         elif isinstance(d, Uniform):
@@ -148,7 +149,7 @@ def make(space: dict[str, Distribution], tool: str, algo: str | None, seed: int)
     """Return the proposer of a tool and an algorithm.
 
     Raises:
-        UserError: they do not go together, or hyperopt is missing.
+        UserError: the tool does not have the algorithm, or hyperopt is not installed.
     """
     algo = algo or default_algorithm(tool)
     if algo not in ALGORITHMS:
@@ -158,10 +159,10 @@ def make(space: dict[str, Distribution], tool: str, algo: str | None, seed: int)
     if tool == "hyperopt":
         return Hyperopt(space, seed, algo)
     if algo == "bayes":
-        raise UserError(f"algo: got 'bayes' with tool '{tool}', expected tool hyperopt; or algo=random")
+        raise UserError(f"algo: got 'bayes' with tool '{tool}', expected tool hyperopt; or use algo=random")
     return Random(space, seed)
 
 
 def default_algorithm(tool: str) -> str:
-    """Return the algorithm of a tool where none is given."""
+    """Return the default algorithm of a tool."""
     return "bayes" if tool == "hyperopt" else "random"

@@ -1,9 +1,8 @@
-"""Trials on Ray Tune: several at once, bad ones stopped early by ASHA, on one machine or a cluster.
+"""Runs trials on Ray Tune, several at a time, on one machine or on a cluster; ASHA stops bad trials early.
 
-The values of all trials are drawn beforehand (seeded, independent of results), so that a search
-that was stopped knows which are done; those that were running start again, from their checkpoint
-where the trial's machine sees the folder of the search. Halts of ASHA compare the trials of one
-command only.
+The values of all trials are drawn beforehand with a seed, independent of results. A search that continues
+after a stop therefore knows the finished trials. A trial that was running continues from its checkpoint,
+if its machine can read the folder of the search. ASHA compares only the trials of the same command.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ def search(study: Study, proposer: Proposer, options: dict[str, Any], base: Any)
     """Run the trials of a study that are not done.
 
     Args:
-        study: gets the trials, written by this process.
-        proposer: one that does not ask for results.
-        options: of ``properties/tune.yaml``.
-        base: the configuration that all trials share.
+        study: search that the trials belong to; this process writes the finished trials.
+        proposer: proposer that does not use results.
+        options: values of the keys of ``properties/tune.yaml``.
+        base: configuration that all trials share.
 
     Raises:
-        UserError: Ray is missing, or there is no cluster at the address.
+        UserError: Ray is not installed, there is no cluster at the address, or a trial has no result.
     """
     ray = _ray()
     open_trials: list[dict[str, Any]] = []
@@ -58,7 +57,7 @@ def _run(study: Study, trials: list[dict[str, Any]], options: dict[str, Any], ba
 
     scheduler = ASHAScheduler(
         time_attr="epochs",
-        # Out of reach: the last report of a trial comes behind its last epoch.
+        # A trial must not reach max_t, because ASHA would then stop it before its last report.
         max_t=max(base["epochs"], options["grace_epochs"]) + 1,
         grace_period=options["grace_epochs"],
         reduction_factor=options["reduction_factor"],
@@ -76,19 +75,19 @@ def _run(study: Study, trials: list[dict[str, Any]], options: dict[str, Any], ba
         storage_path=os.path.abspath(os.path.join(study.folder, "ray")),
         verbose=0,
         raise_on_failed_trial=False,
-        # A worker lost with its machine is no verdict on the values.
+        # Repeat a trial once if its worker is lost, which says nothing about the values.
         max_failures=1,
     )
     missing = [trial for trial in trials if trial["id"] not in study.trials]
     if missing:
         raise UserError(
-            f"ray: {len(missing)} of {len(trials)} trials ended without a result; their errors are below "
-            f"{os.path.join(study.folder, 'ray')}; repeat the command to make them again"
+            f"ray: {len(missing)} of {len(trials)} trials ended without a result; their errors are in "
+            f"{os.path.join(study.folder, 'ray')}; repeat the command to repeat these trials"
         )
 
 
 def _trial(config: dict[str, Any]) -> None:
-    """Run in a worker of Ray: report the score of each epoch, then the outcome."""
+    """Run a trial in a worker of Ray; report the score of each epoch, then the outcome."""
     from ray import tune
 
     worst = float("-inf") if config["bigger"] else float("inf")
@@ -108,7 +107,7 @@ def _recorder(study: Study, bigger: bool) -> Any:
     from ray.tune import Callback
 
     class Recorder(Callback):
-        """Writes a trial down as soon as it has ended, on the machine of the search."""
+        """Writes the file of a trial as soon as the trial has ended, on the machine of the search."""
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             asked, last = trial.config["trial"], trial.last_result
@@ -128,7 +127,7 @@ def _recorder(study: Study, bigger: bool) -> Any:
 
 
 def _from_anywhere(config: dict[str, Any], base: Any) -> dict[str, Any]:
-    """Trials run in working directories of Ray's: paths of this one become absolute."""
+    """Make paths absolute, because trials run in working directories of Ray."""
     found = dict(config)
     if "data_path" in config or os.path.isdir(base["data_path"]):
         found["data_path"] = os.path.dirname(os.path.abspath(base["data_path"]))
@@ -145,19 +144,19 @@ def _start_options(address: str | None) -> dict[str, Any]:
 
 
 def _ray() -> Any:
-    """Return the module.
+    """Return the module ray.
 
     Raises:
-        UserError: it is not installed.
+        UserError: Ray is not installed.
     """
-    # Ray's own output tables; the search logs a line for each trial.
+    # Turn off Ray's output tables, because the search logs a line for each trial.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     try:
         import ray
         import ray.tune  # noqa: F401
     except ImportError as error:
-        # ray.tune names what it lacks in the cause.
+        # The cause of the error of ray.tune names the missing package.
         missing = error.name or f"ray[tune] ({error.__cause__ or error})"
         raise UserError(
             f"tool 'ray' needs the package {missing}: pip install 'recbole_disent[tune]', "

@@ -1,4 +1,4 @@
-"""RecBole's own ``HyperTuning`` on today's hyperopt, with params files that are read as literals."""
+"""Makes RecBole's ``HyperTuning`` run with current hyperopt, and reads its params files safely."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from recbole_disent.tuning.proposals import hyperopt_space
 
 
 class _NumpyOfTuning:
-    """numpy for RecBole's ``hyper_tuning``, with the generator that hyperopt has needed since 0.2.6.
+    """Stands for numpy in RecBole's ``hyper_tuning``, with the random generator that hyperopt needs.
 
-    hyperopt calls ``rng.integers``, which the ``RandomState`` that RecBole gives it lacks.
+    Since release 0.2.6 hyperopt calls ``rng.integers``. RecBole passes a ``RandomState``, which lacks this
+    method.
     """
 
     class random:
@@ -24,10 +25,10 @@ class _NumpyOfTuning:
 
 
 def patch() -> None:
-    """Make RecBole's ``HyperTuning`` run with today's hyperopt. Idempotent.
+    """Patch RecBole's ``HyperTuning``; a second call changes nothing.
 
-    :mod:`recbole_disent.config.search_space` reads the params files, because RecBole's reader
-    evaluates their text as code and knows no comments.
+    :mod:`recbole_disent.config.search_space` reads the params files, because RecBole's reader evaluates
+    their text as code and does not support comments.
     """
     from recbole.trainer import hyper_tuning
 

@@ -1,8 +1,8 @@
-"""A search as a folder of trials: one JSON file each, so that it can be stopped at any time.
+"""A search as a folder with one JSON file for each trial, so that the search can be stopped at any time.
 
-``study.json`` says what is searched; ``<id>.json`` is a finished trial, its id a digest of its
-values; ``running/<id>/`` holds the checkpoint of one that is not finished; ``trials.csv``,
-``trials.md``, ``trials.svg`` and ``best.yaml`` are made from the trials and from nothing else.
+``study.json`` describes the search. ``<id>.json`` is a finished trial; its id is a digest of its values.
+``running/<id>/`` holds the checkpoint of an unfinished trial. ``trials.csv``, ``trials.md``,
+``trials.svg`` and ``best.yaml`` are made from the files of the trials only.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
 
 SCHEMA = 1
-# Keys that every trial gets, whatever is given.
+# Keys that the search sets for every trial; a given value is ignored.
 _OF_TRIALS = ("checkpoint_dir", "show_progress")
 
 
 def trial_id(values: dict[str, Any]) -> str:
-    """Return 12 hexadecimal digits that stand for the values of a trial, whatever their order."""
+    """Return the id of a trial: 12 hexadecimal digits that depend on its values but not on their order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -38,11 +38,11 @@ class Study:
     """The trials of one search.
 
     Args:
-        folder: where they are kept; made if it is not there.
-        model, dataset: what is tuned.
+        folder: folder of the search; it is made if it does not exist.
+        model, dataset: names of the model and of the data set.
         given: configuration keys that all trials share.
-        space: what is searched.
-        search: how: tool, algorithm, seed.
+        space: distribution of each searched key.
+        search: tool, algorithm and seed.
 
     Raises:
         UserError: the folder holds another search.
@@ -83,25 +83,26 @@ class Study:
         for key in sorted({*found, *self.about}):
             if found.get(key) != self.about.get(key):
                 raise UserError(
-                    f"output '{self.folder}' holds another search: its {key} is {found.get(key)!r}, here "
-                    f"{self.about.get(key)!r}; repeat its command to go on, or give another --output"
+                    f"output '{self.folder}' holds another search: got {key} {self.about.get(key)!r}, "
+                    f"expected {found.get(key)!r}; repeat the command of that search, or give another "
+                    "--output"
                 )
 
     def config_of(self, values: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
         """Return the configuration of a trial.
 
-        A trial that was stopped in the middle goes on from its checkpoint.
+        A trial that was stopped continues from its checkpoint.
 
         Args:
-            values: of the searched keys.
-            folder: for checkpoints; None: in the folder of the search.
+            values: values of the searched keys.
+            folder: folder for checkpoints; None takes a folder inside the folder of the search.
         """
         folder = folder or os.path.join(self.folder, "running", trial_id(values))
         stored = sorted(glob.glob(os.path.join(glob.escape(folder), "*.pth")), key=os.path.getmtime)
         return {
             **self.given,
             **values,
-            "refit": False,  # of the best setting alone
+            "refit": False,  # only the best configuration may be refitted
             "model": self.model,
             "dataset": self.dataset,
             "checkpoint_dir": folder,
@@ -111,7 +112,13 @@ class Study:
         }
 
     def add(self, number: int, values: dict[str, Any], **found: Any) -> dict[str, Any]:
-        """Write a finished trial: ``status`` done, stopped or failed; ``score``; more about it."""
+        """Write the file of a finished trial and return its content.
+
+        Args:
+            number: number of the trial, from 0 on.
+            values: values of the searched keys.
+            found: ``status`` (done, stopped or failed), ``score`` and further results.
+        """
         name = trial_id(values)
         trial = _as_json({"id": name, "number": number, "values": values, **found})
         _write_json(os.path.join(self.folder, f"{name}.json"), trial)
@@ -120,7 +127,7 @@ class Study:
         return trial
 
     def ranked(self) -> list[dict[str, Any]]:
-        """Return the trials, the best first, failed ones last."""
+        """Return the trials, from the best to the worst; failed trials are last."""
 
         def key(trial: dict[str, Any]) -> tuple[bool, float, int]:
             score = trial["score"]
@@ -135,17 +142,17 @@ class Study:
         """The best trial.
 
         Raises:
-            UserError: none succeeded; the sentence of the first failure.
+            UserError: there is no successful trial; the message quotes the error of the first trial.
         """
         ranked = self.ranked()
         if not ranked:
-            raise UserError(f"output '{self.folder}' has no trial in it")
+            raise UserError(f"output '{self.folder}' has no trial")
         if ranked[0]["score"] is None:
-            raise UserError(f"all {len(ranked)} trials failed, the first by: {ranked[0]['error']}")
+            raise UserError(f"all {len(ranked)} trials failed, the first with: {ranked[0]['error']}")
         return ranked[0]
 
     def report(self) -> None:
-        """Write the table as CSV and Markdown and the best configuration as YAML."""
+        """Write the table of trials as CSV and Markdown, and the best configuration as YAML."""
         metrics = sorted({name for t in self.trials.values() for name in t.get("test_result") or {}})
         head = ["rank", "trial", "number", "status", "valid score", *self.space,
                 "epochs", "seconds", *(f"test {name}" for name in metrics)]  # fmt: skip
@@ -176,7 +183,7 @@ def _cell(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """What reading the file back gives, so that both compare equal."""
+    """Return a value as it is after writing and reading JSON, so that the two can be compared."""
     return json.loads(json.dumps(value))
 
 
@@ -189,7 +196,7 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
         if not isinstance(found, dict) or not {"id", "schema"} & set(found):
-            raise ValueError("no trial")
+            raise ValueError("not a trial")
         return found
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a trial of this search ({error}); remove the file") from error

@@ -1,4 +1,4 @@
-"""Trials of a search: which ones are made, and what is stored of each."""
+"""Chooses and runs the trials of a search, and returns the content of their files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from recbole_disent.session import run
 from recbole_disent.tuning import proposals
 from recbole_disent.tuning.study import Study, trial_id
 
-# Known values in a row after which a space is taken for used up.
+# The search ends after this many proposals in succession that are not new.
 _REPEATS = 1000
 
 
 def distinct(
     study: Study, proposer: proposals.Proposer, max_evals: int, answer: Callable[[int, dict], dict | None]
 ) -> None:
-    """Ask for *max_evals* different trials; *answer* (number, values) returns each, done or not yet.
+    """Ask a proposer for *max_evals* different trials, and tell it their results.
 
     Args:
-        study: whose finished trials are taken as they are.
-        proposer: asked and told.
-        max_evals: how many.
-        answer: called for a trial that is not done.
+        study: search whose finished trials are not repeated.
+        proposer: proposer of the values.
+        max_evals: number of trials.
+        answer: function (number, values) that is called for each unfinished trial. It returns the content
+            of the file of the trial, or None if it runs the trial later.
     """
     met: dict[str, dict | None] = {}
     repeats = 0
@@ -37,7 +38,7 @@ def distinct(
         repeats = repeats + 1 if name in met else 0
         if name not in met:
             done = study.trials.get(name)
-            # One that failed is tried again: what was wrong may have been corrected since.
+            # A failed trial is repeated, because the user may have removed the cause.
             met[name] = done if done and done["status"] != "failed" else answer(len(met), values)
         trial = met[name]
         score = None if trial is None else trial["score"]
@@ -59,19 +60,24 @@ def one_by_one(study: Study, proposer: proposals.Proposer, max_evals: int) -> No
 
 
 def outcome(config: dict[str, Any], on_epoch: Callable[[int, float], None] | None = None) -> dict[str, Any]:
-    """Run a trial; return what is stored of it.
+    """Run a trial, and return the results for its file.
 
     Args:
-        config: all keys of the run.
-        on_epoch: called with the number of the epoch and its validation score.
+        config: configuration keys of the run.
+        on_epoch: function that is called with the number and the validation score of each epoch.
+
+    Raises:
+        UserError: the split has no validation part.
     """
     try:
         report = run(config_dict=config, on_epoch=on_epoch)
     except UserError as error:
-        # Diverged, or values that do not go together: the others go on.
+        # The training diverged, or the values do not fit together; the other trials continue.
         return {"status": "failed", "score": None, "bigger": True, "error": str(error)}
     if report["best_valid_score"] is None:
-        raise UserError("eval_args: a search needs a validation part, and this split has none")
+        raise UserError(
+            "eval_args: got a split without a validation part, which a search needs; choose another split"
+        )
     return {
         "status": "done",
         "score": report["best_valid_score"],

@@ -1,4 +1,4 @@
-"""The command ``tune``: proposals -> trials -> table, plot and best configuration."""
+"""The command ``tune``, which runs a search and writes a table, a plot and the best configuration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from recbole_disent.tuning.trials import one_by_one
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a search: ``properties/tune.yaml``, replaced by what is given.
+    """Return the options of a search: the given ones, and the defaults of ``properties/tune.yaml``.
 
     Raises:
-        UserError: an unknown option or a wrong value.
+        UserError: an option is unknown, or a value is wrong.
     """
     known = key_rules.of_tuning()
     for key in given:
@@ -39,22 +39,22 @@ def tune(
 ) -> Study:
     """Search for the best values of some configuration keys.
 
-    The validation score decides; test results are written down and take no part. The same
-    call continues a search that was stopped: no trial is lost or repeated.
+    The validation score decides. Test results are stored, but the search does not use them. The same
+    call continues a stopped search; it neither loses nor repeats a finished trial.
 
     Args:
         model: name of a model.
         dataset: name of a data set.
         config_file_list: YAML files with configuration keys of all trials.
         config_dict: configuration keys of all trials. ``seed`` is the seed of the search and of each trial.
-        cmd_args: words ``--key=value`` of a command line, which replace all other keys.
+        cmd_args: arguments ``--key=value`` of a command line, which replace all other keys.
         given: options of the search, such as ``max_evals`` and ``tool``; ``properties/tune.yaml`` lists them.
 
     Returns:
         The finished study; its folder holds ``best.yaml`` and the table.
 
     Raises:
-        UserError: wrong settings, or no trial that succeeded.
+        UserError: a key or a file is wrong, or no trial succeeded.
     """
     options = options_of(given)
     base = Config(model, dataset, config_file_list, config_dict, cmd_args)
@@ -65,7 +65,9 @@ def tune(
     space = read_space(options["params_file"] or model)
     space = {key: values for key, values in space.items() if key not in given_keys}
     if not space:
-        raise UserError("tune: nothing is left to search: every key of the search space is given")
+        raise UserError(
+            "tune: every key of the search space is given; leave out at least one to search for it"
+        )
     algo = options["algo"] or proposals.default_algorithm(options["tool"])
     proposer = proposals.make(space, options["tool"], algo, seed)
     study = Study(
@@ -94,5 +96,6 @@ def _check_own_keys(model: str, given: dict[str, Any]) -> None:
     for key in key_rules.flagged(model, "own"):
         if given.get(key) is not None:
             raise UserError(
-                f"{key}: got {given[key]!r}, but each trial has its own; leave it out, trials go to --output"
+                f"{key}: got {given[key]!r}, but the search sets this key for each trial; leave it out, and "
+                "use --output for the folder of the trials"
             )

@@ -17,8 +17,8 @@ class Disentanglement(nn.Module):
     Args:
         width: D.
         n_intentions: K.
-        max_length: longest sequence, rows of the position table alpha.
-        eps: of the five LayerNorms.
+        max_length: length of the longest sequence, and number of rows of the position table alpha.
+        eps: epsilon of the five LayerNorms.
     """
 
     def __init__(self, width: int, n_intentions: int, max_length: int, eps: float) -> None:
@@ -49,8 +49,8 @@ class Disentanglement(nn.Module):
 
         Args:
             z: float (B, L, D), the encoder's output; left-aligned.
-            lengths: int64 (B,), t >= 1, items of each sequence.
-            side: PAST or FUTURE, which beta is added.
+            lengths: int64 (B,), number of items t >= 1 of each sequence.
+            side: PAST or FUTURE; selects the beta that is added.
 
         Returns:
             phi, float (B, K, D).
@@ -60,10 +60,10 @@ class Disentanglement(nn.Module):
         return self.output_norm(self.bias[side] + pooled)
 
     def weights(self, z: Tensor, lengths: Tensor) -> Tensor:
-        """p(i), how much each item counts for the next one: float (B, L), rows sum to 1; padding has 0.
+        """p(i), the weight of each item in the intention vectors: float (B, L); rows sum to 1, padding has 0.
 
         Args:
-            z, lengths: as for :meth:`forward`.
+            z, lengths: as in :meth:`forward`.
         """
         last = (lengths - 1).clamp(min=0)
         placed = self.position[: z.shape[1]] + z
@@ -73,13 +73,14 @@ class Disentanglement(nn.Module):
         return scores.masked_fill(padding, float("-inf")).softmax(-1)
 
     def prefix_sums(self, z: Tensor, jagged: JaggedBatch) -> Tensor:
-        """The sums over p(k|i) p(i) z_i of every prefix of packed sequences at once.
+        """Sums of p(k|i) p(i) z_i over i, for every prefix of packed sequences at once.
 
-        p(k|i) does not depend on the prefix and p(i) is a causal attention with the query
-        at t, so all prefixes are one masked product with values p(k|i) z_i of width K D.
+        p(k|i) does not depend on the prefix, and p(i) is a causal attention with the query at t. One
+        masked matrix product with the values p(k|i) z_i, of width K D, therefore gives all sums.
 
         Args:
-            z: float (N, D).
+            z: float (N, D), the encoder's output.
+            jagged: positions of the N tokens.
 
         Returns:
             float (N, K D); the row of a sequence's token t belongs to its first t items.
@@ -97,5 +98,5 @@ class Disentanglement(nn.Module):
         return scores.masked_fill(later, float("-inf")).softmax(-1) @ values
 
     def from_prefix_sums(self, sums: Tensor, side: int) -> Tensor:
-        """phi of :meth:`prefix_sums`: (S, K D) -> (S, K, D); together they equal :meth:`forward`."""
+        """Turn rows of :meth:`prefix_sums` into phi as in :meth:`forward`: (S, K D) -> (S, K, D)."""
         return self.output_norm(self.bias[side] + sums.unflatten(1, self.prototypes.shape))

@@ -1,7 +1,7 @@
 """Losses of DisentS2S as pure functions of tensors (KDD 2020, sections 3.3 and 3.4).
 
-P pairs (past, future, next item), K intentions, width D. Every function returns one value
-per sample and sums or averages nothing, so that the caller decides on the reduction.
+There are P pairs (past, future, next item) and K intentions; vectors have the width D. Every loss
+returns one value per sample, and the caller sums or averages the values.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ def seq2item(
     row_index: Tensor | None = None,
     pooling: str = "paper",
 ) -> Tensor:
-    """-ln of the share of the next item among the next items of the batch.
+    """Negative logarithm of the next item's share among the next items of the batch.
 
     loss_p = logsumexp over q, k of h_q . phi_p^(k) / sqrt(D)
              - max over k of h_p . phi_p^(k) / sqrt(D)
 
-    With *pooling* ``max`` the first term is the logsumexp over q of the max over k; with ``logsumexp``
-    the second is the logsumexp over k.
+    With *pooling* ``max``, the first term is the logsumexp over q of the max over k. With ``logsumexp``,
+    the second term is the logsumexp over k.
 
     Args:
         phi: float (P, K, D), intention vectors of the pasts.
         targets: float (P, D), embedding h of each pair's next item.
-        groups: int64 (P,) or None; samples of one group are not each other's negatives.
-        log_popularity: float (P,) or None; ln of the share of each next item among all, taken off
-            its scores: the next items of a batch are a sample by popularity, and without it
-            the model learns p(item | sequence) / p(item).
-        limit: scores that may exist at a time.
-        row_index: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
+        groups: int64 (P,) or None; pairs of one group are not each other's negatives.
+        log_popularity: float (P,) or None; ln of each next item's share of the training clicks, which is
+            subtracted from the item's scores. The next items of a batch are drawn in proportion to
+            popularity; without this correction the model learns p(item | sequence) / p(item).
+        limit: largest number of scores in memory at a time.
+        row_index: int64 (p,) or None; *phi* then has these p of the P pairs only, (p, K, D).
         pooling: ``paper``, ``max`` or ``logsumexp``.
 
     Returns:
@@ -63,7 +63,7 @@ def seq2item(
 
 
 def pooled(scores: Tensor, pooling: str) -> Tensor:
-    """The numerator's logarithm for an item's K scores, (..., K) -> (...): their logsumexp, or the best."""
+    """Pool an item's K scores for the numerator, (..., K) -> (...): their logsumexp or their maximum."""
     return scores.logsumexp(-1) if pooling == "logsumexp" else scores.amax(-1)
 
 
@@ -78,7 +78,7 @@ def seq2seq(
     limit: int = 2**26,
     row_index: Tensor | None = None,
 ) -> Tensor:
-    """-ln of the share of the own future among the futures of the batch, for each intention.
+    """Negative logarithm of the own future's share among the futures of the batch, for each intention.
 
     loss_pk = logsumexp over q, k' of phi_q^(k')(future) . phi_p^(k)(past) / sqrt(D)
               - phi_p^(k)(future) . phi_p^(k)(past) / sqrt(D)
@@ -86,9 +86,9 @@ def seq2seq(
     Args:
         past: float (P, K, D), intention vectors of the pasts.
         future: float (P, K, D), intention vectors of the reversed futures.
-        groups: int64 (P,) or None; samples of one group are not each other's negatives.
-        limit: scores that may exist at a time.
-        row_index: int64 (p,) or None; *past* is (p, K, D), of these p of the P pairs only.
+        groups: int64 (P,) or None; pairs of one group are not each other's negatives.
+        limit: largest number of scores in memory at a time.
+        row_index: int64 (p,) or None; *past* then has these p of the P pairs only, (p, K, D).
 
     Returns:
         float (P, K), or (p, K).
@@ -102,14 +102,15 @@ def seq2seq(
 
 
 def trusted_mask(losses: Tensor, share: float, everywhere: Tensor | None = None) -> Tensor:
-    """Mask of the samples that are trusted: losses up to the ceil(share * n)-th smallest.
+    """Mask of the trusted samples, whose losses are at most the ceil(share * n)-th smallest loss.
 
-    The threshold is a number, not a function of the losses: no gradient goes through it.
+    No gradient flows through the threshold.
 
     Args:
         losses: float, any shape, n values.
         share: lambda in [0, 1]; 0 trusts none, 1 trusts all.
-        everywhere: float, the n values of the global batch, where *losses* are a part of it.
+        everywhere: float, the n values of the global batch, of which *losses* are a part; None: *losses*
+            are the global batch.
 
     Returns:
         bool, shape of *losses*.
@@ -134,27 +135,28 @@ def future_items(
     row_index: Tensor | None = None,
     pooling: str = "paper",
 ) -> Tensor:
-    """seq2item for items of the future, one by one: variants (2) and (3) of the paper.
+    """seq2item for single items of the future: variants (2) and (3) of the paper.
 
-    For an item f of the future of pair p the next item of p gives way to f, among the next
-    items of the other pairs of the batch:
+    For an item f of the future of pair p, f replaces the next item of p. The next items of the other
+    pairs of the batch remain the negatives:
 
     loss_f = ln( sum over q != p, k of exp(h_q . phi_p^(k) / sqrt(D))
                  + sum over k of exp(f . phi_p^(k) / sqrt(D)) )
              - max over k of f . phi_p^(k) / sqrt(D)
 
-    With *pooling* ``max`` a max over k stands for each sum over k; with ``logsumexp`` a logsumexp
-    stands for each max.
+    With *pooling* ``max``, a max over k replaces each sum over k. With ``logsumexp``, a logsumexp
+    replaces each max.
 
     Args:
         phi: float (P, K, D).
         targets: float (P, D), next items.
         items: float (F, D), embeddings of the future items.
         owner: int64 (F,), row of *phi* of each future item.
-        groups: int64 (P,) or None; samples of one group are not each other's negatives.
-        log_popularity: of *targets* and of *items*, as in :func:`seq2item`.
-        limit: scores that may exist at a time.
-        row_index: int64 (p,) or None; *phi* is (p, K, D), of these p of the P pairs only.
+        groups: int64 (P,) or None; pairs of one group are not each other's negatives.
+        log_popularity: the corrections of *targets*, float (P,), and of *items*, float (F,), as in
+            :func:`seq2item`; or None.
+        limit: largest number of scores in memory at a time.
+        row_index: int64 (p,) or None; *phi* then has these p of the P pairs only, (p, K, D).
         pooling: ``paper``, ``max`` or ``logsumexp``.
 
     Returns:

@@ -25,12 +25,12 @@ from recbole_disent.parallel import process_group
 
 
 class DisentS2S(VectorRecommender):
-    """Learns the next item and, in latent space, the whole future of a user, per intention.
+    """Learns to predict the next item and, in latent space, a user's whole future for each intention.
 
-    All configuration keys stand in ``properties/model/DisentS2S.yaml``.
+    All configuration keys are in ``properties/model/DisentS2S.yaml``.
     """
 
-    # Of several processes each returns its part of the sum that is the loss of the global batch
+    # With several processes, each returns its part of the sum that is the loss of the global batch
     # (recbole_disent/parallel/process_group.py).
     cross_rank_negatives = True
 
@@ -53,12 +53,13 @@ class DisentS2S(VectorRecommender):
         self.scale = width**-0.5
         self.negatives = negatives.resolve(config, self.n_items)
         self.sampled_negatives: int = config["sampled_negatives"]
-        # The next items of a batch are a sample by popularity: without a correction scores learn the lift.
+        # The next items of a batch are drawn in proportion to popularity. Without a correction, the scores
+        # learn the lift.
         self.corrects_popularity = not learns_lift(config)
         self.register_buffer("log_popularity", log_popularity(dataset), persistent=False)
         self.warmup: int = config["seq2seq_warmup"]
         self.warm = self.warmup == 0
-        # Part of the checkpoint, so that a resumed run does not warm up again.
+        # A buffer, so that a checkpoint holds it and a resumed run does not warm up again.
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.encoder = CausalEncoder(
             self.n_items,
@@ -84,13 +85,14 @@ class DisentS2S(VectorRecommender):
             nn.init.normal_(module.prototypes, std=std)
             nn.init.normal_(module.position, std=std)
             nn.init.zeros_(module.query_bias)
-            # As large as the sum over positions, 1/K of a state: smaller ones do not tell the K vectors
-            # apart, larger ones drown the sum. A past and its future begin with the same ones.
+            # The biases are as large as the sum over positions, which is 1/K of a state. Smaller biases
+            # leave the K vectors almost equal, and larger biases dominate the sum. Past and future start
+            # with equal biases.
             nn.init.normal_(module.bias[PAST], std=1 / self.n_intentions)
             module.bias.data[FUTURE] = module.bias.data[PAST]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser: item embeddings, with a step size and decay of their own, go last."""
+        """Groups for the optimiser. The last group has the item embeddings, their step size and decay."""
         items = self.encoder.item_embedding.weight
         return [
             {"params": [p for p in self.parameters() if p is not items]},
@@ -106,7 +108,7 @@ class DisentS2S(VectorRecommender):
 
     @property
     def future_cut(self) -> int | None:
-        """How many items of a future are reconstructed one by one; None: no such loss."""
+        """Number of items of a future that are reconstructed one by one; None without such a loss."""
         cuts = {"all_items": self.max_seq_length, "next_items": self.next_items}
         return cuts.get(self.variant) if self.seq2seq_weight > 0 else None
 
@@ -115,7 +117,7 @@ class DisentS2S(VectorRecommender):
 
         Args:
             item_seq: int64 (B, L), left-aligned item ids, 0 is padding.
-            item_seq_len: int64 (B,), items of each sequence, >= 1.
+            item_seq_len: int64 (B,), number of items of each sequence, >= 1.
             side: PAST (the default) or FUTURE.
 
         Returns:
@@ -124,11 +126,11 @@ class DisentS2S(VectorRecommender):
         return self.disentanglement(self.encoder(item_seq), item_seq_len, side)
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """The same as :meth:`intentions` of a past."""
+        """Intention vectors of pasts, as in :meth:`intentions`."""
         return self.intentions(item_seq, item_seq_len)
 
     def pairs_one_by_one(self, batch: Any, sample: Tensor | None) -> Pairs:
-        """Encode pairs by themselves: the paper's way and the reference for the other one.
+        """Encode each pair separately, as the paper does; the reference for :meth:`pairs_of_windows`.
 
         Args:
             batch: an Interaction with the past, the reversed future and the next item.
@@ -154,7 +156,9 @@ class DisentS2S(VectorRecommender):
         )
 
     def pairs_of_windows(self, batch: WindowBatch, sample: Tensor | None) -> Pairs:
-        """Encode all pairs of each window: one pass over it, and one over what *sample* needs of its reverse.
+        """Encode all pairs of each window with one pass over the window and one pass over its reverse.
+
+        The pass over the reverse covers only the futures of *sample*.
 
         Args:
             batch: windows.
@@ -166,8 +170,8 @@ class DisentS2S(VectorRecommender):
         counts = batch.counts
         window, nth, last = batch.pairs()
         table = self.encoder.embed_items(batch.items)
-        # Sequences to encode: each window up to its last pair, and backward from its last item up to
-        # the longest future that is asked for.
+        # The sequences to encode are each window up to its last pair, and the reversed window from its
+        # last item through the longest future that *sample* needs.
         starts = batch.lengths.cumsum(0) - batch.lengths
         length = batch.before + batch.furthest() + 1
         begin, step = starts, torch.ones_like(counts)
@@ -183,7 +187,7 @@ class DisentS2S(VectorRecommender):
         token = torch.repeat_interleave(begin[order] - step[order] * jagged.starts, length)
         token += torch.repeat_interleave(step[order], length) * torch.arange(len(token))
         sums = self._prefix_sums(table, token, jagged)
-        start = torch.empty_like(order).index_copy_(0, order, jagged.starts)  # of each in the jagged
+        start = torch.empty_like(order).index_copy_(0, order, jagged.starts)  # of each sequence
         ends = (start[window] + batch.before[window] + nth).to(device, non_blocking=True)
         past, future = self.disentanglement.from_prefix_sums(sums.index_select(0, ends), PAST), None
         if sample is not None:
@@ -214,7 +218,7 @@ class DisentS2S(VectorRecommender):
         return self.disentanglement.prefix_sums(self.encoder.packed(embedded, jagged), jagged)
 
     def _no_pairs(self, sample: Tensor | None) -> Pairs:
-        """The share of a process that got no window: empty, and yet with a gradient."""
+        """The pairs of a process that got no window: empty tensors that have a gradient."""
         weight = self.encoder.item_embedding.weight
         vectors = process_group.empty_with_grad(weight.new_zeros(0, weight.shape[1]), weight)
         past = vectors[:, None].expand(0, self.n_intentions, -1)
@@ -223,14 +227,16 @@ class DisentS2S(VectorRecommender):
         return Pairs(past, future, sample, none, vectors, none, none, vectors, none)
 
     def _sample(self, total: int, number: Tensor | None) -> Tensor | None:
-        """The pairs that enter the seq2seq contrast, drawn at random where there are more.
+        """Choose the pairs that enter the seq2seq contrast, at random if there are too many pairs.
 
         Args:
-            total: pairs of the global batch.
-            number: int64 (P,), the number in it of each pair that is here; None: all are here.
+            total: number of pairs of the global batch.
+            number: int64 (P,), the numbers in the global batch of this process's pairs; None: this
+                process has all pairs.
 
         Returns:
-            int64 (S,) on the CPU, for shapes are made from it: of the pairs that are here.
+            int64 (S,), the chosen pairs among those of this process, on the CPU because shapes depend on
+            them; None without a latent loss.
         """
         if not self.latent:
             return None
@@ -245,11 +251,11 @@ class DisentS2S(VectorRecommender):
     # -- RecBole's interface -----------------------------------------------------------
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Losses of a batch: (seq2item,) or (seq2item, seq2seq), to be added.
+        """Losses of a batch, (seq2item,) or (seq2item, seq2seq), which the trainer adds.
 
-        The paper sums over the batch; both sums are divided by the number of pairs P here,
-        which keeps their ratio. Where only S < P pairs, drawn at random, enter the seq2seq
-        contrast, its sum is scaled by P / S.
+        The paper sums over the batch. Here both sums are divided by the number of pairs P, which
+        keeps their ratio. If only S < P pairs, drawn at random, enter the seq2seq contrast, its sum
+        is scaled by P / S.
         """
         if isinstance(interaction, WindowBatch):
             encode, count, number = self.pairs_of_windows, len(interaction), interaction.number
@@ -267,7 +273,7 @@ class DisentS2S(VectorRecommender):
                 pairs, blocks, groups, share, self.pooling, self.max_scores, rest_weight
             )
         else:
-            columns = self._columns(pairs.targets, blocks)
+            columns = self._columns(pairs, blocks)
             item, rest = negatives.over_items(pairs, columns, self.pooling, self.max_scores, rest_weight)
         if self.n_intentions > 1 and self.cosine_limit < 1:
             item = item + excess_cosine(pairs.past, self.cosine_limit).sum()
@@ -284,32 +290,35 @@ class DisentS2S(VectorRecommender):
         trusted = losses.trusted_mask(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
 
-    def _columns(self, targets: Tensor, blocks: process_group.Blocks) -> Columns:
+    def _columns(self, pairs: Pairs, blocks: process_group.Blocks) -> Columns:
         """The items of a softmax over all items, or over a sample of them that all processes share."""
         if self.negatives == "all":
-            return all_items(self.encoder.item_table(), targets)
-        vectors_of = self.encoder.embed_items
-        return sample(self.n_items, self.sampled_negatives, targets, blocks, self.log_popularity, vectors_of)
+            return all_items(self.encoder.item_table(), pairs.targets)
+        number, vectors_of = self.sampled_negatives, self.encoder.embed_items
+        return sample(
+            self.n_items, number, pairs.targets, pairs.users, blocks, self.log_popularity, vectors_of
+        )
 
     def _groups(self, blocks: process_group.Blocks, users: Tensor) -> Tensor | None:
-        """Users of all pairs, where those of one are not each other's negatives; None: all are.
+        """Groups of all pairs, int64 (P,): pairs of one group are not each other's negatives.
 
-        Pairs of one user alone are: without any negative they would teach nothing.
+        The group of a pair is its user. In a batch of a single user each pair is its own group, because
+        pairs without any negative would teach nothing. None: all pairs are negatives.
         """
         if not self.mask_same_user:
             return None
         groups = blocks.gather(users)
-        # Each pair is a group of its own then. No value is read, so that a GPU need not be waited for.
+        # torch.where makes the choice on the device, so the program need not wait for a GPU.
         alone = torch.arange(len(groups), device=groups.device)
         return torch.where((groups != groups[:1]).any(), groups, alone)
 
     def _future_weight(self) -> float:
-        """``seq2seq_weight``, reached linearly over the first ``seq2seq_warmup`` training steps."""
+        """``seq2seq_weight``, after a linear increase over the first ``seq2seq_warmup`` training steps."""
         if not self.training:
             return self.seq2seq_weight
         self.steps += 1
         if not self.warm:
-            done = int(self.steps)  # on a GPU this waits for it
+            done = int(self.steps)  # this waits for a GPU
             self.warm = done >= self.warmup
             return self.seq2seq_weight * min(1.0, done / self.warmup)
         return self.seq2seq_weight
@@ -335,7 +344,7 @@ class DisentS2S(VectorRecommender):
         return self.intentions(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]) * self.scale
 
     def intention_weights(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Which item of a history feeds which intention.
+        """How much each item of a history contributes to each intention.
 
         Returns:
             p(k|i), float (B, L, K), rows sum to 1, and p(i), float (B, L), which sums to 1 over the items of

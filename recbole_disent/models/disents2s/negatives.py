@@ -1,4 +1,4 @@
-"""Which items a next item stands against in the seq2item loss of DisentS2S: the key ``negatives``."""
+"""The negatives of the seq2item loss of DisentS2S, which the key ``negatives`` selects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def check(config: Any) -> None:
     """Check the keys of the seq2item softmax together.
 
     Raises:
-        UserError: a correction of in-batch negatives for a softmax that has none, or the future's items one
-            by one against a sample.
+        UserError: ``softmax_learns: lift`` without in-batch negatives, or sampled negatives for single items
+            of the future.
     """
     wanted, variant = config["negatives"], config["seq2seq_variant"]
     if config["softmax_learns"] == "lift" and resolve(config, 1) != "batch":
@@ -34,7 +34,7 @@ def check(config: Any) -> None:
 
 
 def resolve(config: Any, n_items: int) -> str:
-    """Return ``all``, ``sampled`` or ``batch``: what ``negatives`` is, or what ``auto`` stands for.
+    """Return ``all``, ``sampled`` or ``batch``: the value of ``negatives``, or the choice of ``auto``.
 
     Args:
         config: a configuration.
@@ -59,21 +59,21 @@ def over_batch(
     limit: int,
     weight: float | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Sum of seq2item among the next items of the batch, and of its variants for items of the future.
+    """Sums of seq2item and of its variant for items of the future, with in-batch negatives.
 
     Args:
-        pairs: of this process.
+        pairs: pairs of this process.
         blocks: how the global batch is divided.
         groups: int64 (P,) or None; see :func:`~recbole_disent.models.disents2s.losses.seq2item`.
-        log_popularity: float (n_items,) or None; ln of each item's share, taken off its scores.
+        log_popularity: float (n_items,) or None; ln of each item's share, subtracted from its scores.
         pooling: ``logsumexp``, ``max`` or ``paper``; see :func:`.losses.seq2item`.
-        limit: scores that may exist at a time.
-        weight: of the second sum; None: there is none.
+        limit: largest number of scores in memory at a time.
+        weight: weight of the second sum; None: there is no second sum.
 
     Returns:
-        Both sums, float (), the second with its weight.
+        Both sums, float (), the second multiplied by *weight*.
     """
-    # Columns of the score matrix: the next items of all processes. Rows: the own pasts.
+    # The score matrix has a column per next item of all processes and a row per past of this process.
     rows, targets = blocks.row_index(), blocks.gather(pairs.target_vectors)
     share = None if log_popularity is None else log_popularity[blocks.gather(pairs.targets)]
     item = losses.seq2item(pairs.past, targets, groups, share, limit, rows, pooling).sum()
@@ -88,31 +88,32 @@ def over_batch(
 def over_items(
     pairs: Pairs, columns: Columns, pooling: str, limit: int, weight: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Sum of seq2item among *columns*, and of its variants for items of the future.
+    """Sums of seq2item and of its variant for items of the future, with the negatives *columns*.
 
     loss_p = logsumexp over items i, k of h_i . phi_p^(k) / sqrt(D)
              - max over k of h_p . phi_p^(k) / sqrt(D)
 
-    With *pooling* ``max`` the first term is the logsumexp over i of the max over k; with ``logsumexp`` the
-    second is the logsumexp over k. An item of the future takes the place of the next item, among the
-    same columns: variants (2) and (3) of the paper.
+    With *pooling* ``max``, the first term is the logsumexp over i of the max over k. With ``logsumexp``, the
+    second term is the logsumexp over k. In the second sum, an item of the future replaces the next item,
+    with the same columns: variants (2) and (3) of the paper.
 
     Args:
-        pairs: of this process.
-        columns: the items of the softmax; with *weight* all items.
+        pairs: pairs of this process.
+        columns: the items of the softmax, which are all items if there is a *weight*.
         pooling: ``logsumexp``, ``max`` or ``paper``; see :func:`.losses.seq2item`.
-        limit: scores that may exist at a time.
-        weight: of the second sum; None: there is none.
+        limit: largest number of scores in memory at a time.
+        weight: weight of the second sum; None: there is no second sum.
 
     Returns:
-        Both sums, float (), the second with its weight. Their logsumexps are of the same scores, and the
-        gradient of both is in the first sum: only the total of the two is to be used for training.
+        Both sums, float (), the second multiplied by *weight*. Both use the logsumexps of the same scores,
+        and the first sum has the gradient of these logsumexps for both. Train on the total of the two
+        sums only.
     """
     phi, best = pairs.past, pooling == "max"
     own = losses.pooled(own_scores(phi, columns.vectors[columns.own]), pooling).sum()
     if weight is None:
         return weighted_logsumexp(phi, columns, None, best, limit)[0] - own, None
-    # As bincount does, which waits for a GPU to know the largest number.
+    # The same as bincount, which would wait for a GPU to know the largest number.
     owner = pairs.owner
     counts = owner.new_zeros(len(phi)).index_add_(0, owner, owner.new_ones(len(owner)))
     share = weight * counts.to(phi.dtype)

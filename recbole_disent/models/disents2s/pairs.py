@@ -13,14 +13,14 @@ class Pairs:
 
     Attributes:
         past: float (P, K, D), intention vectors.
-        future: float (S, K, D), or None where no latent loss asks for it.
-        sample: int64 (S,), the pairs of *future*, or None; of several processes each has some.
+        future: float (S, K, D), intention vectors, or None without a latent loss.
+        sample: int64 (S,), number of the pair of each future among the P pairs, or None.
         targets: int64 (P,), next items.
-        target_vectors: float (P, D), their embeddings.
-        users: int64 (P,).
-        items: int64 (F,), items of the futures; none unless a variant reconstructs them.
-        item_vectors: float (F, D), their embeddings.
-        owner: int64 (F,), the pair of each.
+        target_vectors: float (P, D), embeddings of *targets*.
+        users: int64 (P,), user of each pair.
+        items: int64 (F,), items of the futures; F is 0 unless the variant reconstructs them.
+        item_vectors: float (F, D), embeddings of *items*.
+        owner: int64 (F,), number of the pair of each future item.
     """
 
     past: Tensor

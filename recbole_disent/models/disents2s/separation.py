@@ -1,4 +1,4 @@
-"""What keeps the K intention vectors of a sequence apart."""
+"""A penalty that keeps the K intention vectors of a sequence apart."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn import functional as F
 def excess_cosine(phi: Tensor, limit: float) -> Tensor:
     """Mean over the pairs of intentions j < k of max(0, cos(phi^(j), phi^(k)) - limit)^2.
 
-    Without it one vector serves all targets: the K vectors of a sequence come from the same states, and
-    nothing in a softmax of the best score, or of the sum of the K, tells them apart.
+    Without this penalty, one vector serves all targets. The K vectors of a sequence come from the same
+    states, and a softmax of the best or of the summed K scores does not make the vectors differ.
 
     Args:
         phi: float (P, K, D), K >= 1.
-        limit: cosine up to which two vectors cost nothing.
+        limit: largest cosine of two vectors that has no penalty.
 
     Returns:
-        float (P,), 0 for one intention.
+        float (P,); 0 for a single intention.
 
     Example:
         >>> excess_cosine(torch.tensor([[[1.0, 0.0], [3.0, 0.0]]]), 0.5)

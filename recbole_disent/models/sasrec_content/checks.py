@@ -9,10 +9,10 @@ from recbole_disent.errors import UserError
 
 
 def check(config: Any) -> None:
-    """Check the keys of a configuration of SASRecContent together.
+    """Check the keys of SASRecContent that depend on each other.
 
     Raises:
-        UserError: keys that do not fit together.
+        UserError: two keys do not fit together.
     """
     if config["content"]:
         check_content(config)

@@ -1,7 +1,7 @@
 """SASRec with content: the one-stream baseline of TSSR, as in UniSRec's ID + text variant.
 
-Item vector = ID embedding + Linear(content vector); W.-C. Kang, J. McAuley, Self-Attentive
-Sequential Recommendation, ICDM 2018, with cross-entropy over all items at every position.
+The vector of an item is ID embedding + Linear(content vector). The loss is the cross-entropy over all
+items at every position. SASRec: W.-C. Kang, J. McAuley, Self-Attentive Sequential Recommendation, ICDM 2018.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from recbole_disent.ops.jagged import JaggedBatch
 
 
 class SASRecContent(VectorRecommender):
-    """SASRec whose items are known by id and by content.
+    """SASRec whose item vectors combine an ID embedding and content.
 
-    All configuration keys stand in ``properties/model/SASRecContent.yaml`` and ``properties/content.yaml``.
+    All configuration keys are in ``properties/model/SASRecContent.yaml`` and ``properties/content.yaml``.
     """
 
     def __init__(self, config: Any, dataset: Any, content: Content | None = None) -> None:
@@ -63,7 +63,7 @@ class SASRecContent(VectorRecommender):
         return full_softmax(states, items[token + 1], table, None, self.max_scores) / len(states)
 
     def item_table(self) -> Tensor:
-        """Vectors that items are scored by; those scored by content alone lack the ID embedding."""
+        """Vectors of all items for scoring, without the ID embedding for items scored by content alone."""
         table = self.encoder.item_table()
         if self.cold is None:
             return table

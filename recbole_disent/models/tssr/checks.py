@@ -9,10 +9,10 @@ from recbole_disent.errors import UserError
 
 
 def check(config: Any) -> None:
-    """Check the keys of a configuration of TSSR together.
+    """Check the keys of TSSR that depend on each other.
 
     Raises:
-        UserError: keys that do not fit together.
+        UserError: two keys do not fit together.
     """
     check_content(config)
     if config["hidden_size"] % config["n_heads"]:
@@ -21,12 +21,12 @@ def check(config: Any) -> None:
         )
     if config["streams"] == "id" and config["output"] == "both":
         raise UserError(
-            "output: got 'both' with streams=id, expected linear or id: that stream has no content"
+            "output: got 'both' with streams=id, expected linear or id: the id stream has no content"
         )
     by_output = config["output"] == "both"
     by_contrast = config["streams"] == "both" and config["item_weight"] > 0
     if config["score_by_content"] and not (by_output or by_contrast):
         raise UserError(
-            f"score_by_content: got {config['score_by_content']}, which needs content embeddings that "
-            "are learnt as next items: streams=both with item_weight above 0, or output=both"
+            f"score_by_content: got {config['score_by_content']}, expected 0: only streams=both with "
+            "item_weight above 0, or output=both, learn content embeddings of next items"
         )

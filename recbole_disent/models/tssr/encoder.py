@@ -1,7 +1,7 @@
-"""Layers of TSSR: two causal stacks, cross-attention between them, a gate (arXiv 2403.07623).
+"""Layers of TSSR: two causal stacks, cross-attention between them, and a gate (arXiv 2403.07623).
 
-Sequences are left-aligned, so that a causal layer cannot see padding, which comes last; the
-outputs there are meaningless.
+Sequences are left-aligned: padding comes last, where a causal layer cannot see it. The outputs at
+padding are meaningless.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recbole_disent.ops.jagged import JaggedBatch
 
 
 class BlockSizes(NamedTuple):
-    """What all blocks of a model have in common; the keys of the properties file."""
+    """Settings that all blocks of a model share, from the keys of the properties file."""
 
     width: int
     inner: int
@@ -29,10 +29,10 @@ class BlockSizes(NamedTuple):
 
 
 class Block(nn.Module):
-    """Causal multi-head attention, then a feed-forward net, each as LN(x + a * sublayer(x)).
+    """Causal multi-head attention and a feed-forward net, each as LN(x + a * sublayer(x)).
 
-    Self-attention without a *source*; cross-attention with one: queries from x, keys and
-    values from the source.
+    Without a *source*, the block uses self-attention. With a *source*, it uses cross-attention: queries
+    come from x, and keys and values come from the source.
     """
 
     def __init__(self, sizes: BlockSizes) -> None:
@@ -67,7 +67,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, source: Tensor | None, jagged: JaggedBatch | None) -> Tensor:
         """(B, L, D), (B, L, D) -> (B, L, D); position i sees positions 0..i of the source.
 
-        With a jagged (N, D), (N, D) -> (N, D).
+        With *jagged*, the shapes are (N, D), (N, D) -> (N, D).
         """
         query, key_value = self.query(x), self.key_value(x if source is None else source)
         if jagged is None:
@@ -80,14 +80,14 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks, one behind the other; in a cross-attention stack all have the same source."""
+    """A sequence of blocks; in a cross-attention stack all blocks have the same source."""
 
     def __init__(self, layers: int, sizes: BlockSizes) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(layers))
 
     def forward(self, x: Tensor, source: Tensor | None, jagged: JaggedBatch | None) -> Tensor:
-        """As of a block."""
+        """Apply the blocks in order; the arguments are those of :class:`Block`."""
         for block in self.blocks:
             x = block(x, source, jagged)
         return x
@@ -96,8 +96,8 @@ class Stack(nn.Module):
 class Gate(nn.Module):
     """Joins the streams.
 
-    sigmoid: S = sigmoid(W [a ; b] + c), S * a + (1 - S) * b, elementwise; none: their mean
-    (S = 1/2); concat: W [a ; b] + c.
+    ``sigmoid``: S * a + (1 - S) * b, elementwise, with S = sigmoid(W [a ; b] + c).
+    ``none``: the mean of a and b (S = 1/2). ``concat``: W [a ; b] + c.
     """
 
     def __init__(self, kind: str, width: int) -> None:
@@ -110,16 +110,16 @@ class Gate(nn.Module):
         if self.linear is None:
             return (a + b) / 2
         joined = self.linear(torch.cat([a, b], -1))
-        # With mixed precision the layer's output is of another type.
+        # With mixed precision the layer's output has another dtype.
         return joined if self.kind == "concat" else torch.lerp(b, a, joined.sigmoid().to(a.dtype))
 
 
 class States(NamedTuple):
-    """What the encoders make of a batch; float (B, L, D) each, or (N, D) of packed sequences.
+    """Outputs of the encoders for a batch: float (B, L, D) each, or (N, D) for packed sequences.
 
     Attributes:
         by_id, by_content: F_id and F_con, outputs of the unimodal encoders; None for a stream
-            that there is not.
+            that the model does not have.
         joined: F, from which the next item is predicted.
     """
 
@@ -129,12 +129,12 @@ class States(NamedTuple):
 
 
 class TwoStreamEncoder(nn.Module):
-    """Positions, unimodal encoders, multimodal encoders and gate.
+    """Position embeddings, unimodal encoders, multimodal encoders and a gate.
 
     Args:
-        sizes: of all blocks.
-        max_length: longest sequence.
-        n_layers, n_cross_layers: blocks of each unimodal and multimodal encoder.
+        sizes: settings of all blocks.
+        max_length: length of the longest sequence.
+        n_layers, n_cross_layers: number of blocks of each unimodal and each multimodal encoder.
         streams: ``both``, ``id`` or ``content``.
         gate: see :class:`Gate`.
     """
@@ -158,9 +158,9 @@ class TwoStreamEncoder(nn.Module):
         """Encode sequences.
 
         Args:
-            by_id, by_content: e^id and e^con, float (B, L, D), left-aligned, or (N, D) with a
-                *jagged*; None for a stream that there is not.
-            jagged: where the tokens of packed sequences are.
+            by_id, by_content: e^id and e^con, float (B, L, D), left-aligned, or (N, D) with
+                *jagged*; None for a stream that the model does not have.
+            jagged: positions of the tokens of packed sequences; None for padded sequences.
         """
         if self.id_stack is not None and by_id is not None:
             by_id = self.id_stack(self._with_positions(by_id, jagged), None, jagged)

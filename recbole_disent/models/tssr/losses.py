@@ -1,6 +1,6 @@
-"""Contrasts of TSSR as pure functions of tensors (arXiv 2403.07623).
+"""Contrastive losses of TSSR as pure functions of tensors (arXiv 2403.07623).
 
-They return one value per sample and leave the reduction to the caller.
+The losses return one value per sample, and the caller sums or averages the values.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_disent.ops.chunked_softmax import logsumexp_of_products
 
-# Positions share a product of matrices while the smallest has this share of the largest's rows.
+# Positions share a batched matrix product if the smallest has at least this share of the largest's rows.
 _LIKE = 0.5
 
 
 def user_contrast(rows: Tensor, columns: Tensor, temperature: float, users: Tensor, limit: int) -> Tensor:
-    """User-grained contrast in one direction: each row's own column among those of the batch.
+    """User-grained contrast in one direction: each row's own column among the columns of the batch.
 
     loss_u = ln sum over v of exp(cos(row_u, column_v) / temperature) - cos(row_u, column_u) / temperature
 
     Args:
         rows, columns: float (B, D), mean state of each user in one stream and in the other.
-        temperature: of the softmax.
-        users: int64 (B,); further windows of the same user are no negatives.
-        limit: scores that may exist at a time.
+        temperature: temperature of the softmax.
+        users: int64 (B,); other windows of the same user are not negatives.
+        limit: largest number of scores in memory at a time.
 
     Returns:
         float (B,).
@@ -38,18 +38,20 @@ def user_contrast(rows: Tensor, columns: Tensor, temperature: float, users: Tens
 
 
 def item_contrast(states: Tensor, nexts: Tensor, places: Tensor, items: Tensor, limit: int) -> Tensor:
-    """Item-grained contrast in one direction: the own next item among those of its position.
+    """Item-grained contrast in one direction: the own next item among the next items at its position.
 
-    loss_p = ln sum over q with place_q = place_p of exp(F_p . e_q) - F_p . e_p; a q with the
-    item of p, other than p itself, takes no part. A position embedding added to e would be the
-    same for all q and change nothing.
+    loss_p = ln sum over q with place_q = place_p of exp(F_p . e_q) - F_p . e_p
+
+    A q that is not p but has the next item of p is left out. A position embedding added to e would be
+    the same for all q and would not change the loss.
 
     Args:
         states: float (P, D), F of one stream at each position that is not padding.
         nexts: float (P, D), e of the other stream for the next item.
-        places: int64 (P,), position in its sequence.
+        places: int64 (P,), position in the sequence.
         items: int64 (P,), next items.
-        limit: scores that may exist at a time; more are made in slices, twice.
+        limit: largest number of scores in memory at a time; more scores are computed in slices, and again
+            in the backward pass.
 
     Returns:
         float (P,).
@@ -61,7 +63,7 @@ def item_contrast(states: Tensor, nexts: Tensor, places: Tensor, items: Tensor, 
     again = sum((last - first) * rows**2 for first, last, rows in slices) > limit
     found = []
     for first, last, rows in slices:
-        if rows**2 > limit:  # a position by itself, and too much even so
+        if rows**2 > limit:  # a single position with more scores than the limit
             index = order[begins[first] : begins[first] + rows]
             own = (states[index] * nexts[index]).sum(-1)
             parts = (states[index], nexts[index], 1.0)
@@ -70,7 +72,7 @@ def item_contrast(states: Tensor, nexts: Tensor, places: Tensor, items: Tensor, 
         index = begins[first:last, None] + torch.arange(rows, device=places.device)
         real = torch.arange(rows, device=places.device) < counts[first:last, None]
         index = order[index.clamp(max=len(order) - 1)]
-        # Rows through embedding: its gradient is several times faster than that of an index.
+        # F.embedding selects rows: its gradient is several times faster than the gradient of indexing.
         tensors = (F.embedding(index, states), F.embedding(index, nexts), items[index], real)
         if again:
             found.append(checkpoint(_own_among_rows, *tensors, use_reentrant=False))
@@ -81,7 +83,7 @@ def item_contrast(states: Tensor, nexts: Tensor, places: Tensor, items: Tensor, 
 
 
 def _slices(counts: list[int], limit: int) -> Iterator[tuple[int, int, int]]:
-    """Runs of positions with like numbers of rows: (first, last + 1, most rows)."""
+    """Runs of positions with similar numbers of rows: (first, last + 1, largest number of rows)."""
     first = 0
     while first < len(counts):
         most = counts[first]
@@ -101,7 +103,7 @@ def _own_among_rows(states: Tensor, nexts: Tensor, items: Tensor, real: Tensor) 
     scores = states @ nexts.transpose(1, 2)
     same = items[:, :, None] == items[:, None, :]
     itself = torch.eye(items.shape[1], dtype=torch.bool, device=items.device)
-    # A row that is not real keeps the real columns: nothing may become -inf - -inf.
+    # A padding row keeps the real columns, so that no value becomes -inf - -inf.
     blocked = (same & ~itself & real[:, :, None]) | ~real[:, None, :]
     scores = scores.masked_fill(blocked, float("-inf"))
     return (scores.logsumexp(-1) - scores.diagonal(dim1=1, dim2=2))[real]

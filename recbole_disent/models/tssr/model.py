@@ -31,7 +31,7 @@ class Positions(NamedTuple):
         targets: int64 (P,), next items.
         places: int64 (P,), position in the window.
         mean_by_id, mean_by_content: float (W, D), mean over a window's positions, or None.
-        users: int64 (W,).
+        users: int64 (W,), user of each window.
     """
 
     states: States
@@ -43,12 +43,12 @@ class Positions(NamedTuple):
 
 
 class TSSR(VectorRecommender):
-    """Learns from item ids and from content in two streams, aligned by contrast.
+    """Learns from item ids and from content in two streams, which contrastive losses align.
 
-    All configuration keys stand in ``properties/model/TSSR.yaml`` and ``properties/content.yaml``.
+    All configuration keys are in ``properties/model/TSSR.yaml`` and ``properties/content.yaml``.
     """
 
-    # Of several processes each returns its part of the sum that is the loss of the global batch
+    # With several processes, each returns its part of the sum that is the loss of the global batch
     # (recbole_disent/parallel/process_group.py).
     cross_rank_negatives = True
 
@@ -61,7 +61,7 @@ class TSSR(VectorRecommender):
         self.item_weight: float = config["item_weight"] if both else 0.0
         self.temperature: float = config["temperature"]
         self.max_scores: int = max_scores(config)
-        # The content stream alone has no item ids, unless the prediction is by their embedding.
+        # The content stream alone has no ID embedding, unless the output layer uses it.
         has_ids = self.streams != "content" or self.output != "linear"
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
         self.content = None
@@ -92,9 +92,9 @@ class TSSR(VectorRecommender):
     # -- encoding ----------------------------------------------------------------------
 
     def _embed(self, items: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """e^id and e^con of the streams that there are."""
+        """e^id and e^con; None for a stream that the model does not have."""
         by_content = self.content(items) if self.content is not None else None
-        # The content stream may have the embedding for its output.
+        # With the content stream alone, the ID embedding is used for the output only.
         if self.item_embedding is None or self.streams == "content":
             return None, by_content
         return self.item_embedding(items), by_content
@@ -130,7 +130,7 @@ class TSSR(VectorRecommender):
         return Positions(states, targets, jagged.position, *means, batch.users)
 
     def _no_positions(self, device: torch.device) -> Positions:
-        """The share of a process that got no window: empty, and yet with a gradient."""
+        """The positions of a process that got no window: empty tensors that have a gradient."""
         weight = self.encoder.position_embedding.weight
         vectors = process_group.empty_with_grad(weight.new_zeros(0, weight.shape[1]), weight)
         by_id = None if self.streams == "content" else vectors
@@ -141,10 +141,11 @@ class TSSR(VectorRecommender):
     # -- RecBole's interface -----------------------------------------------------------
 
     def calculate_loss(self, interaction: WindowBatch) -> tuple[Tensor, ...]:
-        """Losses of a batch, to be added: next item and what contrast has a weight.
+        """Losses of a batch, which the trainer adds: next item, user contrast and item contrast.
 
-        Each is a mean: over positions, over windows (one a user, unless the training sequence
-        is longer than the maximum length), over positions.
+        A contrast without a weight is left out. The next-item loss and the item contrast are means over
+        positions. The user contrast is a mean over windows; a user has one window, unless the training
+        sequence is longer than the maximum length.
         """
         found = self.positions(interaction)
         states, targets, limit = found.states, found.targets, self.max_scores
@@ -183,10 +184,10 @@ class TSSR(VectorRecommender):
         return table, None
 
     def item_table(self) -> Tensor:
-        """Vectors that items are scored by, padding included: float (n_items, D), or D + 1 with a bias.
+        """Vectors of all items for scoring, padding included: float (n_items, D), or D + 1 with a bias.
 
         Raises:
-            NotImplementedError: with ``score_by_content`` scores are not inner products.
+            NotImplementedError: with ``score_by_content``, scores are not inner products.
         """
         if self.cold is not None:
             raise NotImplementedError("score_by_content: scores are not inner products")
@@ -194,10 +195,10 @@ class TSSR(VectorRecommender):
         return table if bias is None else torch.cat([table, bias[:, None]], 1)
 
     def query_vectors(self, interaction: Any) -> Tensor:
-        """F at the last item of each sequence, and a one for a bias: float (B, 1, D or D + 1).
+        """F at the last item of each sequence, followed by a 1 for a bias: float (B, 1, D or D + 1).
 
         Raises:
-            NotImplementedError: with ``score_by_content`` scores are not inner products.
+            NotImplementedError: with ``score_by_content``, scores are not inner products.
         """
         if self.cold is not None:
             raise NotImplementedError("score_by_content: scores are not inner products")
@@ -224,7 +225,7 @@ class TSSR(VectorRecommender):
             scores = scores + bias
         assert self.content is not None
         content = self.content.table()
-        if self.output == "both":  # the same scale: only the ID embedding is left out
+        if self.output == "both":  # by_content has the same scale: it lacks only the ID embedding
             by_content = self.gather_indexes(states.joined, last) @ content.T
             return torch.where(self.cold, by_content, scores)
         assert states.by_id is not None
@@ -233,11 +234,11 @@ class TSSR(VectorRecommender):
 
 
 def _on_the_scale_of(scores: Tensor, others: Tensor, known: Tensor) -> Tensor:
-    """Shift and stretch *others* to mean and deviation of *scores* over the known items, row by row.
+    """Shift and scale *others* to the mean and deviation of *scores* over the known items, row by row.
 
     Args:
         scores, others: float (B, n_items).
-        known: bool (n_items,), items that both score; padding is left out.
+        known: bool (n_items,), items that both score; the padding item is ignored.
     """
     known = known.clone()
     known[0] = False

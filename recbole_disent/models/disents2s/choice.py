@@ -1,0 +1,25 @@
+"""Which preset of DisentS2S suits a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def choose_preset(train: Any) -> tuple[str, str]:
+    """Return the preset for a training part and the reason.
+
+    Args:
+        train: the training part; its rows are the targets of all users.
+
+    Returns:
+        ``long`` where users have more targets on average than a window holds, else ``short``; and a
+        part of a sentence that says why.
+    """
+    users = len(train.inter_feat[train.uid_field].unique())
+    mean, window = len(train.inter_feat) / max(1, users), train.max_item_list_len
+    name = "long" if mean > window else "short"
+    compared = "more" if name == "long" else "not more"
+    return name, (
+        f"a user has {mean:.1f} training targets on average, {compared} than a window of "
+        f"MAX_ITEM_LIST_LENGTH={window}"
+    )
