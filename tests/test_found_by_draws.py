@@ -70,7 +70,12 @@ def test_a_file_of_short_lines_only_is_told():
     with pytest.raises(UserError, match=r"small\.inter, line 2: got 3 cells, expected 5"):
         faults.load("BPR", **KEYS)
     faults.write("small", "inter", faults.small_rows())
-    faults.write("small", "item", [f"i{n}" for n in range(6)], "item_id:token\tprice:float\ttags:token_seq")
+    faults.write(
+        "small",
+        "item",
+        ["i0", "", *(f"i{n}" for n in range(1, 6))],
+        "item_id:token\tprice:float\ttags:token_seq",
+    )
     items = faults.load("BPR", **KEYS)[0].item_feat
     assert items["tags"].shape[0] == items["price"].shape[0] == 7
 
@@ -189,7 +194,7 @@ def test_a_plan_without_runs_is_named():
 )
 def test_yaml_that_stands_for_too_much_or_nothing_is_refused(text):
     Path("a.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"config file 'a\.yaml': no YAML"):
+    with pytest.raises(UserError, match=r"config file 'a\.yaml': the file is not valid YAML"):
         Config("BPR", "ml-100k", config_file_list=["a.yaml"])
 
 

@@ -205,7 +205,7 @@ def read_file(
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error
     if len(body) < len(counts):
-        frame = frame.iloc[body]
+        frame = frame.iloc[body].reset_index(drop=True)
     data: dict[str, Any] = {}
     for name, kind in wanted:
         column = frame.pop(name) if name in kinds else pd.Series(np.full(len(lines), np.nan), dtype=object)
