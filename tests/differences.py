@@ -185,7 +185,7 @@ def _empty(case: Case, parts: Parts | Exception) -> bool:
 
 #: Names of refusals -> their sentence, and whether RecBole's result is such a case.
 REFUSALS: dict[str, tuple[str, Callable[[Case, Parts | Exception], bool]]] = {
-    "nothing to train on": (r"nothing to train on", _no_training),
+    "nothing to train on": (r"the training part is empty", _no_training),
     "one label": (r"threshold: .* leaves no (positive|negative)", _one_label),
     "missing time": (r", line \d+: \w+: no time;", _untimed),
     "empty file": (r": no line after the header|no interaction is left of the", _empty),

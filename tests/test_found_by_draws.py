@@ -54,7 +54,7 @@ def test_a_token_of_several_files_is_one_token():
 
 def test_a_split_at_a_time_of_no_rows_is_told():
     faults.write("small", "inter", [(f"u{n}", f"i{n}", n) for n in range(3)], HEAD)
-    with pytest.raises(UserError, match="nothing to train on"):
+    with pytest.raises(UserError, match="the training part is empty"):
         faults.load("SASRec", eval_args={"split": {"TS": [0.6, 0.2, 0.2]}}, **KEYS)
 
 
@@ -83,14 +83,14 @@ def test_damaged_vectors_are_no_array(tmp_path, name, damage):
     np.savez(tmp_path / "v.npz", ids=np.arange(6), vectors=np.ones((6, 2)))
     path = tmp_path / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"content_file: .* is no array of numbers|has the arrays"):
+    with pytest.raises(UserError, match=r"content_file: .* is not an array of numbers|has the arrays"):
         read_vectors(str(path), "\t", None)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rank": np.ones(3)}, "is no file of ranks"),
+        ({"rank": np.ones(3)}, "expected a file of ranks"),
         ({"user": np.ones(2, int)}, r"shapes .*, expected \(n,\)"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_plan_without_runs_is_named():
 )
 def test_yaml_that_stands_for_too_much_or_nothing_is_refused(text):
     Path("a.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"config file 'a\.yaml': no YAML"):
+    with pytest.raises(UserError, match=r"config file 'a\.yaml': the file is not valid YAML"):
         Config("BPR", "ml-100k", config_file_list=["a.yaml"])
 
 
