@@ -13,7 +13,7 @@ from recbole_disent import result_file
 from recbole_disent.build import RunData, arithmetic, build_data, build_model, build_trainer
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
-from recbole_disent.config.table_dataset import table_in_memory
+from recbole_disent.config.table_dataset import stored_table, table_in_memory
 from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
@@ -189,7 +189,7 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
             f"checkpoint '{path}' is of a model of the file '{stored['model_file']}'; give that file as "
             "config_dict={'model_file': FILE}, or --model_file=FILE, if you trust it"
         )
-    config = Config(stored["model"], stored["dataset"], config_dict=given)
+    config = Config(stored["model"], stored_table(stored["dataset"], given), config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)
     validate_checkpoint(state, path, config["model"], data.data_hash)
