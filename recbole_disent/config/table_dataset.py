@@ -106,8 +106,8 @@ def _prepare(source: Any, items: Any, keys: dict[str, Any], notes: list[str]) ->
     for key in _FORMAT:
         if key in keys:
             raise UserError(
-                f"{key}: got {keys[key]!r} with data, expected no such key, because it describes atomic files; "
-                "leave the key out (the separator of a table is found in its header)"
+                f"{key}: got {keys[key]!r} with data, expected no such key, because it describes atomic "
+                "files; leave the key out (the separator of a table is found in its header)"
             )
     options = {key: rules[key].check(keys[key]) for key in _OPTIONS if key in keys}
     if keys.get("encoding") is not None:
