@@ -49,6 +49,8 @@ class Config(RecBoleConfig):
         UserError: a key is unknown, a value is wrong, or the model or the data set is unknown.
     """
 
+    final_config_dict: dict[str, Any]
+
     def __init__(
         self,
         model: Any = None,
