@@ -73,6 +73,11 @@ def run(
         dataset = name if dataset is None else dataset
     config = Config(model, dataset, config_file_list, config_dict, cmd_args)
     config.notes[:0] = notes
+    if data is not None and dataset is not None and str(config["encoding"]).lower() not in ("utf-8", "none"):
+        raise UserError(
+            f"encoding: got {config['encoding']!r} with a table in memory, whose texts are decoded already; "
+            "leave the key out, or give it in config_dict if one of the two tables is a file"
+        )
     if launcher.wanted(config):
         if on_epoch is not None:
             raise UserError(

@@ -104,3 +104,5 @@ def test_the_encoding_is_that_of_the_table(frame, tmp_path):
     for key in ("field_separator", "seq_separator"):
         with pytest.raises(UserError, match=f"{key}: got '[|]' with data, expected no such key"):
             Config("BPR", None, config_dict={**keys, "data": "events.csv", key: "|"})
+    with pytest.raises(UserError, match="encoding: got 'latin-1' with a table in memory"):
+        recbole_disent.run("BPR", data=named, config_dict=keys, cmd_args=["--encoding=latin-1"])
