@@ -263,6 +263,11 @@ class SafeTrainer:
                 f"resume_file: '{resume_file}' is the checkpoint of a refit, which cannot be resumed; "
                 "give the checkpoint of the first training, without .refit in its name"
             )
+        if self.config["refit"] and "steps" not in state:
+            raise UserError(
+                f"resume_file: '{resume_file}' does not hold the number of steps that refit repeats, because "
+                "an earlier version wrote it; leave out resume_file, or set refit=False"
+            )
         ours, theirs = config_to_dict(self.config), state["config"]
         model = self.config["model"]
         theirs = {**key_rules.defaults(key_rules.of_run(model)), **theirs}  # it may lack newer keys
