@@ -65,12 +65,14 @@ def plot(results: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Pa
         every = figure.subplots(1, len(parts), squeeze=False)[0]
         for axes, part in zip(every, parts, strict=True):
             part(axes, found, labels, look, metrics)
-        handles = {h.get_label(): h for axes in every for h in axes.get_legend_handles_labels()[0]}
+        # The lines come last and so stay, because they show the markers.
+        handles = {h.get_label(): h for axes in every[::-1] for h in axes.get_legend_handles_labels()[0]}
         figure.legend([handles[name] for name in labels if name in handles],
                       [name for name in labels if name in handles],
                       loc="outside lower center", ncols=min(3, len(labels)))  # fmt: skip
-        names = {f"{result['model']} on {result['dataset']}" for result in found}
-        figure.suptitle(names.pop() if len(names) == 1 else f"{len(found)} results")
+        models, datasets = ({result[key] for result in found} for key in ("model", "dataset"))
+        title = models.pop() if len(models) == 1 else f"{len(found)} results"
+        figure.suptitle(f"{title} on {datasets.pop()}" if len(datasets) == 1 else title)
 
     # Dollar signs in names are no formulas.
     style = {**pictures.STYLE, "text.parse_math": False}
