@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recbole_disent.config import key_rules
 from recbole_disent.serving.commands import add_commands
 from recbole_disent.specs import PLAIN_SEQUENTIAL
 
@@ -37,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         "tune", usage=_TUNE_USAGE, allow_abbrev=False, help="search for hyper-parameters"
     )
     _model_arguments(tune)
-    for option in _TUNE_OPTIONS:
-        tune.add_argument(f"--{option}", default=argparse.SUPPRESS)
+    for option, rule in key_rules.of_tuning().items():
+        tune.add_argument(f"--{option}", default=argparse.SUPPRESS, help=rule.meaning.replace("%", "%%"))
     tune.set_defaults(do=_tune)
 
     data = commands.add_parser(
@@ -147,9 +148,6 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="list the runs only")
 
 
-# Options of tune; properties/tune.yaml has their meanings, rules and defaults.
-_TUNE_OPTIONS = ("params_file", "tool", "algo", "max_evals", "output", "ray_address",
-                 "cpus_per_trial", "gpus_per_trial", "grace_epochs", "reduction_factor")  # fmt: skip
 _LISTS = ("models", "datasets", "protocols", "metrics")
 _VALUES = ("data_path", "out", "trials", "search_epochs", "search_seed", "parallel", "threads", "time_limit",
            "keep_checkpoints", "reference", "title")  # fmt: skip
@@ -234,7 +232,7 @@ def _tune(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.config.literals import literal
     from recbole_disent.tuning.tune import tune
 
-    given = {name: literal(getattr(known, name)) for name in _TUNE_OPTIONS if hasattr(known, name)}
+    given = {name: literal(getattr(known, name)) for name in key_rules.of_tuning() if hasattr(known, name)}
     tune(known.model, known.dataset, known.config_files.split(), cmd_args=rest, **given)
     return 0
 

@@ -14,13 +14,13 @@ class UserError(ValueError):
     """
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: object, known: Collection[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name most similar to *name*.
 
     The function returns ``""`` if no known name is similar.
     """
     by_lower = {k.lower(): k for k in sorted(known)}
-    found = get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    found = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[found[0]]}'?" if found else ""
 
 

@@ -50,6 +50,18 @@ def lines_without_id(case: Case) -> Case | None:
     return _changed(case, change)
 
 
+def empty_histories(case: Case) -> Case | None:
+    """RecBole keeps lines of pre-split files without a history, of which sequential models learn nothing."""
+    if not case.sequential:
+        return None
+
+    def change(suffix: str, names: list[str], rows: list[list[str]]) -> list[list[str]]:
+        place = names.index("item_id_list") if "item_id_list" in names else None
+        return [row for row in rows if place is None or place >= len(row) or row[place] not in _MISSING]
+
+    return _changed(case, change)
+
+
 def long_histories(case: Case) -> Case | None:
     """RecBole does not cut the histories of pre-split files; ours keep the last items."""
     if not case.sequential:
@@ -58,8 +70,8 @@ def long_histories(case: Case) -> Case | None:
 
     def change(suffix: str, names: list[str], rows: list[list[str]]) -> list[list[str]]:
         for row in rows:
-            if "item_id_list" in names:
-                place = names.index("item_id_list")
+            place = names.index("item_id_list") if "item_id_list" in names else len(row)
+            if place < len(row):
                 row[place] = " ".join(row[place].split(" ")[-limit:])
         return rows
 
@@ -92,6 +104,7 @@ def _unmarked(parts: Parts) -> Parts:
 #: Names of differences -> what makes a case in which both give the same.
 CAUSES: dict[str, Callable[[Case], Case | None]] = {
     "lines without id": lines_without_id,
+    "empty histories": empty_histories,
     "long histories": long_histories,
     "repeated features": repeated_features,
     "quotes": quotes,
@@ -121,9 +134,24 @@ def held_out_rows(case: Case, parts: Parts) -> Parts | None:
     return Parts(parts.ids, [{n: rows[n][t] for n in names} if len(t) else {} for t in taken[1]])
 
 
+def repeated_entries(case: Case, parts: Parts) -> Parts | None:
+    """RecBole makes lists of sequences as wide as the longest that was read, and repeats a single entry."""
+    found, changed = [], False
+    for part in parts.parts:
+        part = dict(part)
+        for name, values in part.items():
+            base = part.get(name.removesuffix(case.keys.get("LIST_SUFFIX", "_list")))
+            lists = values.dim() == 3 and base is not None and base.dim() == 2
+            if lists and base.shape[1] < values.shape[2] and bool((values == values[:, :, :1]).all()):
+                part[name], changed = values[:, :, :1], True
+        found.append(part)
+    return Parts(parts.ids, found) if changed else None
+
+
 #: Names of differences -> what changes RecBole's parts by the rule of this package.
 RULES: dict[str, Callable[[Case, Parts], Parts | None]] = {
     "two files": two_files,
+    "repeated entries": repeated_entries,
     "held-out rows of general models": held_out_rows,
 }
 
@@ -149,11 +177,18 @@ def _short(case: Case, parts: Parts | Exception) -> bool:
     return any(len(row) < len(table[0]) for table in case.tables.values() for row in table)
 
 
+def _empty(case: Case, parts: Parts | Exception) -> bool:
+    for clean in (lines_without_id, empty_histories):
+        case = clean(case) or case
+    return any(len(table) == 1 for suffix, table in case.tables.items() if suffix.endswith("inter"))
+
+
 #: Names of refusals -> their sentence, and whether RecBole's result is such a case.
 REFUSALS: dict[str, tuple[str, Callable[[Case, Parts | Exception], bool]]] = {
     "nothing to train on": (r"nothing to train on", _no_training),
     "one label": (r"threshold: .* leaves no (positive|negative)", _one_label),
     "missing time": (r", line \d+: \w+: no time;", _untimed),
+    "empty file": (r": no line after the header|no interaction is left of the", _empty),
     "short line": (r", line \d+: got \d+ cells, expected \d+", _short),
 }
 

@@ -312,13 +312,19 @@ def _base(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def quick_configurations() -> Iterator[None]:
-    """Parse each YAML text once, and hide the words of the test's command line from RecBole."""
+def quick_configurations(memo: bool = True) -> Iterator[None]:
+    """Parse each YAML text once, and hide the words of the test's command line from RecBole.
+
+    Args:
+        memo: False: keep the texts of the package and of RecBole only, which are longer than drawn ones.
+    """
     load, argv, known = yaml.load, sys.argv, {}
 
     def load_once(text: Any, Loader: Any) -> Any:
-        text = text if isinstance(text, str) else text.read()
+        text = text if isinstance(text, (str, bytes)) else text.read()
         key = Loader.__name__, text
+        if not memo and len(text) < 2000:
+            return load(text, Loader=Loader)
         if key not in known:
             known[key] = load(text, Loader=Loader)
         return copy.deepcopy(known[key])

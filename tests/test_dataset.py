@@ -278,7 +278,7 @@ def test_corruption_is_the_same_for_both_kinds_and_spares_held_out_items(make_co
         ("", r"e\.inter, line 1: the file is empty; expected a header"),
         ("1\t2\t3\n", r"line 1: got '1', expected a header 'name:type'"),
         ("user_id:token\titem_id:word\n", r"line 1: got 'item_id:word', expected"),
-        ("user_id:token\titem_id:token\n1\t2\n", r"line 1: got .*, expected 'timestamp'.*TIME_FIELD"),
+        ("user_id:token\titem_id:token\n1\t2\n", r"got the columns .*, expected 'timestamp'.*TIME_FIELD"),
         ("user_id:token\titem_id:token\ttimestamp:float\n", "no line after the header"),
         ("user_id:token\titem_id:token\ttimestamp:float\n1\t2\t3\n1\t2\tx\n",
          r"line 3: timestamp: got 'x', expected a number"),

@@ -16,7 +16,7 @@ import recbole
 import torch
 
 from recbole_disent.config.config import Config
-from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.recbole import patches
 from recbole_disent.requirement import RECBOLE_VERSION
 from recbole_disent.session import build_data, build_model
@@ -180,7 +180,8 @@ def test_columns_of_items_are_the_same_with_any_pandas(tmp_path):
 def test_tokens_are_python_strings_with_any_pandas(make_config):
     config = make_config()
     path = f"{config['data_path']}/hostile.inter"
-    events = read_events(path, check_header(path, "\t", None), "\t", None)
+    header = check_header(path, "\t", None)
+    events = read_file(path, header, header, "\t", " ", None).frame
     assert events["item_id"].dtype == object
     assert {type(token) for token in events["item_id"]} == {str}
     # Each distinct one is a single string.
@@ -262,7 +263,8 @@ def test_recboles_models_still_turn_anomaly_detection_on_and_ours_keep_it_off():
         "reload(sine)\n"
         "print(torch.is_anomaly_enabled())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    root = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == ["False", "True"]
 
 

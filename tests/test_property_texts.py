@@ -167,7 +167,7 @@ def data_set(folder, rows):
     lines = [HEADER, *("\t".join(map(str, row)) for row in rows)]
     (folder / "mine").mkdir(exist_ok=True)
     (folder / "mine" / "mine.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return create_dataset(Config("BPR", "mine", config_dict={"data_path": str(folder), "exact_time": True}))
+    return create_dataset(Config("BPR", "mine", config_dict={"data_path": str(folder)}))
 
 
 @settings(QUICK, max_examples=30)

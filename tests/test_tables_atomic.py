@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from recbole_disent.data.atomic_files import check_header, read_events
+from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
 from recbole_disent.tables import from_atomic, to_atomic
@@ -42,7 +42,8 @@ def test_events_come_back_and_the_package_reads_the_same(tmp_path_factory, rows)
     assert items is None
     assert_frame_equal(found, events)
     path = str(folder / "x" / "x.inter")
-    read = read_events(path, check_header(path, "\t", "utf-8"), "\t", "utf-8")
+    header = check_header(path, "\t", "utf-8")
+    read = read_file(path, header, header, "\t", " ", "utf-8").frame
     assert (
         read[["user_id", "item_id"]].to_numpy().tolist() == events[["user_id", "item_id"]].to_numpy().tolist()
     )

@@ -31,11 +31,11 @@ def fit_cut_offs(final: dict[str, Any], given: dict[str, Any]) -> None:
     if sampled and "topk" not in given:
         limit = min(sampled) + 1
         final["topk"] = [k for k in final["topk"] if k < limit] + [limit]
+    cuts = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
+    if not isinstance(cuts, (list, tuple)) or not cuts or not all(isinstance(k, int) for k in cuts):
+        raise UserError(f"topk: got {final['topk']!r}, expected a list of integers such as [5, 10]")
     if "valid_metric" not in given and "@" in final["valid_metric"]:
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
-        cuts = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
-        if not cuts or not all(isinstance(k, int) for k in cuts):
-            raise UserError(f"topk: got {final['topk']!r}, expected a list of integers such as [5, 10]")
         name, _, cut = final["valid_metric"].partition("@")
         name = name if name.lower() in map(str.lower, metrics) else metrics[0]
         if int(cut) not in cuts:

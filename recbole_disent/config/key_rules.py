@@ -171,8 +171,15 @@ def read_rules(path: Path) -> dict[str, KeyRule]:
     return found
 
 
+_MOST_VALUES = 1_000_000
+
+
 def load_yaml(text: str) -> dict[str, Any]:
-    """Parse YAML as RecBole does (``1e-4`` is a float), but without changing PyYAML's global loader."""
+    """Parse YAML as RecBole does (``1e-4`` is a float), but without changing PyYAML's global loader.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, contains itself, or holds more than a million values.
+    """
     loader: Any = type("Loader", (yaml.SafeLoader,), {})
     loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
     loader.add_implicit_resolver(
@@ -180,7 +187,25 @@ def load_yaml(text: str) -> dict[str, Any]:
         re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
         list("-+0123456789."),
     )
-    return yaml.load(text, Loader=loader) or {}
+    try:
+        found = yaml.load(text, Loader=loader) or {}
+        _count_values(found, {})
+    except (ValueError, RecursionError) as error:  # a date such as 2021-99-99, or 1000 brackets
+        raise yaml.YAMLError(str(error)) from error
+    return found
+
+
+def _count_values(value: Any, known: dict[int, int]) -> int:
+    """Count the values of a document; a few lines of aliases can stand for more than a memory holds."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_VALUES  # should it hold itself
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(part, known) for part in parts)
+    if known[id(value)] >= _MOST_VALUES:
+        raise ValueError(f"it holds itself, or more than {_MOST_VALUES} values")
+    return known[id(value)]
 
 
 @cache

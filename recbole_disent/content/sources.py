@@ -128,10 +128,10 @@ def _table(config: Any, dataset: Any, key: str, fields: list[str] | None) -> Ite
     path = os.path.join(dataset.dataset_path, f"{dataset.dataset_name}.item")
     # The data-set configurations of the package name columns of one version of a data set. Another version
     # may lack some of them, so only columns that the user named are all required.
-    own = key in config.external_config_dict
+    all_of_them = key in config.external_config_dict
     separator, encoding = config["field_separator"], config["encoding"]
     other_id = dataset_table.entry(config["dataset"]).get("item_file_id")
-    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, own, other_id)
+    table = read_items(path, config["ITEM_ID_FIELD"], fields, separator, encoding, key, all_of_them, other_id)
     missing = [field for field in fields or [] if field not in table.kinds]
     if missing:
         dataset.logger.warning(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 
 import numpy as np
 from recbole.utils.enum_type import FeatureType
@@ -61,11 +60,15 @@ def _check(path: str, ids: list[str], vectors: np.ndarray) -> None:
 def _load(path: str) -> object:
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{_KEY}: {path} is not an array of numbers ({' '.join(str(error).split())}); save it with "
-            "numpy.save or numpy.savez, without Python objects"
-        ) from error
+    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
+        raise _no_array(path, error) from error
+
+
+def _no_array(path: str, error: Exception) -> UserError:
+    return UserError(
+        f"{_KEY}: {path} is not an array of numbers ({' '.join(str(error).split())}); save it with "
+        "numpy.save or numpy.savez, without Python objects"
+    )
 
 
 def _npz(path: str) -> tuple[list[str], np.ndarray]:
@@ -76,7 +79,9 @@ def _npz(path: str) -> tuple[list[str], np.ndarray]:
     try:
         with stored as arrays:  # type: ignore[attr-defined]
             ids, vectors = arrays["ids"], arrays["vectors"]
-    except ValueError as error:
+    except Exception as error:  # as above
+        if "allow_pickle" not in str(error):
+            raise _no_array(path, error) from error
         raise UserError(
             f"{_KEY}: {path} contains Python objects, which are not read for security; save the ids as an "
             "array of texts or whole numbers, such as numpy.array(ids, dtype=str)"

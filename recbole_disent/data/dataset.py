@@ -375,11 +375,7 @@ class InteractionDataset(PartDataset):
     def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return the events of the user of each row in earlier parts.
 
-        Args:
-            index: int (n,), rows of the part.
-
-        Returns:
-            The position in *index* and the item of each event, both int64 (E,).
+        See :meth:`SequenceDataset.earlier` for the arguments and the result.
         """
         if self._earlier is None:
             users = torch.cat([part.inter_feat[self.uid_field] for part in self._earlier_parts])

@@ -207,8 +207,8 @@ class AtomicDataset(Dataset):
     # -- lines -------------------------------------------------------------------------
 
     def _clean_interactions(self, file: AtomicFile) -> None:
-        part = self._part_of(file.path)
-        if not len(file.frame) and part != "valid":
+        part, count = self._part_of(file.path), len(file.frame)
+        if not count and part != "valid":
             raise UserError(f"{file.path}: no line after the header, expected one interaction per line")
         timed = self.time_field in file.frame
         self._parse_times(file)
@@ -234,12 +234,17 @@ class AtomicDataset(Dataset):
                 self._leave_out(
                     file, file.frame[name].isnull().to_numpy(), "missing id", f"{name} is missing"
                 )
+        if self.takes_histories and self.history_field in file.frame:
+            self._clean_histories(file)
+        if not len(file.frame) and part != "valid":
+            raise UserError(
+                f"{file.path}: no interaction is left of the {count} lines; complete their users, items, "
+                "times and histories"
+            )
         if timed and len(file.frame):
             times = file.frame[self.time_field].to_numpy()
             first, last = self.reading.times or (np.inf, -np.inf)
             self.reading.times = min(first, float(times.min())), max(last, float(times.max()))
-        if self.takes_histories and self.history_field in file.frame:
-            self._clean_histories(file)
 
     def _clean_histories(self, file: AtomicFile) -> None:
         """Cut the lists of a pre-split file to their last items, and leave out rows without a history."""

@@ -12,7 +12,6 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically, write_text
 from recbole_disent.leaderboard import statistics
-from recbole_disent.leaderboard.stored import NPZ_ERRORS, USER_ARRAYS, PlanResults
+from recbole_disent.leaderboard.stored import USER_ARRAYS, PlanResults
 
 RUNS_FILE, RANKS_FILE = "runs.csv", "ranks.npz"
 SCHEMA = 1
@@ -256,7 +255,7 @@ def _read_head(path: Path, line: str) -> dict[str, Any]:
         lacking |= {"options", "searches", "sweep", "command"} - head["plan"].keys()
         if lacking:
             raise KeyError(*sorted(lacking))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
@@ -319,7 +318,7 @@ def _value(column: Column, text: str, where: str) -> Any:
         if not text:
             raise ValueError("empty")
         return column.read(text)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise UserError(
             f"{where}: {column.name}: got {text[:40]!r}, expected {_KINDS[column.read]}; {_RESTORE}"
         ) from error
@@ -341,7 +340,7 @@ def _read_ranks(path: Path, digest: str, found: PlanResults) -> None:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             for number in range(sum(name.startswith("run_") for name in stored.files)):
                 _read_group(found, {name: stored[f"{name}_{number}"] for name in (*USER_ARRAYS, "run")})
-    except (*NPZ_ERRORS, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes can raise any exception
         raise UserError(f"report: {path}: expected a file of ranks ({error}); {_RESTORE}") from error
 
 

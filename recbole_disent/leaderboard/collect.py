@@ -14,6 +14,7 @@ import numpy as np
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import archive
 from recbole_disent.leaderboard.runner import read_json
+from recbole_disent.leaderboard.schema import check_result
 from recbole_disent.leaderboard.stored import PLAN_FILE, PlanResults, read_folders, read_users
 
 
@@ -154,6 +155,7 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
             continue
         if result.get("test_result") is None:
             continue
+        check_result(file, result)
         config = result["config"]
         mode = config["eval_args"]["mode"]
         key = result["dataset"], mode["test"] if isinstance(mode, dict) else mode

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import yaml
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.runner import read_json, state_of
+from recbole_disent.leaderboard.schema import check_plan, check_result
 from recbole_disent.leaderboard.worker import CONFIG, PER_USER, RESULT
 
 PLAN_FILE = "plan.json"
 USER_ARRAYS = ("user", "rank", "history", "popularity")
-# Exceptions of numpy for a file that is damaged or has another format.
-NPZ_ERRORS = (ValueError, KeyError, OSError, EOFError, NotImplementedError, BadZipFile, zlib.error)
 
 
 @dataclass
@@ -50,6 +47,7 @@ def read_folders(folder: Path) -> PlanResults:
         UserError: a file is damaged.
     """
     plan = read_json(folder / PLAN_FILE)
+    check_plan(folder / PLAN_FILE, plan)
     found = PlanResults(plan, plan.pop("runs"), plan.pop("trials"))
     for entry in [*found.runs, *found.trials]:
         place = folder / "runs" / entry["id"]
@@ -59,6 +57,7 @@ def read_folders(folder: Path) -> PlanResults:
             found.errors[entry["id"]] = state_of(place).get("error", "not run yet")
             continue
         found.results[entry["id"]] = read_json(place / RESULT)
+        check_result(place / RESULT, found.results[entry["id"]])
         if (place / PER_USER).is_file():
             found.users[entry["id"]] = read_users(place / PER_USER)
     return found
@@ -67,7 +66,7 @@ def read_folders(folder: Path) -> PlanResults:
 def _read_given(path: Path) -> dict[str, Any]:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f"report: {path}: expected the configuration of a run ({' '.join(str(error).split())}); "
             "delete the folder of the run and repeat compare"
@@ -82,8 +81,11 @@ def read_users(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in USER_ARRAYS}
-    except NPZ_ERRORS as error:
+            found = {name: stored[name].astype(np.int64, casting="safe") for name in USER_ARRAYS}
+        if len({array.shape for array in found.values()}) > 1 or found["rank"].ndim != 1:
+            raise ValueError(f"shapes {[array.shape for array in found.values()]}, expected (n,)")
+        return found
+    except Exception as error:  # damaged bytes can raise any exception
         raise UserError(
             f"report: {path}: expected a file of ranks ({error}); delete the folder of the run and repeat "
             "compare"

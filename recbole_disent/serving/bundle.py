@@ -15,6 +15,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 
 from recbole_disent.content.matrix import Content
-from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.errors import UserError
 from recbole_disent.hashing import file_digest
 from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.result_file import versions
@@ -214,7 +216,7 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
     data = read_tensors(folder / "data.safetensors")
     items = id_tables.read(folder, "items", described["files"])
     users = id_tables.read(folder, "users", described["files"])
-    with wrap_errors(where):
+    with _fitting(where, described):
         catalogue = _catalogue(items, users, data)
         try:
             model, config, dataset = _build(described, catalogue, data, device)
@@ -237,6 +239,21 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
     return Source(model.eval(), config, dataset, catalogue, facts)
 
 
+@contextmanager
+def _fitting(where: str, described: dict[str, Any]) -> Iterator[None]:
+    """Turn an error on files that contradict each other, which can be any, into a :class:`UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{where}: its files do not fit together ({type(error).__name__}, "
+            f"{' '.join(str(error).split())}); it was exported with {described['versions']}; copy or export "
+            "it again"
+        ) from error
+
+
 def describe(folder: Path) -> dict[str, Any]:
     """Read and check ``config.json`` of a bundle; nothing else is read.
 
@@ -248,7 +265,7 @@ def describe(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{where}: config.json: {error.strerror}; give the folder of a bundle") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: config.json is no JSON ({error}); copy the folder again") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError(f"{where}: config.json is not that of a bundle; export one from a checkpoint")

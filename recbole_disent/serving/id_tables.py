@@ -36,18 +36,34 @@ def read(folder: Path, name: str, files: Collection[str]) -> dict[str, list[Any]
         column -> values; None where the bundle has no such table.
 
     Raises:
-        UserError: a Parquet file, and no pyarrow.
+        UserError: a damaged file, or a Parquet file and no pyarrow.
     """
-    if f"{name}.parquet" in files:
-        try:
-            from pyarrow import parquet
-        except ImportError as error:
-            raise UserError(
-                f"bundle '{folder.name}': {name}.parquet needs the package 'pyarrow': pip install pyarrow"
-            ) from error
-        return parquet.read_table(folder / f"{name}.parquet").to_pydict()
-    if f"{name}.csv" not in files:
+    kind = next((kind for kind in ("parquet", "csv") if f"{name}.{kind}" in files), None)
+    if kind is None:
         return None
-    with open(folder / f"{name}.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    return {column: [row[i] for row in rows[1:]] for i, column in enumerate(rows[0])}
+    try:
+        return (_read_parquet if kind == "parquet" else _read_csv)(folder / f"{name}.{kind}")
+    except ImportError as error:
+        raise UserError(
+            f"bundle '{folder.name}': {name}.parquet needs the package 'pyarrow': pip install pyarrow"
+        ) from error
+    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
+        raise UserError(
+            f"bundle '{folder.name}': {name}.{kind} is no table of ids ({' '.join(str(error).split())}); "
+            "copy the bundle again"
+        ) from error
+
+
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
+    from pyarrow import parquet
+
+    return parquet.read_table(path).to_pydict()
+
+
+def _read_csv(path: Path) -> dict[str, list[Any]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        names, *rows = csv.reader(file)
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(names):
+            raise ValueError(f"row {number} has {len(row)} cells, expected {len(names)}")
+    return {column: [row[i] for row in rows] for i, column in enumerate(names)}

@@ -136,6 +136,8 @@ def _cells(
     found = kind_of(values)
     if kind is None:
         text = "token_seq" if source == "item" else "token"
+        if found == "empty" and values.dtype.kind == "f":
+            found = "float"  # a column of numbers that are all missing
         kinds = {"text": text, "empty": text, "integer": "float", "float": "float"}
         kind = kinds.get(found)
     if kind is None or found not in ("text", "integer", "float", "empty"):
@@ -180,7 +182,7 @@ def _floats(values: pd.Series, field: str, what: str) -> list[str]:
     faulty = np.isinf(floats) | (np.isnan(floats) & values.notna().to_numpy())
     if faulty.any():
         row = int(faulty.argmax())
-        raise UserError(f"{what}, row {row}: {field} is {values.iloc[row]!r}, expected a finite number")
+        raise UserError(f"{what}, row {row}: {field} is {values.iloc[row]}, expected a finite number")
     if kind_of(numbers) == "integer":
         return ["" if pd.isna(number) else str(number) for number in numbers.tolist()]
     return ["" if number != number else repr(number) for number in floats.tolist()]

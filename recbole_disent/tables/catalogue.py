@@ -99,8 +99,8 @@ def _id_column(columns: list[str], item: str | None, like: str | None, where: st
     if len(named) != 1:
         what = f"could be any of {', '.join(named)}" if named else "cannot be guessed"
         raise UserError(
-            f"{where}: the column of the item ids {what} (the columns are {', '.join(columns)}); rename "
-            f"it to the name of the item column of the events{f' ({like})' if like else ''}"
+            f"{where}: the column of the item ids {what} (the columns are {', '.join(columns)}); rename it "
+            f"to the name of the item column of the events{f' ({like})' if like else ''}"
         )
     getLogger().info(f"{where}: the item ids are in column '{named[0]}', guessed from its name")
     return named[0]
