@@ -60,6 +60,7 @@ def refit(data: RunData, first: Any) -> tuple[Any, Any, dict[str, Any]]:
     trainer.saved_model_file = first.saved_model_file.removesuffix(".pth") + REFIT
     trainer.fit(make_train_loader(config, train), None, saved=True, show_progress=config["show_progress"])
     trainer.seconds = {key: value + trainer.seconds[key] for key, value in first.seconds.items()}
+    trainer.curves = first.curves
     trainer.best_epoch, trainer.resumed_from = first.best_epoch, first.resumed_from
     entry = {"steps": steps, "epochs": trainer.epochs_run, "rows": len(train.inter_feat)}
     trainer.epochs_run += first.epochs_run

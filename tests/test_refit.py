@@ -38,9 +38,9 @@ def test_a_refit_takes_the_steps_of_the_best_epoch_and_is_tested_once(run_keys, 
 
     evaluate = RankingEvaluator.evaluate
 
-    def watched(self, net, loader):
+    def watched(self, net, loader, show_progress):
         tested.append(loader.dataset.part)
-        return evaluate(self, net, loader)
+        return evaluate(self, net, loader, show_progress)
 
     monkeypatch.setattr(RankingEvaluator, "evaluate", watched)
     plain = run(model, "hostile", config_dict={**run_keys, **more})
