@@ -61,8 +61,8 @@ def build_data(config: Config) -> RunData:
     start = perf_counter()
     with wrap_errors(f"dataset '{config['dataset']}'"):
         dataset, parts = load_parts(config)
-        registry.check_data(config, parts[0])
         config.choose_preset(parts[0])
+        registry.check_data(config, parts[0])
         loaders = make_loaders(config, parts)
         report = describe(dataset, parts)
     return RunData(config, dataset, loaders, data_hash(parts), report, perf_counter() - start)

@@ -96,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, help="folder of the report; by default the folder of the results")
     report.set_defaults(do=_report)
 
+    plot = commands.add_parser(
+        "plot", allow_abbrev=False, help="draw the training curves and the test result of result files"
+    )
+    plot.add_argument("results", nargs="+", type=Path, help="result files, such as saved/NAME.json")
+    plot.add_argument("--out", required=True, type=Path, help="the picture, a .svg or .png file")
+    plot.set_defaults(do=_plot)
+
     compact = commands.add_parser(
         "compact", allow_abbrev=False, help="replace the results of a plan by two files"
     )
@@ -258,6 +265,16 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     if rest:
         raise UserError(f"command line: got '{rest[0]}', which report does not know")
     report.write(known.folder, _split(" ".join(known.metrics or [])) or None, known.by, known.out)
+    return 0
+
+
+def _plot(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.errors import UserError
+    from recbole_disent.plots import plot
+
+    if rest:
+        raise UserError(f"command line: got '{rest[0]}', which plot does not know")
+    _say(f"plot: {plot(known.results, known.out)}")
     return 0
 
 

@@ -14,6 +14,9 @@ from recbole_disent.build import RunData, build_model, build_trainer
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.build import make_train_loader
 
+# End of the name of the checkpoint of a second training.
+REFIT = ".refit.pth"
+
 
 def check_refit(data: RunData, saved: bool) -> None:
     """Check before the training that a run can be refitted.
@@ -54,9 +57,10 @@ def refit(data: RunData, first: Any) -> tuple[Any, Any, dict[str, Any]]:
     trainer = build_trainer(data, model, resume=False)
     trainer.ranking = first.ranking  # both trainings use the same candidates and statistics
     trainer.take_steps(steps)
-    trainer.saved_model_file = first.saved_model_file.removesuffix(".pth") + ".refit.pth"
+    trainer.saved_model_file = first.saved_model_file.removesuffix(".pth") + REFIT
     trainer.fit(make_train_loader(config, train), None, saved=True, show_progress=config["show_progress"])
     trainer.seconds = {key: value + trainer.seconds[key] for key, value in first.seconds.items()}
+    trainer.curves = first.curves
     trainer.best_epoch, trainer.resumed_from = first.best_epoch, first.resumed_from
     entry = {"steps": steps, "epochs": trainer.epochs_run, "rows": len(train.inter_feat)}
     trainer.epochs_run += first.epochs_run

@@ -190,10 +190,20 @@ def model_class(config: Any) -> type[Any]:
     Raises:
         UserError: two keys contradict each other.
     """
+    check_keys(config)
     spec = spec_of(config["model"])
-    if spec.check:
-        resolve(spec.check)(config)
     return resolve(spec.adapter)(config, config.model_class) if spec.adapter else config.model_class
+
+
+def check_keys(config: Any) -> None:
+    """Check the keys of a model together.
+
+    Raises:
+        UserError: two keys contradict each other.
+    """
+    path = spec_of(config["model"]).check
+    if path:
+        resolve(path)(config)
 
 
 def check_data(config: Any, train: Any) -> None:

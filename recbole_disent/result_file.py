@@ -108,6 +108,7 @@ def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested:
         "best_epoch": trainer.best_epoch,
         "epochs_run": trainer.epochs_run,
         "resumed_from": trainer.resumed_from,
+        "curves": trainer.curves,
         "seconds": {
             "data": round(data.seconds, 3),
             **{k: round(v, 3) for k, v in trainer.seconds.items()},

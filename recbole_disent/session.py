@@ -13,7 +13,7 @@ from recbole_disent import result_file
 from recbole_disent.build import RunData, arithmetic, build_data, build_model, build_trainer
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
-from recbole_disent.config.table_dataset import table_in_memory
+from recbole_disent.config.table_dataset import stored_table, table_in_memory
 from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
@@ -73,6 +73,11 @@ def run(
         dataset = name if dataset is None else dataset
     config = Config(model, dataset, config_file_list, config_dict, cmd_args)
     config.notes[:0] = notes
+    if data is not None and dataset is not None and str(config["encoding"]).lower() not in ("utf-8", "none"):
+        raise UserError(
+            f"encoding: got {config['encoding']!r} with a table in memory, whose texts are decoded already; "
+            "leave the key out, or give it in config_dict if one of the two tables is a file"
+        )
     if launcher.wanted(config):
         if on_epoch is not None:
             raise UserError(
@@ -189,7 +194,7 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
             f"checkpoint '{path}' is of a model of the file '{stored['model_file']}'; give that file as "
             "config_dict={'model_file': FILE}, or --model_file=FILE, if you trust it"
         )
-    config = Config(stored["model"], stored["dataset"], config_dict=given)
+    config = Config(stored["model"], stored_table(stored["dataset"], given), config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)
     validate_checkpoint(state, path, config["model"], data.data_hash)

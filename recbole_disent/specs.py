@@ -135,6 +135,7 @@ _ROWS = (
         ModelSpec(name, check_data="recbole_disent.recbole.cpr:check_data")
         for name in ("SASRecCPR", "GRU4RecCPR")
     ),
+    ModelSpec("LDiffRec", check_data="recbole_disent.recbole.ldiffrec:check_data"),
     ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
     *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),
 )

@@ -180,6 +180,20 @@ def test_a_bundle_runs_no_file_that_it_names(checkpoint, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_bundle_reads_no_weights_that_it_names(checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "b"
+    load(checkpoint("NeuMF")).save(path)
+    config = json.loads((path / "config.json").read_text())
+    weights = {"mf_pretrain_path": "evil.pth", "mlp_pretrain_path": "evil.pth"}
+    config["config"].update(weights, use_pretrain=True)
+    (path / "config.json").write_text(json.dumps(config))
+    read = []
+    monkeypatch.setattr("torch.load", lambda path, **_: read.append(path) or {})
+    with pytest.raises((UserError, KeyError)):
+        load(path)
+    assert "evil.pth" not in read
+
+
 def test_a_folder_is_replaced_when_asked_and_only_a_bundle(checkpoint, tmp_path):
     rec = load(checkpoint("SASRec"))
     rec.save(tmp_path / "b")

@@ -95,6 +95,8 @@ def is_there(need: str) -> bool:
         return importlib.util.find_spec("recbole_disent.recommender") is not None
     if need == "bundle":
         return is_there("load") and importlib.util.find_spec("safetensors") is not None
+    if need == "plots":
+        return importlib.util.find_spec("matplotlib") is not None
     if need == "convert-command":
         return "convert" in commands()
     raise AssertionError(f"the mark 'needs: {need}' is not known")

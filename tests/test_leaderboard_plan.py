@@ -341,3 +341,38 @@ def test_presets_say_what_the_papers_say():
         experiment("nosie", "full")
     with pytest.raises(UserError, match="scale: got 'big', expected one of quick, full"):
         experiment("noise", "big")
+
+
+def test_another_model_file_is_another_run(given, tmp_path):
+    from recbole_disent.leaderboard import identity
+
+    file = tmp_path / "mine.py"
+    text = """
+from recbole.model.general_recommender.bpr import BPR
+from recbole_disent.specs import ModelSpec
+class MyOwnBPR(BPR):
+    pass
+SPEC = ModelSpec("MyOwnBPR", cls=f"{__name__}:MyOwnBPR")
+"""
+    found = []
+    for more in ("", "# another model"):
+        file.write_text(text + more)
+        identity.resolved.cache_clear()
+        keys = json.dumps({**TINY, "data_path": given["data_path"], "model_file": str(file)})
+        found.append(identity.resolved("MyOwnBPR", "hostile", keys).digest)
+    assert found[0] != found[1]
+
+
+def test_another_preset_is_another_code(tmp_path, monkeypatch):
+    from recbole_disent.config import key_rules
+    from recbole_disent.leaderboard import identity
+
+    found = []
+    for passes in (4, 5):
+        (tmp_path / "presets" / "M").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "presets" / "M" / "long.yaml").write_text(f"passes_per_window: {passes}")
+        monkeypatch.setattr(key_rules, "folder", lambda name: tmp_path)
+        identity.code_digest.cache_clear()
+        found.append(identity.code_digest())
+    identity.code_digest.cache_clear()
+    assert found[0] != found[1]

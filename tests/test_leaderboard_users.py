@@ -72,8 +72,12 @@ def test_users_with_several_test_items_are_refused_before_training(hostile):
 def test_without_a_test_the_test_part_is_not_looked_at(hostile, monkeypatch):
     parts = []
     evaluate = RankingEvaluator.evaluate
-    monkeypatch.setattr(RankingEvaluator, "evaluate", lambda self, model, loader:
-                        parts.append(loader.dataset.part) or evaluate(self, model, loader))  # fmt: skip
+
+    def watched(self, model, loader, *more):
+        parts.append(loader.dataset.part)
+        return evaluate(self, model, loader, *more)
+
+    monkeypatch.setattr(RankingEvaluator, "evaluate", watched)
     keys = {**TINY, "data_path": str(hostile), "per_user_file": "u.npz", "eval_mode": "uni5"}
     found = run("Pop", "hostile", config_dict=keys, test=False)
     assert set(parts) == {"valid"}

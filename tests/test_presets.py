@@ -8,9 +8,9 @@ from recbole_disent.config import key_rules, presets
 from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
 from recbole_disent.registry import recbole_models
-from recbole_disent.session import build_data
+from recbole_disent.session import build_data, run
 from recbole_disent.specs import SPECS
-from tests.conftest import write_inter
+from tests.conftest import scored_again, write_inter
 
 
 def config(model="DisentS2S", **keys):
@@ -67,3 +67,15 @@ def test_the_data_choose_between_short_and_long_histories(tmp_path, caplog):
         named = Config("DisentS2S", f"of{length}", config_dict={**keys, "preset": "short"})
         build_data(named)
         assert named["passes_per_window"] == 1
+
+
+def test_a_chosen_preset_that_does_not_fit_the_users_keys_is_left_out(tmp_path, caplog):
+    write_inter(tmp_path, "of12", [(f"u{u}", f"i{(u + t) % 15}", 1, t) for u in range(20) for t in range(12)])
+    keys = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 5, "topk": [3], "valid_metric": "NDCG@3",
+            "targets_per_window": 2, "epochs": 1, "show_progress": False}  # fmt: skip
+    found = run("DisentS2S", "of12", config_dict=keys)
+    assert found["config"]["passes_per_window"] == 1
+    assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
+    with caplog.at_level("WARNING"):
+        build_data(Config("DisentS2S", "of12", config_dict=keys))
+    assert "preset: long is not used, because its keys do not fit yours (passes_per_window: " in caplog.text

@@ -343,3 +343,18 @@ def test_mmr_equals_its_definition(recommender, model):
         chosen.append(best)
     found = rec.recommend([user], k=k, diversity=amount, diversify="mmr")
     assert list(found["item"]) == [pool["item"][n] for n in chosen]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"u1": ["nowhere"]}, "none of the items of user 'u1' is known"),
+        ({"u1": []}, "none of the items of user 'u1' is known"),
+        (pd.DataFrame({"user": ["u1"], "item": ["nowhere"]}), "none of the items of user 'u1' is known"),
+        ({"u1": "i1"}, "got 'i1' for 'u1', expected a list"),
+        ({"u1": None}, "got None for 'u1', expected a list"),
+    ],
+)
+def test_a_user_whose_allowed_items_are_unknown_does_not_get_all_items(recommender, rule, message):
+    with pytest.raises(UserError, match=message):
+        recommender("Pop").recommend(["u1"], items_allowed=rule)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from recbole_disent import result_file
 from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.worker import work
 from recbole_disent.loaders.build import make_train_loader
 from recbole_disent.session import build_data, load_checkpoint, run
+from recbole_disent.training import checkpoint
 from recbole_disent.training.steps import CountedLoader
 from tests.conftest import scored_again
 
@@ -34,9 +38,9 @@ def test_a_refit_takes_the_steps_of_the_best_epoch_and_is_tested_once(run_keys, 
 
     evaluate = RankingEvaluator.evaluate
 
-    def watched(self, net, loader):
+    def watched(self, net, loader, show_progress):
         tested.append(loader.dataset.part)
-        return evaluate(self, net, loader)
+        return evaluate(self, net, loader, show_progress)
 
     monkeypatch.setattr(RankingEvaluator, "evaluate", watched)
     plain = run(model, "hostile", config_dict={**run_keys, **more})
@@ -117,3 +121,30 @@ def test_a_counted_loader_ends_at_its_limit():
     assert (list(counted), counted.steps, len(counted)) == ([1, 2], 2, 2)
     counted = CountedLoader([1, 2, 3])
     assert (list(counted), counted.steps, len(counted)) == ([1, 2, 3], 3, 3)
+
+
+def test_a_worker_that_was_killed_after_its_refit_continues(run_keys, monkeypatch):
+    keys = {key: value for key, value in run_keys.items() if key != "data_path"}
+    spec = {"model": "BPR", "dataset": "hostile", "seed": 1, "trial": None, "config": {**keys, "refit": True}}
+    options = {"paths": {"data_path": run_keys["data_path"]}, "candidate_dir": "c", "threads": 1, "gpu": None,
+               "keep_checkpoints": False, "command": []}  # fmt: skip
+    whole = work(spec, options)
+    with monkeypatch.context() as patch:
+        patch.setattr(result_file, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            work(spec, options)
+    newest = max(Path("checkpoints").glob("*.refit.pth"))
+    os.utime(newest, (2**31, 2**31))
+    again = work(spec, options)
+    assert again["resumed_from"] is not None
+    assert (again["test_result"], again["refit"]) == (whole["test_result"], whole["refit"])
+
+
+def test_a_checkpoint_without_its_number_of_steps_is_not_refitted(run_keys):
+    path = run("BPR", "hostile", config_dict=run_keys)["checkpoint"]
+    state = checkpoint.load(path)
+    del state["steps"]
+    checkpoint.save(path, state)
+    with pytest.raises(UserError, match="does not hold the number of steps that refit repeats"):
+        run("BPR", "hostile", config_dict={**run_keys, "refit": True, "resume_file": path})
+    run("BPR", "hostile", config_dict={**run_keys, "resume_file": path})

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from recbole.data import create_dataset, data_preparation
@@ -24,7 +25,7 @@ from recbole_disent.quick_start import objective_function
 from recbole_disent.registry import get_model
 from recbole_disent.session import build_data, load_checkpoint, run
 from recbole_disent.training import checkpoint
-from tests.conftest import hostile_rows, scored_again, write_inter
+from tests.conftest import hostile_keys, hostile_rows, scored_again, write_inter
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "NARM", "CORE", "LightSANs",
@@ -303,3 +304,17 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path, unbuffered):
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_of_a_data_set_is_not_unpickled(hostile, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    keys = {**hostile_keys(hostile), "n_cate": 2, "epochs": 1}
+    with pytest.raises(UserError, match=r"n_cate: got 2, which needs item vectors in .*item_emb\.npy"):
+        run("LDiffRec", "hostile", config_dict=keys)
+    np.save(hostile / "hostile" / "item_emb.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="Object arrays cannot be loaded"):
+        run("LDiffRec", "hostile", config_dict=keys)
+    assert not (tmp_path / "ran").exists()

@@ -191,3 +191,14 @@ def test_the_command_wants_a_bundle(folder, capsys):
     assert "expected a bundle" in capsys.readouterr().err
     assert main(["serve", str(folder), "--prot=1"]) == 2
     assert "'--prot=1', which serve does not know" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "body", ['{"user": "\\ud800"}', '{"sequence": ["\\ud800"]}', '{"user": "u1", "diversity": NaN}',
+             '{"user": "u1", "k": 1e400}'],
+)  # fmt: skip
+def test_values_that_an_answer_cannot_hold_are_refused(folder, body):
+    with TestClient(make_app(folder), raise_server_exceptions=False) as client:
+        answer = client.post("/recommend", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+        assert "Input should be" in answer.text

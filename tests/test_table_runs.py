@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ import recbole_disent
 from recbole_disent.cli import main
 from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
+from recbole_disent.session import build_data, load_checkpoint
+from tests.conftest import scored_again
 
 KEYS = {"epochs": 1, "topk": [1, 5], "valid_metric": "NDCG@5", "show_progress": False,
         "MAX_ITEM_LIST_LENGTH": 7}  # fmt: skip
@@ -71,3 +75,34 @@ def test_the_command_convert_goes_both_ways(frame, tmp_path, capsys):
     assert back["item_id"].tolist() == frame["product"].tolist()
     assert main(["convert", "events.csv", "data/shop", "--itm=product"]) == 2
     assert "the option 'itm' is not known; did you mean 'item'?" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_table_is_loaded_again(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    keys = {**KEYS, "item": "product", "time": "when", "min_user": 4}
+    found = recbole_disent.run("BPR", data="events.csv", config_dict=keys)
+    assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
+    shutil.rmtree(tmp_path / "dataset")  # the table is converted again
+    assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
+    frame.iloc[:-3].to_csv(tmp_path / "events.csv", index=False)  # the model's data set is still there
+    assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
+    shutil.rmtree(tmp_path / "dataset")
+    with pytest.raises(UserError, match="was trained on other data"):
+        load_checkpoint(found["checkpoint"])
+
+
+def test_the_encoding_is_that_of_the_table(frame, tmp_path):
+    named = frame.assign(product="é" + frame["product"])
+    named.to_csv(tmp_path / "events.csv", index=False, encoding="latin-1")
+    keys = {**KEYS, "item": "product", "time": "when"}
+    with pytest.raises(UserError, match="a byte is not utf-8"):
+        Config("BPR", None, config_dict={**keys, "data": "events.csv"})
+    data = build_data(Config("BPR", None, config_dict={**keys, "data": "events.csv", "encoding": "latin-1"}))
+    assert set(data.dataset.field2id_token["item_id"][1:]) <= set(named["product"])
+    from_frame = recbole_disent.run("BPR", data=named, config_dict={**keys, "encoding": "latin-1"})
+    assert from_frame["data_hash"] == data.data_hash
+    for key in ("field_separator", "seq_separator"):
+        with pytest.raises(UserError, match=f"{key}: got '[|]' with data, expected no such key"):
+            Config("BPR", None, config_dict={**keys, "data": "events.csv", key: "|"})
+    with pytest.raises(UserError, match="encoding: got 'latin-1' with a table in memory"):
+        recbole_disent.run("BPR", data=named, config_dict=keys, cmd_args=["--encoding=latin-1"])

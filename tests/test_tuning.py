@@ -19,7 +19,7 @@ from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
 from recbole_disent.quick_start import objective_function
 from recbole_disent.session import run
-from recbole_disent.tuning import proposals
+from recbole_disent.tuning import proposals, trials
 from recbole_disent.tuning import tune as command
 from recbole_disent.tuning.study import Study, trial_id
 
@@ -52,7 +52,7 @@ def counted(monkeypatch):
         ran.append(given["config_dict"])
         return run(**given)
 
-    monkeypatch.setattr(command, "run", counting)
+    monkeypatch.setattr(trials, "run", counting)
     return ran
 
 
@@ -130,11 +130,11 @@ def test_tune_finds_and_writes_the_best(keys, space_file, model, tool, algo, cou
     if model == "SASRec":
         words.append("--n_heads=2")
     assert cli.main(words) == 0
-    trials = [json.loads(p.read_text()) for p in Path("out").glob("*.json") if p.name != "study.json"]
-    assert len(trials) == len(counted) == (4 if algo == "exhaustive" else 3)
+    files = [json.loads(p.read_text()) for p in Path("out").glob("*.json") if p.name != "study.json"]
+    assert len(files) == len(counted) == (4 if algo == "exhaustive" else 3)
     with open("out/trials.csv") as file:
         rows = list(csv.DictReader(file))
-    best = max(trials, key=lambda t: t["score"])
+    best = max(files, key=lambda t: t["score"])
     assert float(rows[0]["valid score"]) == best["score"]
     assert all(row["status"] == "done" for row in rows)
     # The best configuration is one that `run` takes, and gives the score again.
@@ -144,7 +144,7 @@ def test_tune_finds_and_writes_the_best(keys, space_file, model, tool, algo, cou
     assert not list(Path("out").rglob("*.pth"))
     # The same command again makes no trial.
     assert cli.main(words) == 0
-    assert len(counted) == len(trials)
+    assert len(counted) == len(files)
 
 
 @pytest.mark.parametrize("algo", ["random", "bayes"])
@@ -208,15 +208,15 @@ def test_a_trial_goes_on_from_its_checkpoint(keys, space_file, monkeypatch):
         if epoch == 1:
             raise KeyboardInterrupt
 
-    real = command.run
-    monkeypatch.setattr(command, "run", lambda **given: real(**{**given, "on_epoch": dies}))
+    real = trials.run
+    monkeypatch.setattr(trials, "run", lambda **given: real(**{**given, "on_epoch": dies}))
     again = {"config_dict": {**keys, "epochs": 4}, "max_evals": 1, "output": "parts",
              "params_file": space_file(SPACE)}  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         command.tune("DisentS2S", "hostile", **again)
     resumed = []
     monkeypatch.setattr(
-        command, "run", lambda **g: resumed.append(g["config_dict"]["resume_file"]) or real(**g)
+        trials, "run", lambda **g: resumed.append(g["config_dict"]["resume_file"]) or real(**g)
     )
     second = command.tune("DisentS2S", "hostile", **again)
     assert resumed[0] is not None
@@ -232,9 +232,9 @@ def test_a_trial_that_fails_does_not_end_the_search(keys, space_file, monkeypatc
     assert "training diverged" in study.ranked()[1]["error"]
     assert Path("tuning/GRU4Rec-hostile/trials.md").is_file()
     asked = []
-    real = command.run
+    real = trials.run
     monkeypatch.setattr(
-        command, "run", lambda **g: asked.append(g["config_dict"]["learning_rate"]) or real(**g)
+        trials, "run", lambda **g: asked.append(g["config_dict"]["learning_rate"]) or real(**g)
     )
     command.tune("GRU4Rec", "hostile", config_dict=given, algo="exhaustive", params_file=file)
     assert asked == [1e30]  # tried again, as its cause may have been mended; what is done is not

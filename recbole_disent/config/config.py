@@ -49,6 +49,8 @@ class Config(RecBoleConfig):
         UserError: a key is unknown, a value is wrong, or the model or the data set is unknown.
     """
 
+    final_config_dict: dict[str, Any]
+
     def __init__(
         self,
         model: Any = None,
@@ -208,7 +210,8 @@ class Config(RecBoleConfig):
     def choose_preset(self, train: Any) -> None:
         """Apply the preset that the model chooses for the data if ``preset`` is ``auto``.
 
-        Keys that the user or a named preset sets keep their values.
+        Keys that the user or a named preset sets keep their values. The preset is left out, with a warning,
+        if its keys contradict them.
 
         Args:
             train: training part of the data set.
@@ -223,7 +226,15 @@ class Config(RecBoleConfig):
             for key, value in presets.read(name, self.model).items()
             if key not in self.external_config_dict and key not in named
         }
+        before = dict(self.final_config_dict)
         self.final_config_dict.update(taken)
+        try:
+            check_together(self)
+            registry.check_keys(self)
+        except UserError as error:
+            self.final_config_dict = before
+            getLogger().warning(f"preset: {name} is not used, because its keys do not fit yours ({error})")
+            return
         getLogger().info(f"preset: {name}, because {reason}; it sets {taken}")
 
     def _set_default_parameters(self) -> None:

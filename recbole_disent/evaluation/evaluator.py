@@ -21,6 +21,7 @@ from recbole_disent.evaluation.ranks import hit_matrix, ranks, top_columns
 from recbole_disent.evaluation.scoring import Scorer
 from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader, filters_history
 from recbole_disent.parallel import process_group
+from recbole_disent.progress import bar
 
 _PARTS = {"valid": 1, "test": 2}
 
@@ -103,8 +104,13 @@ class RankingEvaluator:
 
     # -- evaluation --------------------------------------------------------------------
 
-    def evaluate(self, model: Any, loader: EvalLoader) -> dict[str, float]:
+    def evaluate(self, model: Any, loader: EvalLoader, show_progress: bool = False) -> dict[str, float]:
         """Return RecBole's dictionary metric@k -> value for a part.
+
+        Args:
+            model: the model, in evaluation mode.
+            loader: loader of the part.
+            show_progress: whether process 0 shows a progress bar.
 
         Raises:
             UserError: a cut-off is above the number of items that can be ranked.
@@ -122,10 +128,14 @@ class RankingEvaluator:
         permutation = torch.from_numpy(rng.permutation(limit + (drawn is None)))
         # Each of n processes ranks every n-th chunk. Chunks and ranks are the same as with a single
         # process, and all processes compute the same metrics from all ranks.
-        ours = [
-            (number, queries.number, self._rank(scorer, queries, drawn, tie_break, permutation, k))
-            for number, queries in loader.chunks(process_group.rank(), process_group.world())
-        ]
+        ours = []
+        rank, world = process_group.rank(), process_group.world()
+        with bar(f"Evaluate ({dataset.part})", len(range(rank, len(loader), world)),
+                 show_progress and rank == 0) as shown:  # fmt: skip
+            for number, queries in loader.chunks(rank, world):
+                ranked = self._rank(scorer, queries, drawn, tie_break, permutation, k)
+                ours.append((number, queries.number, ranked))
+                shown.update()
         every = sorted((c for chunks in process_group.all_objects(ours) for c in chunks), key=itemgetter(0))
         found: dict[str, list[Tensor]] = {}
         for _, _, part in every:

@@ -16,6 +16,7 @@ from recbole_disent import __version__
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
 from recbole_disent.data.loading import require_data
+from recbole_disent.hashing import file_digest
 from recbole_disent.training.checkpoint import config_to_dict
 
 # Coordinates of a run, which enter its identity beside the digest of the other keys.
@@ -47,6 +48,8 @@ def resolved(model: str, dataset: str, given: str) -> Resolved:
         for key, value in config_to_dict(config).items()
         if key not in _COORDINATES and key_rules.decides_result(model, key)
     }
+    if config["model_file"]:  # the path says nothing of the model
+        keys["model_file"] = file_digest(config["model_file"])
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Resolved(digest, max(1, config["epochs"]), _metrics(config))
@@ -71,11 +74,15 @@ def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
 
 @cache
 def code_digest() -> str:
-    """Return the digest of the source files that a result depends on."""
+    """Return the digest of the source files and presets that a result depends on."""
     root = Path(__file__).resolve().parent.parent
     found = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         name = file.relative_to(root).as_posix()
         if not name.startswith(("leaderboard/", "testing/")) and name != "cli.py":
             found.update(name.encode() + file.read_bytes())
+    # A run whose preset the data choose names no key of the preset.
+    presets = key_rules.folder("properties") / "presets"
+    for file in sorted(presets.rglob("*.yaml")):
+        found.update(file.relative_to(presets).as_posix().encode() + file.read_bytes())
     return found.hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from recbole_disent.errors import UserError
+from recbole_disent import pictures
 from recbole_disent.leaderboard.breakdown import FIELDS, Breakdown, break_down
 from recbole_disent.leaderboard.collect import ResultGroup, Row
 from recbole_disent.leaderboard.tables import drawn_metric
 
 MISSING = "This report has no plots, because matplotlib is missing: pip install 'recbole_disent[plots]'."
-# The palette of Okabe and Ito suits every kind of colour vision. Markers also distinguish the labels.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00"]
-_MARKERS = "osD^vPX*<>p"
 _WIDTH, _HEIGHT = 6.4, 3.8
 
 
@@ -39,10 +35,7 @@ def require() -> None:
     Raises:
         UserError: matplotlib is missing.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError(MISSING) from error
+    pictures.require(MISSING)
 
 
 def make_plots(group: ResultGroup, metrics: list[str], source: str) -> list[Plot]:
@@ -78,38 +71,21 @@ def make_plots(group: ResultGroup, metrics: list[str], source: str) -> list[Plot
 
 def _picture(draw: Callable[[Any], Any], name: str, source: str) -> str:
     """Return a drawing as SVG; the same numbers give the same bytes."""
-    import matplotlib
 
-    style = {
-        "svg.hashsalt": name, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.grid": True, "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "axes.axisbelow": True,
-        "legend.frameon": False, "legend.fontsize": 9, "font.family": "DejaVu Sans",
-    }  # fmt: skip
-    with matplotlib.rc_context(style):
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-        FigureCanvasSVG(figure)
+    def draw_all(figure: Any) -> None:
         axes = figure.subplots()
         draw(axes)
         # The legend shows the markers without error bars, which would hide them at this size.
         marks: dict[str, Any] = {str(bars.get_label()): bars[0] for bars in axes.containers}
         axes.legend(marks.values(), marks.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
         figure.supxlabel(fill(source, 150), fontsize=5.5, color="#777777", x=0.01, ha="left")
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Description": source})
-    text = file.getvalue()
+
+    text = pictures.picture(draw_all, (_WIDTH, _HEIGHT), name, description=source).decode()
     return text[text.index("<svg") :]
 
 
 def _look(rows: list[Row]) -> dict[str, dict[str, Any]]:
-    """Return the colour and the marker of each label."""
-    labels = list(dict.fromkeys(row.label for row in rows))
-    return {
-        label: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, label in enumerate(labels)
-    }
+    return pictures.look([row.label for row in rows])
 
 
 def _spread(values: np.ndarray) -> float:

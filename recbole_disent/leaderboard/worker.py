@@ -34,11 +34,16 @@ def _end_with(parent: int) -> None:
 
 
 def _checkpoint() -> str | None:
-    """Return the newest checkpoint of an earlier call, and delete checkpoints that cannot be read."""
+    """Return the newest checkpoint of an earlier call, and delete checkpoints that cannot be read.
+
+    The checkpoint of a refit cannot be resumed; the first training of the run can.
+    """
     from recbole_disent.errors import UserError
+    from recbole_disent.refit import REFIT
     from recbole_disent.training import checkpoint
 
-    for file in sorted(Path(CHECKPOINTS).glob("*.pth"), key=lambda f: f.stat().st_mtime, reverse=True):
+    files = [file for file in Path(CHECKPOINTS).glob("*.pth") if not file.name.endswith(REFIT)]
+    for file in sorted(files, key=lambda f: f.stat().st_mtime, reverse=True):
         try:
             checkpoint.load(str(file))
             return str(file)

@@ -178,7 +178,10 @@ def _fault_of_building(
 
 
 def _build(described: dict[str, Any], catalogue: Catalogue, data: dict[str, Tensor], device: str) -> Any:
-    config = StandInConfig(described["config"], device)
+    # A bundle may come from anyone: no file that it names is read, such as RecBole's pretrained weights.
+    name, keys = described["config"].get("model"), described["config"]
+    keys = {key: value for key, value in keys.items() if not is_path_or_place(name, key, value)}
+    config = StandInConfig(keys, device)
     users = catalogue.users
     if users is None:
         users = np.empty(described["n_users"] + 1, dtype=object)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
 
@@ -30,7 +31,7 @@ def read_filters(
             id -> items or a table with the columns *owner* and ``item``; None: no such rule.
 
     Raises:
-        UserError: other values, or no known item among *allowed*.
+        UserError: other values, or no known item among those *allowed* to all queries or to one of them.
     """
     filters = Filters(bool(history))
     for key, values in (("items_allowed", allowed), ("items_excluded", excluded)):
@@ -39,7 +40,17 @@ def read_filters(
         name = key.removeprefix("items_")
         own = tables.pairs(values, owner, key)
         if own is not None:
-            setattr(filters, f"{name}_of", _own_items(catalogue, key, ids, *own))
+            items = _own_items(catalogue, key, ids, *own)
+            if name == "allowed":
+                # A query that the store has nothing of may have all items.
+                named = {str(o) for o in (values if isinstance(values, Mapping) else own[0])}
+                for row in (items.offsets.diff() == 0).nonzero()[:, 0].tolist():
+                    if str(ids[row]) in named:
+                        raise UserError(
+                            f"items_allowed: none of the items of {owner} '{ids[row]}' is known, expected "
+                            f"ids of the model's items; leave out the {owner}, or allow another item"
+                        )
+            setattr(filters, f"{name}_of", items)
             continue
         numbers = _known(catalogue, key, tables.column(values, "item", key))
         if name == "allowed" and not len(numbers):

@@ -6,6 +6,7 @@ A request names ids and numbers. No path, module or address of a request is ever
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,6 +74,14 @@ class SimilarBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     item: Id
     k: Length = 10
+
+
+class Answer(JSONResponse):
+    """A refusal in ASCII, because a request may hold texts that UTF-8 does not have."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of the body."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Server:
@@ -170,8 +180,14 @@ def make_app(folder: Path, limits: Limits | None = None, device: str = "cpu") ->
 
 def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
     @app.exception_handler(UserError)
-    async def refuse(_: Any, error: UserError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 404 if "is not known to the model" in str(error) else 422)
+    async def refuse(_: Any, error: UserError) -> Answer:
+        return Answer({"detail": str(error)}, 404 if "is not known to the model" in str(error) else 422)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Any, error: RequestValidationError) -> Answer:
+        # The value itself is left out: it may be long, or a number such as NaN that JSON does not have.
+        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+        return Answer({"detail": faults}, 422)
 
     @app.post("/recommend")
     async def recommend(body: RecommendBody) -> dict[str, Any]:

@@ -55,6 +55,9 @@ def column(values: Any, name: str, key: str) -> list[Any]:
 def pairs(values: Any, first: str, key: str) -> tuple[list[Any], list[Any]] | None:
     """Read pairs (*first*, item) from a table or a dictionary id -> items; None for other values."""
     if isinstance(values, Mapping):
+        for owner, items in values.items():
+            if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+                raise UserError(f"{key}: got {items!r} for '{owner}', expected a list of item ids")
         owners = [owner for owner, items in values.items() for _ in items]
         return owners, [item for items in values.values() for item in items]
     names = _columns(values)

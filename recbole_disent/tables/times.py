@@ -94,7 +94,7 @@ def parse_times(
         if missing[row]:
             what = f"the time in column '{column}' is missing"
         else:
-            expected = "a date of ISO 8601 from 1678 to 2262," if kind == "date" else "a number"
+            expected = "a date of ISO 8601 from 1678 to 2262" if kind == "date" else "a number"
             what = f"the time in column '{column}' is {shown(values.iloc[row])}, expected {expected}"
             what += _like(values, kept)
         raise UserError(f"{where(row)}: {what}; correct the time, or drop such rows by missing_time=drop")

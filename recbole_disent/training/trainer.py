@@ -53,6 +53,7 @@ class SafeTrainer:
     optimizer: Any
     wandblogger: Any
     epochs: int
+    eval_step: int
     start_epoch: int
     checkpoint_dir: str
     saved_model_file: str
@@ -61,6 +62,8 @@ class SafeTrainer:
         decay = config["ema_decay"]
         self.average = WeightAverage(model, decay) if decay else None
         super().__init__(config, model)  # type: ignore[call-arg]
+        # RecBole's trainer of models without training (Pop) sets a single epoch but keeps eval_step.
+        self.eval_step = min(self.eval_step, self.epochs)
         stem = os.path.basename(self.saved_model_file).removesuffix(".pth")
         stem = stem.replace(f"{config['model']}-", f"{config['model']}-{config['dataset']}-", 1)
         # The time in RecBole's names has a resolution of one second, and two runs must not share a name.
@@ -73,6 +76,8 @@ class SafeTrainer:
         self.epochs_run = 0
         self.best_epoch: int | None = None
         self.resumed_from: int | None = None
+        # Three lists of equal length; a loss is a list of its parts if the model has several.
+        self.curves: dict[str, list[Any]] = {"epoch": [], "train_loss": [], "valid_score": []}
         self.steps, self.best_steps = 0, 0
         self._steps_left: int | None = None
         self._train_data: Any = None
@@ -135,6 +140,9 @@ class SafeTrainer:
             self._steps_left -= counted.steps
         self.seconds["train"] += perf_counter() - start
         self.epochs_run += 1
+        self.curves["epoch"].append(epoch_idx)
+        self.curves["train_loss"].append(list(result) if isinstance(result, tuple) else result)
+        self.curves["valid_score"].append(None)  # until the validation of the epoch
         return result
 
     def take_steps(self, steps: int) -> None:
@@ -181,7 +189,7 @@ class SafeTrainer:
         with self.averaged():
             if isinstance(eval_data, EvalLoader) and self.ranking is not None:
                 self.model.eval()
-                result = self.ranking.evaluate(self.model, eval_data)
+                result = self.ranking.evaluate(self.model, eval_data, show_progress)
                 self.wandblogger.log_eval_metrics(result, head="eval")
             else:  # value metrics such as AUC use RecBole's own loader and loop
                 result = super().evaluate(eval_data, False, None, show_progress)  # type: ignore[misc]
@@ -226,6 +234,7 @@ class SafeTrainer:
                 },
                 "seconds": self.seconds,
                 "epochs_run": self.epochs_run,
+                "curves": self.curves,
                 "steps": self.steps,
                 "refit": self._steps_left is not None,
                 "averaged": None if self.average is None else self.average.state(),
@@ -247,6 +256,8 @@ class SafeTrainer:
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
         score, result = super()._valid_epoch(valid_data, show_progress)  # type: ignore[misc]
         self._last_valid_result = dict(result)
+        if self.curves["epoch"]:  # some of RecBole's trainers have no epochs
+            self.curves["valid_score"][-1] = float(score)
         return score, result
 
     def resume_checkpoint(self, resume_file: str) -> None:
@@ -262,6 +273,11 @@ class SafeTrainer:
             raise UserError(
                 f"resume_file: '{resume_file}' is the checkpoint of a refit, which cannot be resumed; "
                 "give the checkpoint of the first training, without .refit in its name"
+            )
+        if self.config["refit"] and "steps" not in state:
+            raise UserError(
+                f"resume_file: '{resume_file}' does not hold the number of steps that refit repeats, because "
+                "an earlier version wrote it; leave out resume_file, or set refit=False"
             )
         ours, theirs = config_to_dict(self.config), state["config"]
         model = self.config["model"]
@@ -280,6 +296,7 @@ class SafeTrainer:
         self.best_valid_result = state["best_valid_result"]
         self.resumed_from = self.start_epoch
         self.seconds, self.epochs_run = dict(state["seconds"]), state["epochs_run"]
+        self.curves = state.get("curves") or self.curves  # older checkpoints have none
         checkpoint.load_into(self.model, state, self.device)
         averaged = state.get("averaged") or {"steps": 0, "values": {}}
         if self.average is not None:

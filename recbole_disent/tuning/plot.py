@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 from logging import getLogger
 from typing import Any
 
 import numpy as np
 
+from recbole_disent import pictures
 from recbole_disent.config.search_space import LogUniform
+from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.tuning.study import Study
 
@@ -21,27 +22,27 @@ def plot(study: Study) -> str | None:
         The path of the file, or None without matplotlib.
     """
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        getLogger().warning(
+        pictures.require(
             "the plot of the trials needs matplotlib: pip install 'recbole_disent[plots]' and repeat "
             "the command, which keeps all finished trials"
         )
+    except UserError as error:
+        getLogger().warning(str(error))
         return None
+    import matplotlib
+
     trials = [trial for trial in study.ranked() if trial["score"] is not None]
-    # With a fixed salt, the same trials give the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "recbole_disent", "font.size": 9}):
-        figure = Figure(figsize=(max(6.0, 1.4 * (len(study.space) + 1)), 7.5), layout="constrained")
+
+    def draw(figure: Any) -> None:
         upper, lower = figure.subplots(2, 1, height_ratios=[3, 2])
         _coordinates(upper, study, trials, matplotlib.colormaps["viridis"])
         _progress(lower, trials)
         figure.suptitle(f"{study.model} on {study.dataset}: {len(trials)} trials")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+
+    size = (max(6.0, 1.4 * (len(study.space) + 1)), 7.5)
     path = os.path.join(study.folder, "trials.svg")
     with write_atomically(path) as file:
-        file.write(buffer.getvalue())
+        file.write(pictures.picture(draw, size, style={"font.size": 9}))
     return path
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.progress import bar
 from recbole_disent.tuning.proposals import Proposer
 from recbole_disent.tuning.study import Study, trial_id
 from recbole_disent.tuning.trials import distinct, outcome
@@ -63,21 +64,22 @@ def _run(study: Study, trials: list[dict[str, Any]], options: dict[str, Any], ba
         reduction_factor=options["reduction_factor"],
     )
     bigger = bool(base["valid_metric_bigger"])
-    tune.run(
-        _trial,
-        config={"trial": tune.grid_search(trials), "bigger": bigger},
-        metric="best_score",
-        mode="max" if bigger else "min",
-        scheduler=scheduler,
-        resources_per_trial={"cpu": options["cpus_per_trial"], "gpu": options["gpus_per_trial"]},
-        callbacks=[_recorder(study, bigger)],
-        name="search",
-        storage_path=os.path.abspath(os.path.join(study.folder, "ray")),
-        verbose=0,
-        raise_on_failed_trial=False,
-        # Repeat a trial once if its worker is lost, which says nothing about the values.
-        max_failures=1,
-    )
+    with bar("trials", len(trials), base["show_progress"]) as shown:
+        tune.run(
+            _trial,
+            config={"trial": tune.grid_search(trials), "bigger": bigger},
+            metric="best_score",
+            mode="max" if bigger else "min",
+            scheduler=scheduler,
+            resources_per_trial={"cpu": options["cpus_per_trial"], "gpu": options["gpus_per_trial"]},
+            callbacks=[_recorder(study, bigger, shown)],
+            name="search",
+            storage_path=os.path.abspath(os.path.join(study.folder, "ray")),
+            verbose=0,
+            raise_on_failed_trial=False,
+            # Repeat a trial once if its worker is lost, which says nothing about the values.
+            max_failures=1,
+        )
     missing = [trial for trial in trials if trial["id"] not in study.trials]
     if missing:
         raise UserError(
@@ -103,7 +105,7 @@ def _trial(config: dict[str, Any]) -> None:
     tune.report({"best_score": score, "epochs": last, "outcome": found})
 
 
-def _recorder(study: Study, bigger: bool) -> Any:
+def _recorder(study: Study, bigger: bool, shown: Any) -> Any:
     from ray.tune import Callback
 
     class Recorder(Callback):
@@ -121,6 +123,7 @@ def _recorder(study: Study, bigger: bool) -> Any:
                     "seconds": round(last["time_total_s"], 3),
                 }
             study.add(asked["number"], asked["values"], **found)
+            shown.update()
             getLogger().info(f"trial {asked['number'] + 1}: {found['status']}, score {found['score']}")
 
     return Recorder()

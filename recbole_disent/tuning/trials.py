@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_disent.errors import UserError
 from recbole_disent.ops import memory
+from recbole_disent.progress import bar
 from recbole_disent.session import run
 from recbole_disent.tuning import proposals
 from recbole_disent.tuning.study import Study, trial_id
@@ -45,18 +46,25 @@ def distinct(
         proposer.tell(score if score is None or trial is None else (-score if trial["bigger"] else score))
 
 
-def one_by_one(study: Study, proposer: proposals.Proposer, max_evals: int) -> None:
-    """Run one trial after the other in this process."""
+def one_by_one(
+    study: Study, proposer: proposals.Proposer, max_evals: int, show_progress: bool = False
+) -> None:
+    """Run one trial after the other in this process, with a progress bar if *show_progress* is True."""
     logger = getLogger()
+    # Finished trials take no time now, so that the estimate of the time left must not count them.
+    done = sum(trial["status"] != "failed" for trial in study.trials.values())
+    shown = bar("trials", max_evals, show_progress, min(done, max_evals))
 
     def answer(number: int, values: dict[str, Any]) -> dict[str, Any]:
         logger.info(f"trial {number + 1} of {max_evals}: {values}")
         trial = study.add(number, values, **outcome(study.config_of(values)))
         logger.info(f"trial {number + 1}: {trial['status']}, valid score {trial['score']}")
         memory.release_memory()
+        shown.update()
         return trial
 
-    distinct(study, proposer, max_evals, answer)
+    with shown:
+        distinct(study, proposer, max_evals, answer)
 
 
 def outcome(config: dict[str, Any], on_epoch: Callable[[int, float], None] | None = None) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def tune(
     if options["tool"] == "ray":
         ray_trials.search(study, proposer, options, base)
     else:
-        one_by_one(study, proposer, options["max_evals"])
+        one_by_one(study, proposer, options["max_evals"], base["show_progress"])
     study.report()
     plot.plot(study)
     best = study.best
