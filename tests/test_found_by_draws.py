@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from recbole_disent import load
 from recbole_disent.config.config import Config
@@ -212,3 +213,40 @@ def test_keys_of_a_plan_need_not_be_texts():
 def test_cut_offs_are_whole_numbers():
     with pytest.raises(UserError, match=r"topk: got .*, expected a list of integers"):
         Config("BPR", "ml-100k", config_dict={"topk": [1, "a"], "valid_metric": "NDCG@1"})
+
+
+# -- checkpoints -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config": 1}, "config: got '1', expected a value that a run saved"),
+        ({"data_hash": 1}, "data_hash: got '1', expected"),
+        ({"given": []}, r"given: got '\[\]', expected"),
+        ({"state_dict": {}}, "another configuration: .* Missing key"),
+        ({"other_parameter": [1]}, "another configuration: .*'list' object"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(changed, message):
+    faults.write("small", "inter", faults.small_rows())
+    made = run("BPR", "small", config_dict={**faults.KEYS, "checkpoint_dir": "s", "result_dir": "s"})
+    state = torch.load(made["checkpoint"], weights_only=True)
+    torch.save({**state, **changed}, "changed.pth")
+    with pytest.raises(UserError, match=message):
+        load("changed.pth")
+
+
+def test_keys_of_a_plan_s_dictionaries_are_texts():
+    keys = {"models": ["BPR"], "datasets": ["ml-100k"], "protocols": ["full"], "seeds": [1]}
+    with pytest.raises(UserError, match="plan: config: got the key 1.5, expected a text"):
+        make_plan({**keys, "config": {"epochs": 1, 1.5: 2}})
+
+
+@pytest.mark.parametrize("command", [[None], [1, "a"]])
+def test_the_command_of_a_plan_is_a_list_of_words(command):
+    plan = {"runs": [], "trials": [], "searches": [], "options": {}, "sweep": None, "command": command}
+    Path("in").mkdir()
+    Path("in/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match="command: got .*, expected a list of words"):
+        report.write(Path("in"), out=Path("out"))

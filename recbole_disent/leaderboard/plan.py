@@ -319,6 +319,15 @@ def _check_keys(where: str, keys: dict[str, Any]) -> None:
     for key in keys:
         if key in _TAKEN:
             raise UserError(f"plan: {where}: the key '{key}' has no effect here; {_TAKEN[key]}")
+    _require_texts(where, keys)
+
+
+def _require_texts(where: str, value: Any) -> None:
+    """Check that the keys of dictionaries are texts; runs are named by them in their order."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise UserError(f"plan: {where}: got the key {key!r}, expected a text")
+        _require_texts(where, inner)
 
 
 def _check_sweep(sweep: Any) -> None:

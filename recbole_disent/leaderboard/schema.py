@@ -17,12 +17,12 @@ _RESULT: dict[str, tuple[type, ...]] = {
     "valid_score_bigger": (bool,), "best_epoch": (int, _NONE), "epochs_run": (int,), "seconds": (dict,),
     "seconds.train": _NUMBER, "peak_memory_mb": (dict,), "peak_memory_mb.cpu": _NUMBER,
     "parameters": (int,), "data_hash": (str,), "candidate_hashes": (dict,), "versions": (dict,),
-    "config.MODEL_TYPE": (str,), "config.eval_args": (dict,), "config.eval_args.mode": (str, dict),
+    "git_commit": (str, _NONE), "config.MODEL_TYPE": (str,), "config.eval_args": (dict,), "config.eval_args.mode": (str, dict),
     "config.epochs": (int,), "config.stopping_step": (int,), "config.valid_metric": (str,),
 }  # fmt: skip
 # Keys that files of older versions lack.
 _LATER: dict[str, tuple[type, ...]] = {
-    "git_commit": (str, _NONE), "content_hash": (str, _NONE), "code": (str, _NONE), "refit": (dict, _NONE),
+    "content_hash": (str, _NONE), "code": (str, _NONE), "refit": (dict, _NONE),
     "processes": (int, _NONE), "threads": (int, _NONE), "seconds.evaluation": _NUMBER,
     "peak_memory_mb.gpu": _NUMBER, "config.filter_history": (bool, _NONE), "config.repeatable": (bool, _NONE),
     "intentions": (dict, _NONE),
@@ -83,6 +83,8 @@ def check_plan(path: Path, plan: Any) -> None:
     for key, wanted in (("runs", _RUN), ("trials", _RUN), ("searches", _SEARCH)):
         for number, entry in enumerate(plan[key]):
             _check(f"{where}: {key}, number {number}", entry, wanted)
+    if not all(isinstance(word, str) for word in plan["command"] or []):
+        raise UserError(f"{where}: command: got {plan['command']!r}, expected a list of words{_REMEDY}")
     rules = key_rules.of_plan()
     for key, value in plan["options"].items():
         if key in rules:

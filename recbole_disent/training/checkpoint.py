@@ -9,10 +9,16 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 
 _SPARSE = "sparse matrix (csr)"
+
+
+# What every checkpoint has beside its weights; without a split it has no hash of the data.
+_KEYS: dict[str, tuple[type, ...]] = {
+    "state_dict": (dict,), "config": (dict,), "given": (dict,), "data_hash": (str, type(None)),
+}  # fmt: skip
 
 
 def plain(value: Any, name: str = "state") -> Any:
@@ -61,11 +67,16 @@ def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
     """Put the weights and other parameters of a checkpoint into a model.
 
     Raises:
-        UserError: the model has other shapes than the checkpoint.
+        UserError: the model has other parameters than the checkpoint.
     """
-    with wrap_errors("checkpoint of another configuration"):
+    try:
         model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(restored(state.get("other_parameter"), device))
+        model.load_other_parameter(restored(state.get("other_parameter"), device))
+    except Exception as error:  # values of any type can stand in a damaged checkpoint
+        raise UserError(
+            f"checkpoint of another configuration: {' '.join(str(error).split())}; give the checkpoint of a "
+            "model with the same keys"
+        ) from error
 
 
 def save(path: str, state: dict[str, Any]) -> None:
@@ -95,6 +106,12 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise UserError(f"checkpoint '{path}' holds no model; give a .pth file that a run saved")
+    for key, kind in _KEYS.items():
+        if not isinstance(state.get(key), kind):
+            raise UserError(
+                f"checkpoint '{path}': {key}: got {str(state.get(key))[:40]!r}, expected a value that a run "
+                "saved; train again or give another file"
+            )
     return state
 
 
