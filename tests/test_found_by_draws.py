@@ -239,7 +239,7 @@ def test_damaged_checkpoints_are_refused(changed, message):
 
 def test_keys_of_a_plan_s_dictionaries_are_texts():
     keys = {"models": ["BPR"], "datasets": ["ml-100k"], "protocols": ["full"], "seeds": [1]}
-    with pytest.raises(UserError, match="plan: config: got the key 1.5, expected a text"):
+    with pytest.raises(UserError, match=r"plan: config: got the key 1\.5, expected a text"):
         make_plan({**keys, "config": {"epochs": 1, 1.5: 2}})
 
 
@@ -248,5 +248,5 @@ def test_the_command_of_a_plan_is_a_list_of_words(command):
     plan = {"runs": [], "trials": [], "searches": [], "options": {}, "sweep": None, "command": command}
     Path("in").mkdir()
     Path("in/plan.json").write_text(json.dumps(plan))
-    with pytest.raises(UserError, match="command: got .*, expected a list of words"):
+    with pytest.raises(UserError, match=r"command: got .*, expected a list of words"):
         report.write(Path("in"), out=Path("out"))

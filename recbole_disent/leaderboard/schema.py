@@ -17,7 +17,8 @@ _RESULT: dict[str, tuple[type, ...]] = {
     "valid_score_bigger": (bool,), "best_epoch": (int, _NONE), "epochs_run": (int,), "seconds": (dict,),
     "seconds.train": _NUMBER, "peak_memory_mb": (dict,), "peak_memory_mb.cpu": _NUMBER,
     "parameters": (int,), "data_hash": (str,), "candidate_hashes": (dict,), "versions": (dict,),
-    "git_commit": (str, _NONE), "config.MODEL_TYPE": (str,), "config.eval_args": (dict,), "config.eval_args.mode": (str, dict),
+    "git_commit": (str, _NONE), "config.MODEL_TYPE": (str,),
+    "config.eval_args": (dict,), "config.eval_args.mode": (str, dict),
     "config.epochs": (int,), "config.stopping_step": (int,), "config.valid_metric": (str,),
 }  # fmt: skip
 # Keys that files of older versions lack.
