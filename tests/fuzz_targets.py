@@ -101,7 +101,7 @@ def _mend_ranks() -> None:
     try:
         head = json.loads(first.removeprefix(b"#"))
         head["ranks"] = _digest(Path("in", RANKS_FILE).read_bytes())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return
     Path("in", RUNS_FILE).write_bytes(b"# " + json.dumps(head).encode() + feed + rest)
 
@@ -113,7 +113,7 @@ def _mend_bundle() -> None:
         found = json.loads(path.read_bytes())
         found["files"] = {name: file_digest(path.parent / name) for name in found["files"]}
         path.write_text(json.dumps(found))
-    except (ValueError, TypeError, AttributeError, KeyError, OSError):
+    except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError):
         return
 
 

@@ -17,7 +17,8 @@ from recbole_disent.hashing import file_digest
 from recbole_disent.leaderboard import report
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.stored import read_users
-from recbole_disent.session import run
+from recbole_disent.session import load_checkpoint, run
+from recbole_disent.training import checkpoint
 from tests import faults
 from tests.fuzzing import BOMB
 from tests.test_leaderboard_collect import result
@@ -63,6 +64,21 @@ def test_a_file_without_a_line_that_can_be_used_is_named():
         faults.write("cut", f"{part}.inter", [("NA" if part == "train" else "u", "i1", 1)], HEAD)
     with pytest.raises(UserError, match=r"cut\.train\.inter: no interaction is left of the 1 lines"):
         faults.load("Pop", "cut", benchmark_filename=faults.SPLIT, **KEYS)
+
+
+def test_a_file_of_short_lines_only_is_told():
+    faults.write("small", "inter", ["u\ti\t1", "u\tj\t2"], HEAD + "\tshop:token\ttags:token_seq")
+    with pytest.raises(UserError, match=r"small\.inter, line 2: got 3 cells, expected 5"):
+        faults.load("BPR", **KEYS)
+    faults.write("small", "inter", faults.small_rows())
+    faults.write(
+        "small",
+        "item",
+        ["i0", "", *(f"i{n}" for n in range(1, 6))],
+        "item_id:token\tprice:float\ttags:token_seq",
+    )
+    items = faults.load("BPR", **KEYS)[0].item_feat
+    assert items["tags"].shape[0] == items["price"].shape[0] == 7
 
 
 # -- files of numbers ------------------------------------------------------------------
@@ -197,3 +213,27 @@ def test_keys_of_a_plan_need_not_be_texts():
 def test_cut_offs_are_whole_numbers():
     with pytest.raises(UserError, match=r"topk: got .*, expected a list of integers"):
         Config("BPR", "ml-100k", config_dict={"topk": [1, "a"], "valid_metric": "NDCG@1"})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("config"),
+        lambda state: state.pop("data_hash"),
+        lambda state: state.update(config=3),
+        lambda state: state.update(given=3),
+        lambda state: state.update(state_dict=None),
+        lambda state: state.update(other_parameter=[1]),
+        lambda state: state["state_dict"].update({"item_embedding.weight": 3}),
+    ],
+)
+def test_a_checkpoint_without_its_parts_is_refused_in_a_sentence(tmp_path, damage):
+    rows = [(f"u{n % 4}", f"i{n % 5}", n) for n in range(20)]
+    faults.write("small", "inter", rows, HEAD)
+    keys = {**faults.KEYS, **KEYS, "epochs": 1, "checkpoint_dir": str(tmp_path)}
+    made = run("BPR", "small", config_dict=keys)
+    state = checkpoint.load(made["checkpoint"])
+    damage(state)
+    checkpoint.save(str(tmp_path / "damaged.pth"), state)
+    with pytest.raises(UserError, match=r"checkpoint .*(configuration is missing|does not fit)"):
+        load_checkpoint(str(tmp_path / "damaged.pth"))

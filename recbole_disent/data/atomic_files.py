@@ -176,11 +176,12 @@ def read_file(
             f"{path}, line {lines[row]}: got {cells[row]} cells, expected {len(header)} separated by "
             f"{separator!r} (field_separator); correct the line or set field_separator"
         )
-    names = [name for name, _ in header]
-    numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
-    kinds: dict[str, Any] = {name: "float64" if name in numbers else object for name, _ in wanted}
     if not len(lines):
         return AtomicFile(path, _empty(wanted), lines, cells, header)
+    # Where every line is short, pandas refuses names of columns that no line has.
+    names = [name for name, _ in header][: int(cells.max())]
+    numbers = {name for name, kind in wanted if kind == FeatureType.FLOAT}
+    kinds: dict[str, Any] = {n: "float64" if n in numbers else object for n, _ in wanted if n in names}
     fast = len(separator) == 1 and separator.isascii()  # pandas' C engine accepts only such separators
     try:
         with warnings.catch_warnings():
@@ -193,7 +194,7 @@ def read_file(
                 names=names,
                 skiprows=1,
                 index_col=False,
-                usecols=list(kinds),
+                usecols=list(kinds) or names[:1],
                 dtype=kinds,
                 encoding=codec(encoding),
                 quoting=csv.QUOTE_NONE,
@@ -204,12 +205,12 @@ def read_file(
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(_locate(path, header, numbers, separator, encoding, error)) from error
     if len(body) < len(counts):
-        frame = frame.iloc[body]
+        frame = frame.iloc[body].reset_index(drop=True)
     data: dict[str, Any] = {}
     for name, kind in wanted:
-        column = frame.pop(name)
+        column = frame.pop(name) if name in kinds else pd.Series(np.full(len(lines), np.nan), dtype=object)
         if kind == FeatureType.FLOAT:
-            data[name] = column.to_numpy()
+            data[name] = column.to_numpy(dtype=np.float64)
         elif kind == FeatureType.TOKEN:
             data[name] = column
         else:

@@ -182,7 +182,13 @@ class Plan:
     ) -> Run:
         if self.options["data_path"] is not None:
             given = {"data_path": self.options["data_path"], **given}
-        text = json.dumps(given, sort_keys=True, default=str)
+        try:
+            text = json.dumps(given, sort_keys=True, default=str)
+        except TypeError as error:  # names of several types cannot be sorted
+            raise UserError(
+                f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: the value of a key has names that "
+                "are not all text; put the names in quotes"
+            ) from error
         try:
             found = resolved(entry.model, cell.dataset, text)
             wanted = self.options["metrics"] or []

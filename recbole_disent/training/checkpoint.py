@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recbole_disent.errors import UserError, wrap_errors
+from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 
 _SPARSE = "sparse matrix (csr)"
@@ -61,11 +61,16 @@ def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
     """Put the weights and other parameters of a checkpoint into a model.
 
     Raises:
-        UserError: the model has other shapes than the checkpoint.
+        UserError: the model has other parameters than the checkpoint, or parameters of other shapes.
     """
-    with wrap_errors("checkpoint of another configuration"):
+    try:
         model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(restored(state.get("other_parameter"), device))
+        model.load_other_parameter(restored(state.get("other_parameter"), device))
+    except Exception as error:  # a checkpoint may hold any value in place of a parameter
+        raise UserError(
+            "the checkpoint does not fit the model: its parameters have other names or shapes; load it with "
+            "the keys and the version of recbole_disent that wrote it"
+        ) from error
 
 
 def save(path: str, state: dict[str, Any]) -> None:
@@ -95,6 +100,14 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise UserError(f"checkpoint '{path}' holds no model; give a .pth file that a run saved")
+    config = state.get("config")
+    named = isinstance(config, dict) and all(isinstance(config.get(k), str) for k in ("model", "dataset"))
+    digest = state.get("data_hash", 0)
+    if not (named and isinstance(state.get("given"), dict) and (digest is None or isinstance(digest, str))):
+        raise UserError(
+            f"checkpoint '{path}' is damaged: its configuration is missing; give another checkpoint, or "
+            "train again"
+        )
     return state
 
 
