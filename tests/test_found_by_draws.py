@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from recbole_disent import load
 from recbole_disent.config.config import Config
@@ -18,7 +17,8 @@ from recbole_disent.hashing import file_digest
 from recbole_disent.leaderboard import report
 from recbole_disent.leaderboard.plan import make_plan, read_plan
 from recbole_disent.leaderboard.stored import read_users
-from recbole_disent.session import run
+from recbole_disent.session import load_checkpoint, run
+from recbole_disent.training import checkpoint
 from tests import faults
 from tests.fuzzing import BOMB
 from tests.test_leaderboard_collect import result
@@ -139,6 +139,11 @@ def test_ranks_are_whole_numbers_of_one_length(tmp_path, changed, message):
             lambda text: text.replace('"features": {}', '"features": {"a": 1}'),
             "cannot build its",
         ),
+        (
+            "config.json",
+            lambda text: text.replace('"MAX_ITEM_LIST_LENGTH"', '"MAX"'),
+            "MAX_ITEM_LIST_LENGTH is None",
+        ),
         ("config.json", lambda text: "[" * 100000, "config.json is no JSON"),
     ],
 )
@@ -169,6 +174,13 @@ def test_damaged_bundles_are_refused(monkeypatch, file, change, message):
         ({"seed": "a"}, r"a\.json: seed: got 'a', expected int"),
         ({"dataset": {}}, r"a\.json: dataset: got '\{\}', expected str"),
         ({"test_result": {"ndcg@10": {}}}, r"test_result: ndcg@10: got \{\}, expected a number"),
+        ({"versions": {}}, r"versions: the key 'recbole_disent' is missing"),
+        (
+            {"config": {**result()["config"], "eval_args": {"mode": {"valid": "full"}}}},
+            "the key 'test' is missing",
+        ),
+        ({"best_valid_score": "a"}, "best_valid_score: got 'a', expected a number"),
+        ({"seconds": {"train": "a"}}, r"seconds\.train: got 'a', expected int or float"),
         ({"peak_memory_mb": {}}, r"the key 'peak_memory_mb\.cpu' is missing"),
     ],
 )
@@ -215,38 +227,41 @@ def test_cut_offs_are_whole_numbers():
         Config("BPR", "ml-100k", config_dict={"topk": [1, "a"], "valid_metric": "NDCG@1"})
 
 
-# -- checkpoints -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    "damage",
     [
-        ({"config": 1}, "config: got '1', expected a value that a run saved"),
-        ({"data_hash": 1}, "data_hash: got '1', expected"),
-        ({"given": []}, r"given: got '\[\]', expected"),
-        ({"state_dict": {}}, "another configuration: .* Missing key"),
-        ({"other_parameter": [1]}, "another configuration: .*'list' object"),
+        lambda state: state.pop("config"),
+        lambda state: state.pop("data_hash"),
+        lambda state: state.update(config=3),
+        lambda state: state.update(given=3),
+        lambda state: state.update(state_dict=None),
+        lambda state: state.update(other_parameter=[1]),
+        lambda state: state["state_dict"].update({"item_embedding.weight": 3}),
     ],
 )
-def test_damaged_checkpoints_are_refused(changed, message):
+def test_a_checkpoint_without_its_parts_is_refused_in_a_sentence(tmp_path, damage):
+    rows = [(f"u{n % 4}", f"i{n % 5}", n) for n in range(20)]
+    faults.write("small", "inter", rows, HEAD)
+    keys = {**faults.KEYS, **KEYS, "epochs": 1, "checkpoint_dir": str(tmp_path)}
+    made = run("BPR", "small", config_dict=keys)
+    state = checkpoint.load(made["checkpoint"])
+    damage(state)
+    checkpoint.save(str(tmp_path / "damaged.pth"), state)
+    with pytest.raises(UserError, match=r"checkpoint .*(configuration is missing|does not fit)"):
+        load_checkpoint(str(tmp_path / "damaged.pth"))
+
+
+def test_a_bundle_with_histories_of_unknown_items_is_refused():
+    safetensors = pytest.importorskip("safetensors.torch")
     faults.write("small", "inter", faults.small_rows())
     made = run("BPR", "small", config_dict={**faults.KEYS, "checkpoint_dir": "s", "result_dir": "s"})
-    state = torch.load(made["checkpoint"], weights_only=True)
-    torch.save({**state, **changed}, "changed.pth")
-    with pytest.raises(UserError, match=message):
-        load("changed.pth")
-
-
-def test_keys_of_a_plan_s_dictionaries_are_texts():
-    keys = {"models": ["BPR"], "datasets": ["ml-100k"], "protocols": ["full"], "seeds": [1]}
-    with pytest.raises(UserError, match=r"plan: config: got the key 1\.5, expected a text"):
-        make_plan({**keys, "config": {"epochs": 1, 1.5: 2}})
-
-
-@pytest.mark.parametrize("command", [[None], [1, "a"]])
-def test_the_command_of_a_plan_is_a_list_of_words(command):
-    plan = {"runs": [], "trials": [], "searches": [], "options": {}, "sweep": None, "command": command}
-    Path("in").mkdir()
-    Path("in/plan.json").write_text(json.dumps(plan))
-    with pytest.raises(UserError, match=r"command: got .*, expected a list of words"):
-        report.write(Path("in"), out=Path("out"))
+    load(made["checkpoint"]).save("bundle")
+    data, config = Path("bundle", "data.safetensors"), Path("bundle", "config.json")
+    tensors = safetensors.load_file(data)
+    tensors["history.items"][0] = 99
+    data.write_bytes(safetensors.save(tensors))
+    found = json.loads(config.read_text(encoding="utf-8"))
+    found["files"][data.name] = file_digest(data)
+    config.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(UserError, match="a history has an item that the table of items does not have"):
+        load("bundle")

@@ -50,7 +50,7 @@ class Row:
     @property
     def valid_score(self) -> float:
         """Mean validation score; larger is better."""
-        scores = [r["best_valid_score"] * (1 if r["valid_score_bigger"] else -1) for r in self.results
+        scores = [float(r["best_valid_score"]) * (1 if r["valid_score_bigger"] else -1) for r in self.results
                   if r["best_valid_score"] is not None]  # fmt: skip
         return sum(scores) / len(scores) if scores else -math.inf
 
@@ -102,7 +102,10 @@ def collect(folder: Path, by: list[str] | None = None) -> Collection:
     if (folder / PLAN_FILE).is_file():
         found = _of_plan(read_folders(folder))
     elif (folder / archive.RUNS_FILE).is_file():
-        found = _of_plan(archive.read(folder))
+        stored = archive.read(folder)
+        for result in stored.results.values():
+            check_result(folder / archive.RUNS_FILE, result)
+        found = _of_plan(stored)
     elif folder.is_dir():
         found = _of_files(folder, by or [])
     else:

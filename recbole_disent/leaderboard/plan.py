@@ -182,7 +182,13 @@ class Plan:
     ) -> Run:
         if self.options["data_path"] is not None:
             given = {"data_path": self.options["data_path"], **given}
-        text = json.dumps(given, sort_keys=True, default=str)
+        try:
+            text = json.dumps(given, sort_keys=True, default=str)
+        except TypeError as error:  # names of several types cannot be sorted
+            raise UserError(
+                f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: the value of a key has names that "
+                "are not all text; put the names in quotes"
+            ) from error
         try:
             found = resolved(entry.model, cell.dataset, text)
             wanted = self.options["metrics"] or []
@@ -319,15 +325,6 @@ def _check_keys(where: str, keys: dict[str, Any]) -> None:
     for key in keys:
         if key in _TAKEN:
             raise UserError(f"plan: {where}: the key '{key}' has no effect here; {_TAKEN[key]}")
-    _require_texts(where, keys)
-
-
-def _require_texts(where: str, value: Any) -> None:
-    """Check that the keys of dictionaries are texts; runs are named by them in their order."""
-    for key, inner in value.items() if isinstance(value, dict) else ():
-        if not isinstance(key, str):
-            raise UserError(f"plan: {where}: got the key {key!r}, expected a text")
-        _require_texts(where, inner)
 
 
 def _check_sweep(sweep: Any) -> None:

@@ -114,7 +114,7 @@ def source_of(group: ResultGroup) -> str:
     results = [result for row in group.filled for result in row.results]
     first = results[0]
     candidates = ", ".join(f"{k} {v}" for k, v in sorted(first["candidate_hashes"].items())) or "all items"
-    commits = sorted({_short(result["git_commit"]) for result in results})
+    commits = sorted({_short(result.get("git_commit")) for result in results})
     return (f"Data {first['data_hash']}; candidates: {candidates}; recbole_disent "
             f"{first['versions']['recbole_disent']}, commit {', '.join(commits)}.")  # fmt: skip
 
@@ -129,7 +129,7 @@ def provenance(collection: Collection) -> list[str]:
     results = [r for group in collection.groups for row in group.filled for r in row.results]
     found = []
     if collection.command:
-        found.append(f"Command: {' '.join(collection.command)}")
+        found.append(f"Command: {' '.join(map(str, collection.command))}")
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items() if v) for r in results})
     found += [f"Versions: {v}." for v in versions]
     devices = sorted({str(r["config"].get("device")) for r in results})

@@ -15,18 +15,17 @@ _RESULT: dict[str, tuple[type, ...]] = {
     "model": (str,), "dataset": (str,), "seed": (int,), "config": (dict,), "test_result": (dict, _NONE),
     "best_valid_result": (dict, _NONE), "best_valid_score": (*_NUMBER, _NONE),
     "valid_score_bigger": (bool,), "best_epoch": (int, _NONE), "epochs_run": (int,), "seconds": (dict,),
-    "seconds.train": _NUMBER, "peak_memory_mb": (dict,), "peak_memory_mb.cpu": _NUMBER,
+    "seconds.train": (int, float), "peak_memory_mb": (dict,), "peak_memory_mb.cpu": (int, float),
     "parameters": (int,), "data_hash": (str,), "candidate_hashes": (dict,), "versions": (dict,),
-    "git_commit": (str, _NONE), "config.MODEL_TYPE": (str,),
-    "config.eval_args": (dict,), "config.eval_args.mode": (str, dict),
+    "config.MODEL_TYPE": (str,), "config.eval_args": (dict,), "config.eval_args.mode": (str, dict),
     "config.epochs": (int,), "config.stopping_step": (int,), "config.valid_metric": (str,),
 }  # fmt: skip
 # Keys that files of older versions lack.
 _LATER: dict[str, tuple[type, ...]] = {
-    "content_hash": (str, _NONE), "code": (str, _NONE), "refit": (dict, _NONE),
-    "processes": (int, _NONE), "threads": (int, _NONE), "seconds.evaluation": _NUMBER,
-    "peak_memory_mb.gpu": _NUMBER, "config.filter_history": (bool, _NONE), "config.repeatable": (bool, _NONE),
-    "intentions": (dict, _NONE),
+    "git_commit": (str, _NONE), "content_hash": (str, _NONE), "code": (str, _NONE), "refit": (dict, _NONE),
+    "processes": (int, _NONE), "threads": (int, _NONE), "seconds.evaluation": (int, float),
+    "peak_memory_mb.gpu": (int, float), "config.filter_history": (bool, _NONE),
+    "config.repeatable": (bool, _NONE), "intentions": (dict, _NONE),
 }  # fmt: skip
 _PLAN: dict[str, tuple[type, ...]] = {
     "runs": (list,), "trials": (list,), "searches": (list,), "options": (dict,), "sweep": (str, _NONE),
@@ -55,18 +54,19 @@ def check_result(path: Path, result: Any) -> None:
     _check(where, result, _LATER, optional=True)
     for key in ("test_result", "best_valid_result"):
         for name, value in (result[key] or {}).items():
-            try:
-                float(value)
-            except (ValueError, TypeError, OverflowError):
-                raise UserError(
-                    f"{where}: {key}: {name}: got {value!r}, expected a number{_REMEDY}"
-                ) from None
+            _require_number(where, f"{key}: {name}", value)
     _check(
         f"{where}: candidate_hashes",
         result["candidate_hashes"],
         dict.fromkeys(result["candidate_hashes"], (str,)),
     )
-    _check(f"{where}: versions", result["versions"], dict.fromkeys(result["versions"], (str, _NONE)))
+    versions = result["versions"]
+    _check(f"{where}: versions", versions, dict.fromkeys(["recbole_disent", *versions], (str, _NONE)))
+    mode = result["config"]["eval_args"]["mode"]
+    if isinstance(mode, dict):
+        _check(f"{where}: config.eval_args.mode", mode, {"test": (str,)})
+    if result["best_valid_score"] is not None:
+        _require_number(where, "best_valid_score", result["best_valid_score"])
 
 
 def check_plan(path: Path, plan: Any) -> None:
@@ -84,8 +84,6 @@ def check_plan(path: Path, plan: Any) -> None:
     for key, wanted in (("runs", _RUN), ("trials", _RUN), ("searches", _SEARCH)):
         for number, entry in enumerate(plan[key]):
             _check(f"{where}: {key}, number {number}", entry, wanted)
-    if not all(isinstance(word, str) for word in plan["command"] or []):
-        raise UserError(f"{where}: command: got {plan['command']!r}, expected a list of words{_REMEDY}")
     rules = key_rules.of_plan()
     for key, value in plan["options"].items():
         if key in rules:
@@ -96,6 +94,13 @@ def check_plan(path: Path, plan: Any) -> None:
 
 
 _REMEDY = "; restore the file, or delete it and run again"
+
+
+def _require_number(where: str, key: str, value: Any) -> None:
+    try:
+        float(value)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{where}: {key}: got {value!r}, expected a number{_REMEDY}") from None
 
 
 def _check(where: str, values: Any, wanted: dict[str, tuple[type, ...]], optional: bool = False) -> None:

@@ -298,9 +298,11 @@ def _catalogue(items: Any, users: Any, data: dict[str, Tensor]) -> Catalogue:
     names = None if users is None else np.array(["[PAD]", *users["user"]], dtype=object)
     store = None
     if "history.offsets" in data:
-        lengths = data["history.offsets"].diff()
+        lengths, events = data["history.offsets"].diff(), data["history.items"]
+        if len(events) and not 0 < int(events.min()) <= int(events.max()) < len(tokens):
+            raise ValueError("a history has an item that the table of items does not have")
         owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        store = store_of(owners.numpy(), data["history.items"].numpy(), len(lengths))
+        store = store_of(owners.numpy(), events.numpy(), len(lengths))
     return Catalogue(tokens, counts, names, store, texts)
 
 

@@ -36,6 +36,9 @@ class StandInConfig:
             raise UserError(
                 f"config.json: MODEL_TYPE is {kind!r}, expected one of {', '.join(ModelType.__members__)}"
             )
+        longest = keys.get("MAX_ITEM_LIST_LENGTH")
+        if not isinstance(longest, int) or longest < 1:
+            raise UserError(f"config.json: MAX_ITEM_LIST_LENGTH is {longest!r}, expected an integer above 0")
         self.final_config_dict = {**keys, "MODEL_TYPE": ModelType[kind], "device": torch.device(device)}
         self.external_config_dict: dict[str, Any] = {}
         self.model_class = registry.get_model(keys["model"])

@@ -15,12 +15,6 @@ from recbole_disent.files import write_atomically
 _SPARSE = "sparse matrix (csr)"
 
 
-# What every checkpoint has beside its weights; without a split it has no hash of the data.
-_KEYS: dict[str, tuple[type, ...]] = {
-    "state_dict": (dict,), "config": (dict,), "given": (dict,), "data_hash": (str, type(None)),
-}  # fmt: skip
-
-
 def plain(value: Any, name: str = "state") -> Any:
     """Turn a value into tensors and plain Python values.
 
@@ -67,15 +61,15 @@ def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
     """Put the weights and other parameters of a checkpoint into a model.
 
     Raises:
-        UserError: the model has other parameters than the checkpoint.
+        UserError: the model has other parameters than the checkpoint, or parameters of other shapes.
     """
     try:
         model.load_state_dict(state["state_dict"])
         model.load_other_parameter(restored(state.get("other_parameter"), device))
-    except Exception as error:  # values of any type can stand in a damaged checkpoint
+    except Exception as error:  # a checkpoint may hold any value in place of a parameter
         raise UserError(
-            f"checkpoint of another configuration: {' '.join(str(error).split())}; give the checkpoint of a "
-            "model with the same keys"
+            "the checkpoint does not fit the model: its parameters have other names or shapes; load it with "
+            "the keys and the version of recbole_disent that wrote it"
         ) from error
 
 
@@ -106,12 +100,14 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise UserError(f"checkpoint '{path}' holds no model; give a .pth file that a run saved")
-    for key, kind in _KEYS.items():
-        if not isinstance(state.get(key), kind):
-            raise UserError(
-                f"checkpoint '{path}': {key}: got {str(state.get(key))[:40]!r}, expected a value that a run "
-                "saved; train again or give another file"
-            )
+    config = state.get("config")
+    named = isinstance(config, dict) and all(isinstance(config.get(k), str) for k in ("model", "dataset"))
+    digest = state.get("data_hash", 0)
+    if not (named and isinstance(state.get("given"), dict) and (digest is None or isinstance(digest, str))):
+        raise UserError(
+            f"checkpoint '{path}' is damaged: its configuration is missing; give another checkpoint, or "
+            "train again"
+        )
     return state
 
 
