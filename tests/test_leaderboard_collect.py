@@ -20,7 +20,8 @@ def result(model="SASRec", kind="SEQUENTIAL", seed=1, mode="full", **more):
     return {"schema": 1, "model": model, "dataset": "d", "seed": seed, "test_result": {"ndcg@10": 0.5},
             "best_valid_score": 0.5, "valid_score_bigger": True, "data_hash": "h", "candidate_hashes": {},
             "best_valid_result": None, "best_epoch": 1, "versions": {"recbole_disent": "0.3.0"},
-            "git_commit": None, "epochs_run": 3, "seconds": {"train": 1.0}, "peak_memory_mb": {"cpu": 1.0}, "parameters": 5,
+            "git_commit": None, "epochs_run": 3,
+            "seconds": {"train": 1.0}, "peak_memory_mb": {"cpu": 1.0}, "parameters": 5,
             "config": {**keys, **more.pop("config", {})}, **more}  # fmt: skip
 
 
