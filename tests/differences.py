@@ -72,7 +72,9 @@ def long_histories(case: Case) -> Case | None:
         for row in rows:
             place = names.index("item_id_list") if "item_id_list" in names else len(row)
             if place < len(row):
-                row[place] = " ".join(row[place].split(" ")[-limit:])
+                kept = " ".join(row[place].split(" ")[-limit:])
+                # A single entry such as "nan" would be a missing cell, but for the blank.
+                row[place] = f"{kept} " if kept in _MISSING and kept != row[place] else kept
         return rows
 
     return _changed(case, change)
@@ -165,8 +167,10 @@ def _no_training(case: Case, parts: Parts | Exception) -> bool:
 
 
 def _one_label(case: Case, parts: Parts | Exception) -> bool:
-    labels = [part["label"] for part in parts.parts if part] if isinstance(parts, Parts) else []
-    return bool(labels) and len(torch.cat(labels).unique()) == 1
+    if not isinstance(parts, Parts):
+        return False
+    labels = [part["label"] for part in parts.parts if part]
+    return not labels or len(torch.cat(labels).unique()) == 1
 
 
 def _untimed(case: Case, parts: Parts | Exception) -> bool:
