@@ -136,7 +136,10 @@ def test_a_stride_above_the_maximum_length_is_refused(make_config):
 
 @pytest.mark.parametrize("keys", [{}, {"targets_per_window": 7, "MAX_ITEM_LIST_LENGTH": 9}])
 def test_more_visits_than_pairs_are_refused(make_config, keys):
-    with pytest.raises(UserError, match="passes_per_window: got 8, expected at most 7, the most pairs"):
+    with pytest.raises(
+        UserError,
+        match="passes_per_window: got 8, expected at most 7, the largest number of pairs",
+    ):
         make_config(passes_per_window=8, **keys)
 
 

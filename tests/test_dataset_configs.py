@@ -195,7 +195,7 @@ def test_a_plan_names_the_data_set_of_an_alias_and_refuses_it_twice(tmp_path):
     keys = {"models": ["Pop"], "seeds": [1], "data_path": str(tmp_path)}
     assert list(make_plan({**keys, "datasets": ["steam"]}).datasets) == ["steam-not-merged"]
     twice = {"steam": {"MAX_ITEM_LIST_LENGTH": 5}, "steam-not-merged": {"MAX_ITEM_LIST_LENGTH": 9}}
-    with pytest.raises(UserError, match=r"'steam-not-merged' is there twice"):
+    with pytest.raises(UserError, match=r"'steam-not-merged' appears twice"):
         make_plan({**keys, "datasets": twice})
 
 

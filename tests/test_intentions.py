@@ -79,9 +79,9 @@ def test_opposite_vectors_and_uses():
 
 def test_what_cannot_be_described_is_refused():
     table = torch.randn(3, 2)
-    with pytest.raises(ValueError, match="0 sequences with 2 intentions"):
+    with pytest.raises(ValueError, match="phi: got 0 sequences, 2 intentions"):
         describe(torch.randn(0, 2, 2), torch.zeros(0, dtype=torch.long), table)
-    with pytest.raises(ValueError, match="4 sequences with 1 intentions"):
+    with pytest.raises(ValueError, match="phi: got 4 sequences, 1 intentions"):
         describe(torch.randn(4, 1, 2), torch.ones(4, dtype=torch.long), table)
 
 

@@ -227,7 +227,10 @@ def test_no_process_outlives_the_launcher(run_keys, how):
         (["--nproc=2", "--world_size=1"], "world_size: got 1, expected at least group_offset + nproc = 2"),
         (["--nproc=2", "--world_size=4"], "port: got None with several machines"),
         (["--nproc=0"], "nproc: got 0"),
-        (["--local_rank=1"], "'local_rank' is not supported: processes get their places from the launcher"),
+        (
+            ["--local_rank=1"],
+            "'local_rank' is not supported: the launcher numbers the processes",
+        ),
         (["--nproc=2", "--learning_rate=1e30", "--epochs=5"], "training diverged"),
         (["--nproc=2", "--topk=[500]"], "topk: got 500, expected at most"),
     ],
@@ -283,10 +286,10 @@ def test_arrays_are_mapped_and_the_rest_is_equal(tmp_path):
 def loaded(keys):
     """Return the process that made the data, the data, and whether they are memory-mapped."""
     made = []
-    from recbole_disent.data import preparation
+    from recbole_disent.data import loading
 
-    real = preparation.create_dataset
-    preparation.create_dataset = lambda config: made.append(1) or real(config)
+    real = loading.create_dataset
+    loading.create_dataset = lambda config: made.append(1) or real(config)
     data = build_data(Config("DisentS2S", "hostile", config_dict=keys))
     store = data.loaders[0]._dataset.store
     dist.barrier()

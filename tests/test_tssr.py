@@ -214,8 +214,8 @@ def test_a_batch_has_a_number_of_users_and_an_epoch_each_target_once(make_config
     [
         ({"n_heads": 3}, r"n_heads: got 3, expected a divisor of hidden_size=64"),
         ({"streams": "id", "output": "both"}, r"output: got 'both' with streams=id"),
-        ({"score_by_content": 1, "streams": "content"}, r"score_by_content: got 1, which needs"),
-        ({"score_by_content": 1, "item_weight": 0.0}, r"score_by_content: got 1, which needs"),
+        ({"score_by_content": 1, "streams": "content"}, r"score_by_content: got 1, expected 0"),
+        ({"score_by_content": 1, "item_weight": 0.0}, r"score_by_content: got 1, expected 0"),
         ({"gate": "sum"}, r"gate: got 'sum', expected one of sigmoid, none, concat"),
         ({"item_wight": 0.0}, r"'item_wight' is known neither.*did you mean 'item_weight'"),
     ],
