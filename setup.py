@@ -50,7 +50,7 @@ setup(
     packages=find_packages(include=["recbole_disent", "recbole_disent.*"]) + list(DATA_PACKAGES),
     package_dir={"recbole_disent": "recbole_disent", **DATA_PACKAGES},
     package_data={
-        **{name: ["*.yaml", "*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
+        **{name: ["*.yaml", "*/*.yaml", "*/*/*.yaml", "*/*.hyper"] for name in DATA_PACKAGES},
         "recbole_disent.leaderboard": ["page.html"],
         "recbole_disent.serving": ["*.html"],
     },

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Finds its files and resolves a model of this package and one of RecBole.
 PROBE = (
-    "import @@recbole_disent.config.config.key_rules as s; from recbole_disent.config.config import Config; "
+    "from recbole_disent.config import key_rules as s; from recbole_disent.config.config import Config; "
     "c = Config('DisentS2S', 'ml-1m'); "
     "print(s.folder('properties'), c['n_intentions'], c['MAX_ITEM_LIST_LENGTH'])"
 )
