@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import plots
@@ -53,6 +54,7 @@ def _fault(error: UserError) -> str | None:
 
 
 def test_damaged_files_end_in_success_or_a_sentence(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
     base, work = tmp_path / "base", tmp_path / "work"
     base.mkdir()
     work.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 
 import numpy as np
@@ -14,6 +15,9 @@ from recbole_disent.leaderboard.breakdown import assign, break_down
 from recbole_disent.leaderboard.collect import ResultGroup, Row
 from recbole_disent.leaderboard.comparisons import compare, reference_of, significantly_best
 from recbole_disent.leaderboard.tables import cold_table
+
+# scipy before 1.15 has another name for the argument.
+_RNG = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
 
 OPTIONS = {"alpha": 0.05, "resamples": 2000, "statistics_seed": 1, "reference": None}
 
@@ -70,7 +74,7 @@ def test_randomisation_test_is_scipys(kind):
     zero = np.zeros_like(d)
     theirs = stats.permutation_test(
         (d, zero), lambda a, b, axis: (a - b).mean(axis), permutation_type="samples", vectorized=True,
-        n_resamples=20000, batch=1000, rng=np.random.default_rng(1),
+        n_resamples=20000, batch=1000, **{_RNG: np.random.default_rng(1)},
     ).pvalue  # fmt: skip
     ours = statistics.sign_flip_p(d, 20000, 5)
     assert 0.001 < theirs < 0.5
@@ -88,7 +92,7 @@ def test_randomisation_test_is_the_exact_one_of_all_sign_patterns():
 def test_bootstrap_interval_is_scipys(kind):
     d = constructed(kind)
     theirs = stats.bootstrap(
-        (d,), np.mean, n_resamples=20000, method="percentile", batch=1000, rng=np.random.default_rng(1)
+        (d,), np.mean, n_resamples=20000, method="percentile", batch=1000, **{_RNG: np.random.default_rng(1)}
     ).confidence_interval
     ours = statistics.bootstrap_interval(d, 0.95, 20000, 5)
     width = theirs.high - theirs.low

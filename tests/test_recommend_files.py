@@ -43,6 +43,8 @@ def require_same(found, expected):
 
 @pytest.mark.parametrize("ending", stream.ENDINGS)
 def test_files_hold_the_lists_of_recommend(rec, tmp_path, ending):
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
     out = tmp_path / f"recs{ending}"
     stream.write_lists(rec, stream.Request(users="all", k=4, batch=7), out, progress=False)
     require_same(read(out), rec.recommend(k=4))
@@ -50,6 +52,7 @@ def test_files_hold_the_lists_of_recommend(rec, tmp_path, ending):
 
 
 def test_users_and_filters_from_files(rec, tmp_path):
+    pytest.importorskip("pyarrow")
     users = list(rec.users[3:6])
     pd.DataFrame({"age": 1, "user": users}).to_csv(tmp_path / "users.csv", index=False)
     pd.DataFrame({"user": users}).to_parquet(tmp_path / "users.parquet")

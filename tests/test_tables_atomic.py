@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,11 @@ def test_items_come_back_and_the_package_reads_the_same(tmp_path_factory, cells)
     ]
 
 
+KINDS = ["csv", "tsv", "jsonl", *(["parquet"] if find_spec("pyarrow") else [])]
+
+
 @PATIENT
-@given(
-    st.lists(st.tuples(IDS, IDS), min_size=2, max_size=8), st.sampled_from(["csv", "tsv", "jsonl", "parquet"])
-)
+@given(st.lists(st.tuples(IDS, IDS), min_size=2, max_size=8), st.sampled_from(KINDS))
 def test_ids_of_files_come_through_as_written(tmp_path_factory, rows, kind):
     path = tmp_path_factory.mktemp("table") / f"x.{kind}"
     frame = pd.DataFrame(rows, columns=["user", "item"])

@@ -119,6 +119,8 @@ def test_faulty_arguments_get_one_sentence(table, tmp_path):
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_conversion_there_and_back(ending, table, tmp_path):
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
     items = pd.DataFrame({"item": [0, 1], "title": ["a, b", 'c"d'], "price": [1.5, 0.1]})
     done = convert(table, tmp_path / "data" / "shop", items=items)
     assert [Path(file).name for file in done["files"]] == ["shop.item", "shop.inter"]
@@ -172,6 +174,8 @@ def trained(name: str, path: str | None) -> dict:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "frame", "dates in csv", "frame of dates"])
 def test_movielens_in_any_form_gives_the_result_of_the_atomic_files(kind, reference, tmp_path):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
     path, name, summary = prepare(movielens(kind, tmp_path))
     assert summary["columns"]["rating"] == "rating"
     assert (Path(path) / name / f"{name}.inter").read_bytes() == (

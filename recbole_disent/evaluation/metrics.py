@@ -84,6 +84,7 @@ def cooccurrence_vectors(users: np.ndarray, items: np.ndarray, n_users: int, n_i
         return torch.zeros(n_items, 1)
     start = np.random.default_rng(0).standard_normal(min(matrix.shape))
     left, values, _ = svds(matrix.astype(np.float64), k=rank, v0=start)
-    vectors = left * values
+    # Rows without clicks are zero but for rounding errors, which division by their norm would enlarge.
+    vectors = left * values * (matrix.getnnz(axis=1) > 0)[:, None]
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     return torch.from_numpy((vectors / np.maximum(norm, 1e-12)).astype(np.float32))

@@ -66,6 +66,8 @@ def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
     try:
         model.load_state_dict(state["state_dict"])
         model.load_other_parameter(restored(state.get("other_parameter"), device))
+    except UserError:
+        raise
     except Exception as error:  # a checkpoint may hold any value in place of a parameter
         raise UserError(
             "the checkpoint does not fit the model: its parameters have other names or shapes; load it with "
