@@ -23,7 +23,7 @@ from recbole.utils import init_seed
 from recbole_disent.config import key_rules
 from recbole_disent.loaders.prefixes import PairLoader
 from recbole_disent.loaders.windows import WindowLoader
-from recbole_disent.registry import MASKED, get_model
+from recbole_disent.registry import get_model
 from recbole_disent.session import build_data, build_model
 
 
@@ -57,7 +57,7 @@ def main() -> None:
 
     keys: dict[str, Any] = {}
     # The windows of a masked model have no pairs.
-    if "train_mode" in key_rules.of_model(args.ours) and args.ours not in MASKED:
+    if "train_mode" in key_rules.of_model(args.ours) and args.ours != "BERT4Rec":
         keys["train_mode"] = args.train_mode
     if "chunked_softmax" in key_rules.of_model(args.ours):
         keys["chunked_softmax"] = True
