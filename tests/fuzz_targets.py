@@ -94,7 +94,7 @@ def _loaded(path: str) -> Any:
     return read
 
 
-def _mend_ranks() -> None:
+def _renew_rank_digests() -> None:
     """Say the digest of the changed ranks in runs.csv."""
     content = Path("in", RUNS_FILE).read_bytes()
     first, feed, rest = content.partition(b"\n")
@@ -106,7 +106,7 @@ def _mend_ranks() -> None:
     Path("in", RUNS_FILE).write_bytes(b"# " + json.dumps(head).encode() + feed + rest)
 
 
-def _mend_bundle() -> None:
+def _renew_bundle_digests() -> None:
     """Say the digests of the changed files in config.json."""
     path = Path("bundle", "config.json")
     try:
@@ -182,13 +182,13 @@ def make_targets(folder: Path) -> list[Target]:
         Target("result file", results, _report),
         Target("plan folder", plan, _report),
         Target("compact results", packed, _report, share=0.5),
-        Target("compact results, digests mended", packed, _report, mend=_mend_ranks),
+        Target("compact results, new digests", packed, _report, renew_digests=_renew_rank_digests),
         Target("plan", {"plan.yaml": _PLAN.encode()}, _plan, share=2),
         Target("search space", {"a.hyper": _SPACE.encode()}, lambda: read_space("a.hyper"), share=2),
         Target("configuration", {"run.yaml": _YAML.encode()}, _config, share=2),
         Target("bundle", bundle, _loaded("bundle"), share=0.3),
-        Target("bundle, digests mended", bundle, _loaded("bundle"), mend=_mend_bundle),
-        Target("bundle of CSV, digests mended", of_csv, _loaded("bundle"), mend=_mend_bundle),
+        Target("bundle, new digests", bundle, _loaded("bundle"), renew_digests=_renew_bundle_digests),
+        Target("bundle of CSV, new digests", of_csv, _loaded("bundle"), renew_digests=_renew_bundle_digests),
     ]
 
 

@@ -36,14 +36,14 @@ class Target:
         name: of the kind.
         files: the sound files, path below the working folder -> content.
         read: reads them; the working directory is the folder with the files.
-        mend: called after the change, to bring digests up to date that would hide it.
+        renew_digests: called after the change, so that outdated digests do not hide the damage.
         share: how often it is drawn.
     """
 
     name: str
     files: dict[str, bytes]
     read: Callable[[], Any]
-    mend: Callable[[], None] | None = None
+    renew_digests: Callable[[], None] | None = None
     share: float = 1.0
 
 

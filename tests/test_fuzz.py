@@ -76,8 +76,8 @@ def test_damaged_files_end_in_success_or_a_sentence(tmp_path, monkeypatch):
                 restore(work, target)
                 path, content = damaged(rng, target)
                 (work / path).write_bytes(content)
-                if target.mend:
-                    target.mend()
+                if target.renew_digests:
+                    target.renew_digests()
                 fault = None
                 try:
                     target.read()

@@ -237,7 +237,7 @@ def test_a_trial_that_fails_does_not_end_the_search(keys, space_file, monkeypatc
         trials, "run", lambda **g: asked.append(g["config_dict"]["learning_rate"]) or real(**g)
     )
     command.tune("GRU4Rec", "hostile", config_dict=given, algo="exhaustive", params_file=file)
-    assert asked == [1e30]  # tried again, as its cause may have been mended; what is done is not
+    assert asked == [1e30]  # failed trials run again, because the cause may be gone; finished trials do not
 
 
 def test_a_given_key_is_not_searched(keys, space_file):
