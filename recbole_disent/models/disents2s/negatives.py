@@ -1,4 +1,4 @@
-"""The negatives of the seq2item loss of DisentS2S, which the key ``negatives`` selects."""
+"""The negatives of the seq2item loss of DisentS2S, and the keys whose `auto` follows the evaluation."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ def resolve(config: Any, n_items: int) -> str:
     if n_items - 1 <= config["sampled_negatives"]:
         return "all"
     return "batch" if config["seq2seq_variant"] in ("all_items", "next_items") else "sampled"
+
+
+def resolve_variant(config: Any, n_items: int) -> str:
+    """Return the value of ``seq2seq_variant``, or the choice of ``auto``: ``latent`` or ``none``."""
+    wanted: str = config["seq2seq_variant"]
+    if wanted != "auto":
+        return wanted
+    return "latent" if resolve(config, n_items) == "batch" else "none"
 
 
 def over_batch(
