@@ -47,8 +47,8 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Numbers of a message about losses: four in the head, and the largest number of losses in a tuple.
 _HEAD, _PARTS = 4, 12
 DENSE_GRADIENT = (
-    "item_optimizer: got sparse, but the loss of the model reads a whole table that its row_tables() declares; "
-    "set item_optimizer=dense, or look up rows only"
+    "item_optimizer: got sparse, but the loss of the model reads a whole table that its row_tables() "
+    "declares; set item_optimizer=dense, or look up rows only"
 )
 # Gloo group for numbers and objects if the gradients use nccl.
 _control: Any = None
@@ -285,7 +285,7 @@ def loss_of_all(
     model: torch.nn.Module,
     loss_of: Callable[[Any], Any],
     rows_of: Callable[[Any], float],
-    tables: Sequence[torch.nn.Parameter] = (),
+    tables: Sequence[Tensor] = (),
 ) -> Callable[[Any], Any]:
     """Return a function batch -> loss of the global batch, with the gradients of the global batch.
 

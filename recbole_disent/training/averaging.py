@@ -26,7 +26,7 @@ class WeightAverage:
         self._decay = decay
         self._average = [p.detach().clone() for p in self._parameters.values()]
         self._steps = 0
-        self._elsewhere: list[torch.nn.Parameter] = []
+        self._elsewhere: list[torch.Tensor] = []
 
     @torch.no_grad()
     def restart(self, steps: int = 0) -> None:
@@ -38,7 +38,7 @@ class WeightAverage:
         """Return d of the next step."""
         return min(self._decay, (2 + self._steps) / (11 + self._steps))
 
-    def leave_to_others(self, parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+    def leave_to_others(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the averages of *parameters*, which the caller updates in place in each step from now on."""
         self._elsewhere = parameters
         pairs = list(zip(self._parameters.values(), self._average, strict=True))

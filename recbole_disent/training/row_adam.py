@@ -9,8 +9,8 @@ other rows are brought up to date when they are read or touched again, with the 
 - decoupled weight decay (AdamW) and the moving average of the weights,
 - the moves of a row while its gradient is zero, also in a lookup: the forward pass sees the moved row.
 
-What differs: Adam's constant eps in the moves of untouched rows (see the formulas), and rounding. Weight decay
-of Adam (not AdamW) adds every row to the gradient, so no row would be untouched; it is not supported.
+What differs: Adam's constant eps in the moves of untouched rows (see the formulas), and rounding. The weight
+decay of Adam (not AdamW) changes the gradient of every row, so that no row is untouched; it is not supported.
 
 A table is whole after :meth:`RowAdam.flush` only. The trainer flushes at the end of every epoch, before
 evaluations and checkpoints, so that the digits of a run do not depend on when a checkpoint is written.
@@ -141,8 +141,8 @@ class RowAdam(torch.optim.Optimizer):
     Args:
         dense: ``Adam`` or ``AdamW`` with the other parameters; its defaults hold for the tables.
         tables: embedding -> options of the table (``lr``, ``weight_decay``), which replace the defaults.
-        clip: arguments of ``torch.nn.utils.clip_grad_norm_``, which is applied to all gradients before a step;
-            None: gradients are not clipped. The function of torch cannot clip sparse gradients.
+        clip: arguments of ``torch.nn.utils.clip_grad_norm_``, which clips all gradients before a step; None:
+            gradients are not clipped.
 
     Raises:
         UserError: weight decay that is part of the gradient.
@@ -176,7 +176,7 @@ class RowAdam(torch.optim.Optimizer):
         self._next_decay: Callable[[], float] | None = None
 
     @property
-    def row_parameters(self) -> list[nn.Parameter]:
+    def row_parameters(self) -> list[Tensor]:
         """The tables."""
         return [table.weight for table in self.tables]
 
@@ -192,7 +192,7 @@ class RowAdam(torch.optim.Optimizer):
             table.average = average
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take a step with the gradients of all parameters.
 
         Raises:
@@ -212,9 +212,9 @@ class RowAdam(torch.optim.Optimizer):
             table.step(gradient, decay)
 
     def _clip(self, gradients: list[Tensor | None], **options: Any) -> None:
-        found = [p for group in self.dense.param_groups for p in group["params"]]
+        found: list[Tensor] = [p for group in self.dense.param_groups for p in group["params"]]
         for gradient in gradients:
-            if gradient is not None:
+            if gradient is not None and len(gradient.values()):
                 rows = nn.Parameter(torch.empty_like(gradient.values()))
                 rows.grad = gradient.values()  # scaled in place
                 found.append(rows)

@@ -88,14 +88,11 @@ class SafeTrainer:
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """Build RecBole's optimiser; Adam takes its step in one pass with this package's training loaders."""
-        if "params" not in kwargs and hasattr(self.model, "parameter_groups"):
-            kwargs["params"] = self.model.parameter_groups()
         tables: dict[Any, Any] = {}
-        if "params" not in kwargs or hasattr(self.model, "parameter_groups"):
-            tables = sparse_tables(self.config, self.model)
-        if tables:
-            groups = kwargs.get("params") or [{"params": list(self.model.parameters())}]
-            kwargs["params"], tables = split_groups(groups, list(tables))
+        if "params" not in kwargs:
+            has_groups = hasattr(self.model, "parameter_groups")
+            groups = self.model.parameter_groups() if has_groups else [{"params": [*self.model.parameters()]}]
+            kwargs["params"], tables = split_groups(groups, [*sparse_tables(self.config, self.model)])
         optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
         if train_loader(self.config) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
             for group in optimizer.param_groups:
@@ -167,7 +164,7 @@ class SafeTrainer:
         self._steps_left, self.epochs = steps, max(self.epochs, steps)
 
     @property
-    def _row_parameters(self) -> list[torch.nn.Parameter]:
+    def _row_parameters(self) -> list[torch.Tensor]:
         return self.optimizer.row_parameters if isinstance(self.optimizer, RowAdam) else []
 
     def _rows_of(self, batch: Any) -> float:
