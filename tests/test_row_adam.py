@@ -182,11 +182,13 @@ def test_factors_are_sums_over_the_steps():
             steps = np.arange(s + 1, t + 1)
             speed = lr * r ** (steps - s) * np.sqrt(1 - BETAS[1] ** steps) / (1 - BETAS[0] ** steps)
             move = [np.sum(q ** (i - steps[: i - s]) * speed[: i - s]) for i in steps]
+            each = 1e-3 * np.sqrt((1 - BETAS[1] ** steps) / BETAS[1] ** (steps - s))
+            mean_eps = np.average(each, weights=speed * q ** (t - steps)) if s < t else 1.0
             weight = (1 - d) * d ** (t - steps)
             expected = row_gaps.Factors(
                 q ** (t - s), move[-1] if move else 0.0, d ** (t - s),
                 np.sum(weight * q ** (steps - s)), np.sum(weight * np.array(move)),
-                1e-3 * np.sqrt(1 - BETAS[1] ** s), BETAS[0] ** (t - s), BETAS[1] ** (t - s),
+                mean_eps, BETAS[0] ** (t - s), BETAS[1] ** (t - s),
             )  # fmt: skip
             for name, a, b in zip(found._fields, found, expected, strict=True):
                 assert a[s - 4, 0].item() == pytest.approx(b, rel=1e-9, abs=1e-300), (name, s, t)
