@@ -5,7 +5,7 @@ loads the file, prepares the data and trains ``--batches`` batches of DisentS2S.
 
 ``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
 in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
-``--item_optimizer`` and ``--ema_decay``.
+``--item_optimizer``, one value or two such as ``dense,sparse``, and ``--ema_decay``.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class Steps:
 
 def compare_steps(args: argparse.Namespace) -> None:
     """Print the time of a step for both numbers of items, and the ratio of the times."""
-    warm = 5
+    warm, kinds = 5, (args.item_optimizer.split(",") * 2)[:2]
     with tempfile.TemporaryDirectory() as folder:
         both = [
-            Steps(args, items, args.item_optimizer, Path(folder) / str(items))
-            for items in (args.items, args.ratio_items)
+            Steps(args, items, kind, Path(folder) / str(number))
+            for number, (items, kind) in enumerate(zip((args.items, args.ratio_items), kinds, strict=True))
         ]
         for _ in range(warm + args.batches):
             for each in both:

@@ -19,7 +19,6 @@ from recbole_disent.training import checkpoint
 from recbole_disent.training.row_adam import RowAdam
 from tests.conftest import scored_again
 
-# negatives=sampled on few items, and every row of the table is far from eps.
 SAMPLED = {"negatives": "sampled", "sampled_negatives": 5, "train_batch_size": 16, "precision": "double"}
 CASES = {
     "sampled": SAMPLED,
@@ -45,9 +44,11 @@ def test_a_run_equals_a_dense_run(make_keys, case):
     assert b["best_valid_result"] == pytest.approx(a["best_valid_result"], abs=1e-9)
     assert b["test_result"] == pytest.approx(a["test_result"], abs=1e-9)
     one, two = (checkpoint.load(result["checkpoint"]) for result in (a, b))
+    # Clipped gradients are not far above eps.
+    atol = 1e-4 if case == "clipped" else 1e-6
     for name, value in one["state_dict"].items():
         if value.is_floating_point():
-            torch.testing.assert_close(two["state_dict"][name], value, rtol=1e-4, atol=1e-4, msg=name)
+            torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=atol, msg=name)
     assert "rows" in two["optimizer"]
     assert scored_again(b["checkpoint"]) == b["test_result"]
 
@@ -86,7 +87,6 @@ def test_a_resumed_run_has_the_digits_of_the_whole_run(make_keys, keys):
 
 def test_the_digits_do_not_depend_on_checkpoints(make_keys):
     keys = make_keys(epochs=3, item_optimizer="sparse", **SAMPLED)
-    assert run(config_dict=keys, saved=False)["test_result"] is not None
     a, b = (run(config_dict=keys, saved=saved)["curves"] for saved in (True, False))
     assert a == b
 

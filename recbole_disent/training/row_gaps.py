@@ -16,12 +16,12 @@ and the decay d(i) of the average, the factors change by
     stay <- d stay,    follow <- d follow + (1 - d) keep,    follow_move <- d follow_move + (1 - d) move
 
 The only approximation is the constant eps of Adam. In step i, dense Adam moves a row by
-lr g(i) m_s / (sqrt(v_s) + e_i) with e_i = eps sqrt(c2(i) / beta2^(i - s)). These formulas replace e_i by e, the
-mean of the e_i with the weights of the moves, because the moves would not be linear in u otherwise. The
-relative difference of a move is of the order of (e / sqrt(v_s))^2 times the relative variance of the e_i. In the
-average it is of the order of e / sqrt(v_s) times their relative deviation. The deviation is about 1 % after the
-first thousands of steps, because g(i) is below 1e-6 after 150 steps with Adam's usual betas, so that later e_i
-do not matter.
+lr g(i) m_s / (sqrt(v_s) + e_i) with e_i = eps sqrt(c2(i) / beta2^(i - s)). These formulas replace e_i by e,
+the mean of the e_i with the weights of the moves, because the moves would not be linear in u otherwise. The
+relative difference of a move is of the order of (e / sqrt(v_s))^2 times the relative variance of the e_i. In
+the average it is of the order of e / sqrt(v_s) times their relative deviation. The deviation is about 1 %
+after the first thousands of steps, because g(i) is below 1e-6 after 150 steps with Adam's usual betas, so
+that later e_i do not matter.
 """
 
 from __future__ import annotations
