@@ -29,15 +29,17 @@ CASES = {
     "decay": {**SAMPLED, "learner": "adamw", "item_weight_decay": 0.5, "weight_decay": 0.1},
     "average": {**SAMPLED, "ema_decay": 0.9, "learner": "adamw", "item_weight_decay": 0.5},
     "clipped": {**SAMPLED, "clip_grad_norm": {"max_norm": 0.01}},
+    "another model": {"model": "TSSR", "output": "linear", "train_batch_size": 4, "precision": "double"},
     "refit": {**SAMPLED, "refit": True, "ema_decay": 0.8},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_equals_a_dense_run(make_keys, case):
+    keys = {"epochs": 4, "eval_step": 2, **CASES[case]}
+    model = keys.pop("model", "DisentS2S")
     found = {
-        kind: run(config_dict=make_keys(item_optimizer=kind, epochs=4, eval_step=2, **CASES[case]))
-        for kind in ("dense", "sparse")
+        kind: run(config_dict=make_keys(model, item_optimizer=kind, **keys)) for kind in ("dense", "sparse")
     }
     a, b = found["dense"], found["sparse"]
     np.testing.assert_allclose(b["curves"]["train_loss"], a["curves"]["train_loss"], rtol=1e-5)
@@ -170,15 +172,17 @@ def test_rows_of_all_processes_are_summed():
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "keys",
+    ("model", "keys"),
     [
-        {**SAMPLED, "ema_decay": 0.9, "learner": "adamw", "item_weight_decay": 0.5},
-        {**SAMPLED, "train_batch_size": 2, "clip_grad_norm": {"max_norm": 0.05}},  # a process without pairs
+        ("DisentS2S", {**SAMPLED, "ema_decay": 0.9, "learner": "adamw", "item_weight_decay": 0.5}),
+        # Some batches leave a process without pairs.
+        ("DisentS2S", {**SAMPLED, "train_batch_size": 2, "clip_grad_norm": {"max_norm": 0.05}}),
+        ("TSSR", {"output": "linear", "train_batch_size": 3, "precision": "double"}),
     ],
 )
-def test_two_processes_equal_one(run_keys, keys):
+def test_two_processes_equal_one(run_keys, model, keys):
     keys = {**run_keys, **keys, "item_optimizer": "sparse", "hidden_dropout_prob": 0.0}
-    found = {n: run("DisentS2S", "hostile", config_dict={**keys, "nproc": n}) for n in (1, 2)}
+    found = {n: run(model, "hostile", config_dict={**keys, "nproc": n}) for n in (1, 2)}
     one, two = (checkpoint.load(found[n]["checkpoint"])["state_dict"] for n in (1, 2))
     assert found[2]["test_result"] == pytest.approx(found[1]["test_result"], abs=1e-9)
     for name, value in one.items():
