@@ -94,14 +94,19 @@ def split_groups(
     return rest, options
 
 
-def require_same(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: str) -> None:
-    """Check that a checkpoint's optimiser updates its tables as this run does.
+def require_same(optimizer: torch.optim.Optimizer, state: Any, path: str) -> None:
+    """Check that the optimiser of a checkpoint updates its tables as this run does.
+
+    Args:
+        optimizer: optimiser of this run.
+        state: state of the optimiser in the checkpoint, or any value if the checkpoint is damaged.
+        path: name of the checkpoint in an error.
 
     Raises:
         UserError: one of the two is sparse and the other is dense.
     """
-    ours, theirs = isinstance(optimizer, RowAdam), "rows" in state
-    if ours != theirs:
+    ours, theirs = isinstance(optimizer, RowAdam), isinstance(state, dict) and "rows" in state
+    if ours != theirs and isinstance(state, dict):
         names = {True: "sparse", False: "dense"}
         raise UserError(
             f"item_optimizer: got {names[ours]}, expected {names[theirs]}, as in checkpoint '{path}'; resume "

@@ -126,6 +126,9 @@ class _Table:
         return {"step": self.gaps.step, "exp_avg": self.first, "exp_avg_sq": self.second}
 
     def load(self, state: dict[str, Any]) -> None:
+        shapes = {state[name].shape for name in ("exp_avg", "exp_avg_sq")}
+        if shapes != {self.weight.shape} or type(state["step"]) is not int or state["step"] < 0:
+            raise ValueError("the state does not fit the table")
         self.first.copy_(state["exp_avg"])
         self.second.copy_(state["exp_avg_sq"])
         self.last.fill_(state["step"])
@@ -173,6 +176,7 @@ class RowAdam(torch.optim.Optimizer):
             self.tables.append(_Table(table, gaps))
         self.dense, self.clip = dense, clip
         self.param_groups = [*dense.param_groups, *self.param_groups]
+        self.state = dense.state
         self._next_decay: Callable[[], float] | None = None
 
     @property
@@ -233,9 +237,14 @@ class RowAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the value of :meth:`state_dict`."""
+        """Continue from the value of :meth:`state_dict`.
+
+        Raises:
+            ValueError: the state belongs to other tables.
+        """
         self.dense.load_state_dict(state_dict["dense"])
         rows = self.param_groups[-len(self.tables) :]
         self.param_groups = [*self.dense.param_groups, *rows]
+        self.state = self.dense.state
         for table, state in zip(self.tables, state_dict["rows"], strict=True):
             table.load(state)
