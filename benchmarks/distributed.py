@@ -95,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         args.data_path = str(Path(args.data_path).resolve()) if args.dataset != "ml-100k" else args.data_path
         if args.items:
-            write(Path(folder), 2 * args.items, args.items // 10, args.items, every_item=True)
+            write(Path(folder), args.items * 11 // 10, args.items // 20, args.items, every_item=True)
             args.dataset, args.data_path = "synthetic", folder
         for kind, n in product(args.item_optimizer.split(","), (1, args.nproc)):
             found = in_processes(n, steps, vars(args), {**keys, "item_optimizer": kind}, folder)

@@ -102,6 +102,24 @@ def test_resuming_with_the_other_kind_is_refused(make_keys, first, second):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state["rows"][0].update(exp_avg=torch.zeros(1, 16)),
+        lambda state: state["rows"][0].update(step="one"),
+        lambda state: state["rows"].clear(),
+        lambda state: state["dense"]["state"][0].update(exp_avg=torch.zeros(3, 3)),
+    ],
+)
+def test_a_damaged_state_of_the_tables_is_refused(make_keys, damage):
+    path = run(config_dict=make_keys(item_optimizer="sparse", **SAMPLED))["checkpoint"]
+    state = checkpoint.load(path)
+    damage(state["optimizer"])
+    checkpoint.save(path, state)
+    with pytest.raises(UserError, match=r"resume_file: '.*' is damaged"):
+        run(config_dict=make_keys(item_optimizer="sparse", resume_file=path, epochs=4, **SAMPLED))
+
+
+@pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
         ("DisentS2S", {"negatives": "all"}, "a training step of DisentS2S reads whole tables"),
