@@ -392,4 +392,4 @@ def sum_rows(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
     if not blocks.total:
         return None
     ids, rows = blocks.gather(ids), blocks.gather(rows.to(parameter.dtype))
-    return torch.sparse_coo_tensor(ids[None], rows, parameter.shape).coalesce()
+    return torch.sparse_coo_tensor(ids[None], rows, parameter.shape, check_invariants=False).coalesce()
