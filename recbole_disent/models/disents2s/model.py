@@ -61,6 +61,7 @@ class DisentS2S(VectorRecommender):
         self.max_scores: int = max_scores(config)
         self.scale = width**-0.5
         self.sampled_negatives: int = config["sampled_negatives"]
+        self.rows_of_a_step = negatives.rows_of_a_step(config, self.negatives)
         # The next items of a batch are drawn in proportion to popularity. Without a correction, the scores
         # learn the lift.
         self.corrects_popularity = not learns_lift(config)
@@ -106,6 +107,10 @@ class DisentS2S(VectorRecommender):
             {"params": [p for p in self.parameters() if p is not items]},
             {"params": [items], **self.item_options},
         ]
+
+    def row_tables(self) -> dict[nn.Embedding, int]:
+        """The item embeddings, unless the softmax is over all items."""
+        return {} if self.negatives == "all" else {self.encoder.item_embedding: self.rows_of_a_step}
 
     # -- encoding ----------------------------------------------------------------------
 
@@ -227,10 +232,9 @@ class DisentS2S(VectorRecommender):
 
     def _no_pairs(self, sample: Tensor | None) -> Pairs:
         """The pairs of a process that got no window: empty tensors that have a gradient."""
-        weight = self.encoder.item_embedding.weight
-        vectors = process_group.empty_with_grad(weight.new_zeros(0, weight.shape[1]), weight)
+        none = torch.zeros(0, dtype=torch.long, device=self.log_popularity.device)
+        vectors = self.encoder.item_embedding(none)
         past = vectors[:, None].expand(0, self.n_intentions, -1)
-        none = torch.zeros(0, dtype=torch.long, device=weight.device)
         future, sample = (None, None) if sample is None else (past, none)
         return Pairs(past, future, sample, none, vectors, none, none, vectors, none)
 

@@ -58,6 +58,17 @@ def resolve_variant(config: Any, n_items: int) -> str:
     return "latent" if resolve(config, n_items) == "batch" else "none"
 
 
+def rows_of_a_step(config: Any, kind: str) -> int:
+    """Return about how many items a training step looks up, with repeats.
+
+    Args:
+        config: a configuration.
+        kind: ``sampled`` or ``batch``.
+    """
+    each = 2 if config["train_mode"] == "sequences" else 2 * config["MAX_ITEM_LIST_LENGTH"]
+    return config["train_batch_size"] * each + (config["sampled_negatives"] if kind == "sampled" else 0)
+
+
 def over_batch(
     pairs: Pairs,
     blocks: process_group.Blocks,
