@@ -105,6 +105,7 @@ class RankingEvaluator:
 
     # -- evaluation --------------------------------------------------------------------
 
+    @torch.no_grad()
     def evaluate(self, model: Any, loader: EvalLoader, show_progress: bool = False) -> dict[str, float]:
         """Return RecBole's dictionary metric@k -> value for a part.
 

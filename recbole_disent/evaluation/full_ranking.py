@@ -79,6 +79,11 @@ class _Tiles:
             first = min(begin, len(self.table) - self.width)
             yield begin, first, self.scores(self.table[first : first + self.width])
 
+    def bounds(self, items: Tensor) -> list[int]:
+        """Index of the first item of each tile in which it is new, for items in ascending order."""
+        begins = torch.arange(0, len(self.table), self.width)
+        return [*torch.searchsorted(items, begins).tolist(), len(items)]
+
     def own_scores(self, targets: Tensor) -> Tensor:
         """Score of one item of each query, from products of the same shape: int64 (R,) -> float (R, 1)."""
         own = self.table.new_empty(self.rows)
@@ -94,24 +99,27 @@ class _Mask:
     """Pairs (query, item) that are not ranked, in the order of the items.
 
     Args:
+        tiles: the tiles that the mask changes.
         row, item: int64 (M,) on the CPU; a pair may occur several times.
         targets: int64 (R,) on the CPU, items that are ranked in any case.
-        device: device of the scores.
     """
 
-    def __init__(self, row: Tensor, item: Tensor, targets: Tensor, device: torch.device) -> None:
+    def __init__(self, tiles: _Tiles, row: Tensor, item: Tensor, targets: Tensor) -> None:
         other = item != targets[row]
         keys = (item[other] * len(targets) + row[other]).unique()
-        self._items = keys // len(targets)
-        rows = keys % len(targets)
+        items, rows = keys // len(targets), keys % len(targets)
         self.counts = rows.bincount(minlength=len(targets))
-        self._row, self._item = rows.to(device), self._items.to(device)
+        self._bounds = tiles.bounds(items)
+        device = tiles.table.device
+        self._row, self._item = rows.to(device), items.to(device)
 
-    def apply(self, scores: Tensor, begin: int, first: int) -> None:
-        """Mask a tile: pairs, the padding item and the items before *begin*, which an earlier tile had."""
-        low, high = torch.searchsorted(self._items, torch.tensor([begin, first + scores.shape[1]])).tolist()
-        scores[self._row[low:high], self._item[low:high] - first] = NEVER
-        scores[:, : max(begin - first, 1 if first == 0 else 0)] = NEVER
+    def apply(self, scores: Tensor, number: int, begin: int, first: int) -> None:
+        """Mask tile *number*: pairs, the padding item, and the items before *begin* of an earlier tile."""
+        low, high = self._bounds[number], self._bounds[number + 1]
+        if low < high:
+            scores[self._row[low:high], self._item[low:high] - first] = NEVER
+        if not number or first < begin:
+            scores[:, : max(begin - first, 1)] = NEVER
 
     def apply_to_rows(self, scores: Tensor, rows: Tensor) -> None:
         """Mask the scores of the queries *rows*, int64 (R',), for all items: float (R', N)."""
@@ -120,6 +128,21 @@ class _Mask:
         place = place[self._row]
         scores[place[place >= 0], self._item[place >= 0]] = NEVER
         scores[:, 0] = NEVER
+
+
+class _Places:
+    """Tile of the held-out item of each query: int64 (R,) on the CPU."""
+
+    def __init__(self, tiles: _Tiles, targets: Tensor) -> None:
+        items, order = targets.sort()
+        self._bounds = tiles.bounds(items)
+        self._items, self._order = items.to(tiles.table.device), order.to(tiles.table.device)
+
+    def of(self, scores: Tensor, number: int, first: int) -> tuple[Tensor, Tensor]:
+        """Queries whose item is new in tile *number*, int64 (m,), and the scores of these items, (m,)."""
+        part = slice(self._bounds[number], self._bounds[number + 1])
+        rows = self._order[part]
+        return rows, scores[rows, self._items[part] - first]
 
 
 class _Lists:
@@ -142,6 +165,7 @@ class _Lists:
         self.values[rows], self.items[rows] = values, items.gather(1, place)
 
 
+@torch.no_grad()
 def rank_among_all(
     table: Tensor,
     queries: Tensor,
@@ -171,14 +195,16 @@ def rank_among_all(
         UserError: a score is not a number.
     """
     tiles = _Tiles(table, queries)
-    mask = _Mask(row, item, targets, table.device)
-    wanted = targets.to(table.device)
-    own = tiles.own_scores(wanted)
-    found = _count(tiles, mask, wanted, own, k)
+    mask = _Mask(tiles, row, item, targets)
+    own = tiles.own_scores(targets.to(table.device))
+    found = _count(tiles, mask, targets, own, k)
     if found is None:
         # The products of this machine depend on the place in a tile: take the targets from the tiles.
-        own = _targets_in_tiles(tiles, wanted)
-        found = _count(tiles, mask, wanted, own, k)
+        places = _Places(tiles, targets)
+        for number, (_, first, scores) in enumerate(tiles):
+            rows, values = places.of(scores, number, first)
+            own[rows, 0] = values
+        found = _count(tiles, mask, targets, own, k)
         assert found is not None
     greater, equal, lists = found
     ranked = Ranked(greater, equal, len(table) - 1 - mask.counts)
@@ -198,31 +224,24 @@ def _count(
 ) -> tuple[Tensor, Tensor, _Lists | None] | None:
     """Count better and equal scores; None if a target has another score in its tile than in *own*."""
     greater = torch.zeros(tiles.rows, dtype=torch.long, device=own.device)
-    equal = torch.zeros_like(greater)
-    same = torch.ones((), dtype=torch.bool, device=own.device)
+    equal, largest = torch.zeros_like(greater), own[:, 0]
     lists = _Lists(own, min(k, len(tiles.table) - 1)) if k else None
     # Sums of floats are much faster than sums of bools on a CPU, and exact below 2^24 columns.
     holds = torch.empty(tiles.rows, tiles.width, device=own.device)
-    for begin, first, scores in tiles:
-        mask.apply(scores, begin, first)
-        inside = (targets >= begin) & (targets < first + tiles.width)
-        there = scores.gather(1, (targets - first).clamp(0, tiles.width - 1)[:, None])
-        same &= ((there == own)[:, 0] | ~inside).all()
-        largest = checked(scores.amax(1))
+    same = []
+    places = _Places(tiles, targets)
+    for number, (begin, first, scores) in enumerate(tiles):
+        rows, values = places.of(scores, number, first)
+        same.append((values == own[rows, 0]).all())
+        mask.apply(scores, number, begin, first)
+        best = scores.amax(1)
+        largest = torch.maximum(largest, best)  # NaN if one of both is
         greater += torch.gt(scores, own, out=holds).sum(1).long()
         equal += torch.eq(scores, own, out=holds).sum(1).long()
         if lists is not None:
-            lists.update(scores, largest, first)
-    return (greater, equal, lists) if bool(same) else None
-
-
-def _targets_in_tiles(tiles: _Tiles, targets: Tensor) -> Tensor:
-    own = tiles.table.new_empty(tiles.rows)
-    for begin, first, scores in tiles:
-        inside = (targets >= begin) & (targets < first + tiles.width)
-        there = scores.gather(1, (targets - first).clamp(0, tiles.width - 1)[:, None])[:, 0]
-        own = torch.where(inside, there, own)
-    return own[:, None]
+            lists.update(scores, best, first)
+    checked(largest)
+    return (greater, equal, lists) if bool(torch.stack(same).all()) else None
 
 
 def _whole(table: Tensor, queries: Tensor, rows: Tensor, mask: _Mask) -> Tensor:
