@@ -10,7 +10,6 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_disent.errors import UserError
-from recbole_disent.models.base import VectorRecommender
 from recbole_disent.registry import resolve, spec_of
 
 # Pairs (user, item) that a model without full_sort_predict scores at once.
@@ -95,7 +94,7 @@ def item_vectors(model: Any, name: str) -> tuple[Tensor, Callable[[Any], Tensor]
         return None
     with torch.no_grad():
         try:
-            if isinstance(model, VectorRecommender):
+            if hasattr(model, "query_vectors"):
                 # A subclass from elsewhere may score in another way.
                 ours = score.__module__.startswith("recbole_disent.")
                 return (model.item_table(), model.query_vectors) if ours else None
