@@ -65,7 +65,7 @@ _WINDOWS = "recbole_disent.loaders.windows:"
 _USERS = {"sequences": _WINDOWS + "build_user_loader"}
 _STATES = "recbole_disent.recbole.vectors:last_state"
 _CAUSAL = {
-    "properties": ("softmax.yaml", "causal.yaml"),
+    "properties": ("softmax.yaml", "negatives.yaml", "causal.yaml"),
     "modes": {"pairs": None, "sequences": _WINDOWS + "build_window_loader"},
     "adapter": "recbole_disent.recbole.causal:adapt",
     "check": "recbole_disent.recbole.causal:check",
@@ -90,7 +90,7 @@ _ROWS = (
     ModelSpec(
         "TSSR",
         cls="recbole_disent.models.tssr.model:TSSR",
-        properties=("content.yaml", "model/TSSR.yaml"),
+        properties=("content.yaml", "negatives.yaml", "model/TSSR.yaml"),
         modes=_USERS,
         check="recbole_disent.models.tssr.checks:check",
         trim_safe=True,
@@ -99,7 +99,7 @@ _ROWS = (
     ModelSpec(
         "SASRecContent",
         cls="recbole_disent.models.sasrec_content.model:SASRecContent",
-        properties=("content.yaml", "model/SASRecContent.yaml"),
+        properties=("content.yaml", "negatives.yaml", "model/SASRecContent.yaml"),
         modes=_USERS,
         check="recbole_disent.models.sasrec_content.checks:check",
         trim_safe=True,
@@ -110,7 +110,7 @@ _ROWS = (
     *(ModelSpec(name, **_CAUSAL) for name in ("SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF")),  # type: ignore[arg-type]
     ModelSpec(
         "BERT4Rec",
-        properties=("softmax.yaml", "chunked.yaml", "masked.yaml"),
+        properties=("softmax.yaml", "negatives.yaml", "chunked.yaml", "masked.yaml"),
         modes={"pairs": None, "sequences": _WINDOWS + "build_masked_loader"},
         adapter="recbole_disent.recbole.bert4rec:adapt",
         check="recbole_disent.recbole.bert4rec:check",

@@ -109,7 +109,8 @@ def item_contrast(
 def total_loss(model, sequences: list[list[int]], users: list[int]) -> Tensor:
     """Return the sum of the loss terms for whole training sequences; each term is a mean."""
     encoded = [encode(model, s[:-1]) for s in sequences]
-    table, bias = model._output()
+    output = model._output()
+    table, bias = output.table(), output.bias
     items = [s[1:] for s in sequences]
     positions = sum(map(len, items))
     loss = sum(

@@ -26,7 +26,7 @@ def batches_of(make_config, **keys):
 @pytest.mark.parametrize("limit", [10**6, 100])
 def test_loss_and_gradients_are_recboles(make_config, double, limit):
     net, batches, _ = batches_of(make_config, chunked_softmax=True, train_batch_size=20)
-    net._max_scores = limit
+    net._item_loss.limit = limit
     require_recboles_loss(net, batches)
     # There are places that RecBole scores for nothing.
     assert sum(int((batch["MASK_INDEX"] == 0).sum()) for batch in batches) > 0

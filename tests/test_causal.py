@@ -36,7 +36,7 @@ def test_loss_and_gradients_are_those_of_the_pairs_one_by_one(make_config, model
     keys = {"MAX_ITEM_LIST_LENGTH": 24, "precision": "double", "train_batch_size": 30, **feature_keys(model)}
     data = build_data(make_config(model, train_mode="sequences", loss_chunk_mb=memory, **keys))
     net = build_model(data).eval()  # without dropout
-    net._max_scores = min(net._max_scores, 1000 * memory)  # the data are small: make it slices
+    net._item_loss.limit = min(net._item_loss.limit, 1000 * memory)  # the data are small: make it slices
     windows = list(data.loaders[0])
     assert len(windows) > 1
     assert all(isinstance(batch, WindowBatch) for batch in windows)

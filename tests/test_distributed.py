@@ -175,6 +175,44 @@ CASES = {
         "BERT4Rec",
         {"train_mode": "sequences", "train_batch_size": 5, "attn_dropout_prob": 0.0},
     ),
+    "SASRec with a sample": (
+        "SASRec",
+        {
+            "train_mode": "sequences",
+            "train_batch_size": 40,
+            "attn_dropout_prob": 0.0,
+            "negatives": "sampled",
+            "sampled_negatives": 7,
+        },
+    ),
+    "SASRec with gBCE, tiny batches": (
+        "SASRec",
+        {
+            "train_mode": "sequences",
+            "train_batch_size": 2,
+            "attn_dropout_prob": 0.0,
+            "loss": "gbce",
+            "gbce_negatives": 5,
+        },
+    ),
+    "SASRecContent with a sample, tiny batches": (
+        "SASRecContent",
+        {"train_batch_size": 2, "content_dim": 4, "negatives": "sampled", "sampled_negatives": 7},
+    ),
+    "TSSR with gBCE": (
+        "TSSR",
+        {"train_batch_size": 2, "residual_init": 0.5, "loss": "gbce", "gbce_negatives": 5},
+    ),
+    "BERT4Rec with a sample": (
+        "BERT4Rec",
+        {
+            "train_batch_size": 2,
+            "attn_dropout_prob": 0.0,
+            "chunked_softmax": True,
+            "negatives": "sampled",
+            "sampled_negatives": 7,
+        },
+    ),
     "BPR": ("BPR", {"train_batch_size": 17}),
     "NeuMF": ("NeuMF", {"train_batch_size": 17, "dropout_prob": 0.0}),
 }

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recbole_disent.errors import UserError
-from recbole_disent.ops.intention_softmax import draw_distinct
+from recbole_disent.ops.intention_softmax import draw_items
 from recbole_disent.parallel import process_group
 from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, build_model, build_trainer, run
@@ -30,6 +30,19 @@ CASES = {
     "average": {**SAMPLED, "ema_decay": 0.9, "learner": "adamw", "item_weight_decay": 0.5},
     "clipped": {**SAMPLED, "clip_grad_norm": {"max_norm": 0.01}},
     "another model": {"model": "TSSR", "output": "linear", "train_batch_size": 4, "precision": "double"},
+    "SASRec": {**SAMPLED, "model": "SASRec", "train_mode": "sequences"},
+    "SASRec with gBCE": {
+        "model": "SASRec",
+        "train_mode": "sequences",
+        "train_batch_size": 16,
+        "precision": "double",
+        "loss": "gbce",
+        "gbce_negatives": 3,
+    },
+    "GRU4Rec": {**SAMPLED, "model": "GRU4Rec", "train_mode": "sequences"},
+    "BERT4Rec": {**SAMPLED, "model": "BERT4Rec", "train_mode": "sequences", "chunked_softmax": True},
+    "SASRecContent": {**SAMPLED, "model": "SASRecContent"},
+    "TSSR": {**SAMPLED, "model": "TSSR", "output": "id", "train_batch_size": 4},
     "refit": {**SAMPLED, "refit": True, "ema_decay": 0.8},
 }
 
@@ -50,7 +63,9 @@ def test_a_run_equals_a_dense_run(make_keys, case):
     atol = 1e-4 if case == "clipped" else 1e-6
     for name, value in one["state_dict"].items():
         if value.is_floating_point():
-            torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=atol, msg=name)
+            torch.testing.assert_close(
+                two["state_dict"][name], value, rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+            )
     assert "rows" in two["optimizer"]
     assert scored_again(b["checkpoint"]) == b["test_result"]
 
@@ -153,12 +168,12 @@ def test_distinct_draws_are_uniform():
     torch.manual_seed(0)
     counts = np.zeros(41)
     for _ in range(3000):
-        drawn = draw_distinct(41, 5, torch.device("cpu"))
+        drawn = draw_items(42, 5, torch.device("cpu"))
         assert len(drawn) == len(drawn.unique()) == 5
-        counts += np.bincount(drawn.numpy(), minlength=41)
+        counts += np.bincount(drawn.numpy() - 1, minlength=41)
     expected = 3000 * 5 / 41
     assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
-    assert sorted(draw_distinct(4, 9, torch.device("cpu")).tolist()) == [0, 1, 2, 3]
+    assert sorted(draw_items(5, 9, torch.device("cpu")).tolist()) == [1, 2, 3, 4]
 
 
 # -- several processes -----------------------------------------------------------------

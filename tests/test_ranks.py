@@ -9,7 +9,7 @@ import torch
 
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.ranks import ranks, top_columns
-from recbole_disent.evaluation.scoring import _checked as checked_scores
+from recbole_disent.evaluation.scoring import checked as checked_scores
 
 
 def test_ranks_count_what_is_better():

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from recbole_disent.data import candidates as drawing
 from recbole_disent.errors import UserError
+from recbole_disent.evaluation.full_ranking import rank_among_all
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
-from recbole_disent.evaluation.ranks import hit_matrix, ranks, top_columns
-from recbole_disent.evaluation.scoring import Scorer
+from recbole_disent.evaluation.ranks import hit_matrix, placed, ranks, top_columns
+from recbole_disent.evaluation.scoring import Scorer, item_vectors
 from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader, filters_history
 from recbole_disent.parallel import process_group
 from recbole_disent.progress import bar
@@ -104,6 +105,7 @@ class RankingEvaluator:
 
     # -- evaluation --------------------------------------------------------------------
 
+    @torch.no_grad()
     def evaluate(self, model: Any, loader: EvalLoader, show_progress: bool = False) -> dict[str, float]:
         """Return RecBole's dictionary metric@k -> value for a part.
 
@@ -122,6 +124,8 @@ class RankingEvaluator:
         if k > limit:
             raise UserError(f"topk: got {k}, expected at most {limit}, the number of ranked items")
         scorer = Scorer(model, dataset, self.config["device"])
+        if drawn is None:
+            scorer.vectors = item_vectors(model, self.config["model"])
         seed = np.random.SeedSequence([self.config["candidate_seed"], _PARTS[dataset.part]])
         rng = np.random.default_rng(seed)
         tie_break = torch.from_numpy(rng.random(loader.n_queries))
@@ -133,7 +137,7 @@ class RankingEvaluator:
         with bar(f"Evaluate ({dataset.part})", len(range(rank, len(loader), world)),
                  show_progress and rank == 0) as shown:  # fmt: skip
             for number, queries in loader.chunks(rank, world):
-                ranked = self._rank(scorer, queries, drawn, tie_break, permutation, k)
+                ranked = self._rank(scorer, queries, drawn, tie_break, permutation, k, loader.whole_rows)
                 ours.append((number, queries.number, ranked))
                 shown.update()
         every = sorted((c for chunks in process_group.all_objects(ours) for c in chunks), key=itemgetter(0))
@@ -163,7 +167,80 @@ class RankingEvaluator:
         tie_break: Tensor,
         permutation: Tensor,
         k: int,
+        whole_rows: int,
     ) -> dict[str, Tensor]:
+        one_each = len(queries.owner) == len(queries.number)
+        if drawn is None and one_each and scorer.vectors is not None:
+            return self._rank_in_tiles(scorer, queries, tie_break, permutation, k, whole_rows)
+        if drawn is None and one_each and len(queries.number) > whole_rows:
+            parts = [
+                self._rank_rows(scorer, part, None, tie_break, permutation, k)
+                for part in queries.split(whole_rows)
+            ]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self._rank_rows(scorer, queries, drawn, tie_break, permutation, k)
+
+    def _rank_in_tiles(
+        self,
+        scorer: Scorer,
+        queries: EvalBatch,
+        tie_break: Tensor,
+        permutation: Tensor,
+        k: int,
+        whole_rows: int,
+    ) -> dict[str, Tensor]:
+        """Rank one held-out item of each query among all items without the scores of all items."""
+        assert scorer.vectors is not None
+        dataset, device = scorer.dataset, scorer.device
+        table, query_vectors = scorer.vectors
+        row = item = torch.zeros(0, dtype=torch.long)
+        if filters_history(self.config):
+            row, item = dataset.earlier(queries.rows)
+        lists = self._needs_lists
+        ranked = rank_among_all(
+            table,
+            query_vectors(queries.batch.to(device)),
+            queries.positives,
+            row,
+            item,
+            k if lists else 0,
+            permutation.to(device) if lists else None,
+            whole_rows,
+        )
+        number = torch.from_numpy(queries.number)
+        rank, mean_rank = placed(ranked.greater.cpu(), ranked.equal.cpu(), tie_break[number])
+        found = {"ranks": rank, "rec.topk": hit_matrix(rank, queries.owner, len(rank), k)}
+        if self.needs.need("rec.meanrank"):
+            one = torch.ones_like(rank)
+            found["rec.meanrank"] = torch.stack([mean_rank.double(), ranked.ranked, one], 1)
+        if lists:
+            assert ranked.best is not None
+            assert ranked.full is not None
+            self._add_lists(found, dataset, queries, ranked.best.cpu(), ranked.full.cpu())
+        return found
+
+    @property
+    def _needs_lists(self) -> bool:
+        return bool(self.needs.need("rec.items") or self.needs.need("rec.repeats"))
+
+    def _add_lists(
+        self, found: dict[str, Tensor], dataset: Any, queries: EvalBatch, best: Tensor, full: Tensor
+    ) -> None:
+        """Add the lists; metrics of lists leave out a list with fewer than k items."""
+        found["rec.items"] = best[full]
+        if self.needs.need("rec.repeats"):
+            found["rec.repeats"] = _repeats(dataset, queries.rows, best)[full]
+
+    def _rank_rows(
+        self,
+        scorer: Scorer,
+        queries: EvalBatch,
+        drawn: drawing.Candidates | None,
+        tie_break: Tensor,
+        permutation: Tensor,
+        k: int,
+    ) -> dict[str, Tensor]:
+        """Rank held-out items among candidates, or among all items with all scores of the queries."""
         dataset, device = scorer.dataset, scorer.device
         owner, positives = queries.owner, queries.positives
         if drawn is None:
@@ -197,14 +274,11 @@ class RankingEvaluator:
             sums = torch.zeros(n, dtype=torch.float64).index_add_(0, owner, mean_rank.double())
             ranked = (scores > float("-inf")).sum(1).cpu()
             found["rec.meanrank"] = torch.stack([sums, ranked, owner.bincount(minlength=n)], 1)
-        if self.needs.need("rec.items") or self.needs.need("rec.repeats"):
+        if self._needs_lists:
             best = top_columns(scores, k, permutation.to(device))
-            # Metrics of lists leave out a list with fewer than k items.
             full = (scores.gather(1, best) > float("-inf")).all(1).cpu()
             best = best.cpu() if items is None else items.gather(1, best.cpu())
-            found["rec.items"] = best[full]
-            if self.needs.need("rec.repeats"):
-                found["rec.repeats"] = _repeats(dataset, queries.rows, best)[full]
+            self._add_lists(found, dataset, queries, best, full)
         return found
 
     def _describe_data(self, struct: DataStruct) -> None:

@@ -33,6 +33,20 @@ def ranks(
     own = scores.gather(1, column[:, None])
     greater = _count(torch.gt, scores, own)
     equal = _count(torch.eq, scores, own)  # itself included
+    return placed(greater, equal, tie_break)
+
+
+def placed(greater: Tensor, equal: Tensor, tie_break: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank held-out items from counts of scores.
+
+    Args:
+        greater: int64 (Q,), number of better scores.
+        equal: int64 (Q,), number of equal scores, the item's own included.
+        tie_break: float (Q,) in [0, 1).
+
+    Returns:
+        The rank and the mean rank, as :func:`ranks` returns them.
+    """
     rank = greater + 1 + (tie_break * equal).long().clamp(max=equal - 1)
     return rank, greater + (equal + 1) / 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_disent.errors import UserError
+from recbole_disent.registry import resolve, spec_of
 
 # Pairs (user, item) that a model without full_sort_predict scores at once.
 _PAIRS = 2**18
@@ -22,12 +24,16 @@ class Scorer:
             model has this method, else by ``full_sort_predict``, else by ``predict`` on every pair.
         dataset: any part, for the features of items.
         device: device of the model.
+
+    Attributes:
+        vectors: result of :func:`item_vectors`, for a full ranking in tiles; None: no such ranking.
     """
 
     def __init__(self, model: Any, dataset: Any, device: torch.device) -> None:
         self.model, self.dataset, self.device = model, dataset, device
         self.n_items: int = dataset.item_num
         self._sorts_all = True
+        self.vectors: tuple[Tensor, Callable[[Any], Tensor]] | None = None
 
     def all_items(self, batch: Interaction) -> Tensor:
         """Scores of all items, padding included: float (B, n_items), a new tensor."""
@@ -35,7 +41,7 @@ class Scorer:
         if scores is None:
             every = torch.arange(self.n_items, device=self.device).expand(len(batch), -1)
             scores = self._one_by_one(batch, every)
-        return _checked(scores)
+        return checked(scores)
 
     def candidates(self, batch: Interaction, candidates: Tensor) -> Tensor:
         """Scores of candidates, int64 (B, C) -> float (B, C); a candidate 0 stands for none and gets -inf."""
@@ -48,7 +54,7 @@ class Scorer:
                 scores = everything.gather(1, candidates)
             else:
                 scores = self._one_by_one(batch, candidates)
-        return _checked(scores).masked_fill(candidates == 0, float("-inf"))
+        return checked(scores).masked_fill(candidates == 0, float("-inf"))
 
     def _full_sort(self, batch: Interaction) -> Tensor | None:
         if self._sorts_all:
@@ -72,7 +78,41 @@ class Scorer:
         return torch.cat(found)
 
 
-def _checked(scores: Tensor) -> Tensor:
+def item_vectors(model: Any, name: str) -> tuple[Tensor, Callable[[Any], Tensor]] | None:
+    """Return what makes the scores of a model inner products.
+
+    Args:
+        model: a model in evaluation mode.
+        name: value of the configuration key ``model``.
+
+    Returns:
+        The item table, float (n_items, D), and a function batch -> query vectors, float (B, K, D); None for
+        a model whose scores are not known to be the best of K inner products.
+    """
+    score = getattr(type(model), "full_sort_predict", None)
+    if score is None or "full_sort_predict" in vars(model):
+        return None
+    with torch.no_grad():
+        try:
+            if hasattr(model, "query_vectors"):
+                # A subclass from elsewhere may score in another way.
+                ours = score.__module__.startswith("recbole_disent.")
+                return (model.item_table(), model.query_vectors) if ours else None
+            path = spec_of(name).vectors
+            if path and score.__module__.startswith("recbole."):
+                table, queries = resolve(path)(model)
+                return table, queries
+        except NotImplementedError:
+            pass
+    return None
+
+
+def checked(scores: Tensor) -> Tensor:
+    """Return scores after checking that they are numbers.
+
+    Raises:
+        UserError: a score is NaN.
+    """
     if scores.numel() and scores.amax().isnan():  # amax of a NaN is NaN
         raise UserError(
             "the model gave scores that are not numbers (NaN), because its training diverged; lower "

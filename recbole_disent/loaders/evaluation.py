@@ -14,6 +14,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
+# Items of a tile that the limit on the memory of a chunk assumes.
+_TILE = 1024
+
 
 @dataclass
 class EvalBatch:
@@ -32,6 +35,14 @@ class EvalBatch:
     batch: Interaction
     owner: Tensor
     positives: Tensor
+
+    def split(self, size: int) -> Iterator[EvalBatch]:
+        """Yield parts of at most *size* queries of a batch that has one held-out item for each query."""
+        for begin in range(0, len(self.number), size):
+            part = slice(begin, begin + size)
+            number = self.number[part]
+            owner = torch.arange(len(number))
+            yield EvalBatch(number, self.rows[part], self.batch[part], owner, self.positives[part])
 
 
 def filters_history(config: Any) -> bool:
@@ -55,6 +66,12 @@ class EvalLoader:
         dataset: part of a data set.
         transform: RecBole's batch transform of the model.
         full: whether all items are ranked.
+
+    Attributes:
+        step: number of queries of a chunk.
+        whole_rows: number of queries whose scores for all items may be in memory at a time. A chunk of a
+            full ranking can be larger, because most models score a tile of the items at a time
+            (``evaluation/full_ranking.py``).
     """
 
     def __init__(self, config: Any, dataset: Any, transform: Any, full: bool) -> None:
@@ -69,7 +86,11 @@ class EvalLoader:
         copies = 3 if dataset.one_target_per_query or not full else 7
         bytes_each = copies * (8 if config["precision"] == "double" else 4)
         limit = config["eval_memory_mb"] * 2**20 // (bytes_each * dataset.item_num)
-        self.step = int(max(1, min(config["eval_batch_size"], limit)))
+        self.whole_rows = int(max(1, min(config["eval_batch_size"], limit)))
+        self.step = self.whole_rows
+        if full and dataset.one_target_per_query:
+            narrow = config["eval_memory_mb"] * 2**20 // (bytes_each * min(dataset.item_num, _TILE))
+            self.step = int(max(1, min(config["eval_batch_size"], narrow)))
         feat = dataset.inter_feat
         if dataset.one_target_per_query:
             keys = feat[dataset.item_list_length_field].numpy()

@@ -19,8 +19,6 @@ from recbole_disent.parallel import process_group
 _SLICE = 2**20
 # Fewest rows (pairs times intentions) of a slice on a CPU, for the matrix products.
 _ROWS = 64
-# A sample of at least this share 1 / _FEW of the items is the begin of a permutation.
-_FEW = 8
 
 
 class Columns(NamedTuple):
@@ -123,9 +121,14 @@ def _best(scores: Tensor) -> Tensor:
 
 
 def weighted_logsumexp(
-    phi: Tensor, columns: Columns, weights: Tensor | None = None, best: bool = False, limit: int = 2**26
+    phi: Tensor,
+    columns: Columns,
+    weights: Tensor | None = None,
+    best: bool = False,
+    limit: int = 2**26,
+    scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum over the pairs of weight * ln of the sum over items and intentions of exp(h . phi / sqrt(D)).
+    """Sum over the pairs of weight * ln of the sum over items and intentions of exp(scale * h . phi).
 
     With ``log_inclusion``, each term whose item is not certain to be among the columns is divided by the
     probability that the item is among the columns. The sum is then an unbiased estimate of the sum over
@@ -137,6 +140,7 @@ def weighted_logsumexp(
         weights: float (P,), without a gradient; None: 1.
         best: whether the sum includes only the best of an item's K scores.
         limit: largest number of scores in memory at a time.
+        scale: factor of the products; None: 1 / sqrt(D).
 
     Returns:
         The weighted sum, float (), and each pair's logarithm, float (P,), without a gradient.
@@ -146,7 +150,8 @@ def weighted_logsumexp(
     wide = torch.promote_types(torch.promote_types(phi.dtype, vectors.dtype), torch.float32)
     with torch.autocast(phi.device.type, enabled=False):
         wanted = torch.is_grad_enabled() and (phi.requires_grad or vectors.requires_grad)
-        phi, vectors = (phi.to(wide) * phi.shape[-1] ** -0.5).contiguous(), vectors.to(wide)
+        factor = phi.shape[-1] ** -0.5 if scale is None else scale
+        phi, vectors = (phi.to(wide) * factor).contiguous(), vectors.to(wide)
         weights = phi.new_ones(len(phi)) if weights is None else weights.to(wide)
         inclusion = columns.log_inclusion
         inclusion = None if inclusion is None else inclusion.to(wide)
@@ -193,7 +198,7 @@ def sample(
         log_popularity: float (n_items,), ln of each item's share of the training clicks.
         vectors_of: int64 (C,) -> float (C, D), embeddings of items.
     """
-    random = process_group.from_first(draw_distinct(n_items - 1, number, targets.device) + 1)
+    random = process_group.from_first(draw_items(n_items, number, targets.device))
     every = blocks.gather(targets)
     items = torch.cat([random, every]).unique()
     inclusion = log_inclusion(log_popularity[items], blocks.total, len(random) / (n_items - 1))
@@ -203,21 +208,25 @@ def sample(
     return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion, certain)
 
 
-def draw_distinct(n: int, number: int, device: torch.device) -> Tensor:
-    """Draw *number* of the numbers 0..n - 1, all n if *number* is larger, without replacement.
+def draw_items(n_items: int, number: int, device: torch.device) -> Tensor:
+    """Draw distinct items with equal probabilities, in any order.
 
-    Every set of numbers has the same probability. The order of the result is not random.
+    The distinct values of independent draws are a random set, and so is a random part of them. If there are
+    many more items than draws, this takes much less time than a permutation of all items.
+
+    Args:
+        n_items: rows of the item table, padding included.
+        number: number of items; all items are returned if there are fewer.
+        device: device of the result.
 
     Returns:
-        int64 (min(number, n),).
+        int64 (number or n_items - 1,), items from 1 on.
     """
-    if n <= _FEW * number:
-        return torch.randperm(n, device=device)[:number]
-    # A permutation of all items would cost more than the rest of the sample.
-    found = torch.randint(n, (number,), device=device).unique()
-    while len(found) < number:
-        found = torch.cat([found, torch.randint(n, (number - len(found),), device=device)]).unique()
-    return found
+    if n_items > 4 * number:
+        distinct = torch.randint(1, n_items, (number + number // 4 + 8,), device=device).unique()
+        if len(distinct) >= number:  # fewer are very unlikely
+            return distinct[torch.randperm(len(distinct), device=device)[:number]]
+    return torch.randperm(n_items - 1, device=device)[:number] + 1
 
 
 def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from recbole_disent.errors import UserError
-from recbole_disent.ops.full_softmax import full_softmax
+from recbole_disent.models import item_loss
 from recbole_disent.recbole.full_softmax import OverAllItems, require_recboles_class
 from recbole_disent.recbole.full_softmax import check as check_softmax
 
@@ -29,6 +29,10 @@ def check(config: Any) -> None:
     if config["train_mode"] == "sequences":
         require_recboles_class(config, "train_mode", "pairs")
     check_softmax(config)
+    if config["chunked_softmax"]:
+        item_loss.check(config)
+    else:
+        item_loss.require_defaults(config, "chunked_softmax", True)
 
 
 def adapt(config: Any, model_class: Any) -> type[Any]:
@@ -48,7 +52,9 @@ def chunked(model_class: type[Any]) -> type[Any]:
         __doc__ = model_class.__doc__
 
         def calculate_loss(self, interaction: Any) -> Tensor:
-            """Mean cross-entropy over all items at the masks that count, float (); 0 without such masks.
+            """Mean loss at the masks that count, float (); 0 without such masks.
+
+            The key ``negatives`` selects the items of the cross-entropy, or ``loss`` selects gBCE.
 
             With ``softmax_learns: lift``, ln p(item) is added to the score of an item, as in
             :func:`recbole_disent.recbole.causal.on_sequences`.
@@ -57,12 +63,8 @@ def chunked(model_class: type[Any]) -> type[Any]:
             rows, slots = (places > 0).nonzero(as_tuple=True)
             states = self.forward(interaction[self.MASK_ITEM_SEQ])[rows, places[rows, slots]]
             targets = interaction[self.POS_ITEMS][rows, slots]
-            bias = (
-                self.output_bias if self._log_popularity is None else self.output_bias + self._log_popularity
-            )
-            table = self.item_embedding.weight[: self.n_items]  # the last row is the mask's
-            total = full_softmax(states, targets, table, bias, self._max_scores, padding=True)
-            return total / max(len(states), 1)
+            users = interaction[self.USER_ID][rows]
+            return self._item_loss(states, targets, users, self._item_vectors(self.output_bias))
 
     Chunked.__name__ = Chunked.__qualname__ = model_class.__name__
     return Chunked

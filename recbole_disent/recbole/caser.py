@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_disent.ops.full_softmax import full_softmax
 from recbole_disent.recbole.full_softmax import OverAllItems
 
 
@@ -30,11 +29,11 @@ def chunked(model_class: type[Any]) -> type[Any]:
             :func:`recbole_disent.recbole.causal.on_sequences`.
             """
             states = self.forward(interaction[self.USER_ID], interaction[self.ITEM_SEQ])
-            table, targets = self.item_embedding.weight, interaction[self.POS_ITEM_ID]
-            total = full_softmax(states, targets, table, self._log_popularity, self._max_scores, padding=True)
+            targets, users = interaction[self.POS_ITEM_ID], interaction[self.USER_ID]
+            loss = self._item_loss(states, targets, users, self._item_vectors())
             layers = (self.user_embedding, self.item_embedding, self.conv_v, self.fc1, self.fc2)
             norms = self.reg_loss([layer.weight for layer in layers])
-            return total / max(len(states), 1) + self.reg_weight * norms + self.reg_loss_conv_h()
+            return loss + self.reg_weight * norms + self.reg_loss_conv_h()
 
     Chunked.__name__ = Chunked.__qualname__ = model_class.__name__
     return Chunked

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.batch import WindowBatch
-from recbole_disent.ops.full_softmax import full_softmax
+from recbole_disent.models import item_loss
 from recbole_disent.ops.jagged import JaggedBatch
 from recbole_disent.recbole.full_softmax import OverAllItems, require_recboles
 
@@ -27,8 +27,10 @@ def check(config: Any) -> None:
                 raise UserError(
                     f"{key}: got {config[key]} with train_mode=pairs, expected train_mode=sequences"
                 )
+        item_loss.require_defaults(config, "train_mode", "sequences")
         return
     require_recboles(config, "train_mode", "pairs")
+    item_loss.check(config)
 
 
 def adapt(config: Any, model_class: Any) -> type[Any]:
@@ -54,19 +56,22 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
             return output if self._at_all_places else super().gather_indexes(output, gather_index)
 
         def calculate_loss(self, interaction: WindowBatch) -> Tensor:
-            """Mean cross-entropy over all items of the pairs of a batch, float ().
+            """Mean loss of the pairs of a batch, float ().
 
-            With ``softmax_learns: lift``, ln p(item) is added to the score of an item in training, so that
+            The key ``negatives`` selects the items of the cross-entropy, or ``loss`` selects gBCE. With
+            ``softmax_learns: lift``, ln p(item) is added to the score of an item in training, so that
             the score learns ln p(item | sequence) / p(item), up to a constant (A. K. Menon et al., Long-tail
             learning via logit adjustment, ICLR 2021, equation 10 with tau = 1).
             """
             items = interaction.items
-            last = interaction.pairs()[2].to(items.device, non_blocking=True)
-            jagged = JaggedBatch(interaction.counts, items.device)
-            states = jagged.map(self._states, items[last][:, None])
-            table, bias = self.item_embedding.weight, self._log_popularity
-            total = full_softmax(states, items[last + 1], table, bias, self._max_scores, padding=True)
-            return total / len(states)
+            window, _, last = (part.to(items.device, non_blocking=True) for part in interaction.pairs())
+            if len(interaction.lengths):
+                jagged = JaggedBatch(interaction.counts, items.device)
+                states = jagged.map(self._states, items[last][:, None])
+            else:  # a process without a window takes part in the draws of the others
+                states = self.item_embedding.weight.new_zeros(0, self.item_embedding.weight.shape[1])
+            users, rows = interaction.users[window], interaction.number
+            return self._item_loss(states, items[last + 1], users, self._item_vectors(), rows)
 
         def _states(self, item_seq: Tensor) -> Tensor:
             """States after each item: int64 (B, L, 1), padded with 0 -> float (B, L, D)."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor, nn
+
 from recbole_disent.errors import UserError
-from recbole_disent.models.popularity import learns_lift, log_popularity
-from recbole_disent.ops.chunked_softmax import max_scores
+from recbole_disent.models.item_loss import ItemLoss, ItemVectors
 
 
 def require_recboles_class(config: Any, key: str, otherwise: Any) -> None:
@@ -61,13 +62,26 @@ def check(config: Any) -> None:
 
 
 class OverAllItems:
-    """Mixin that adds a memory limit and ``softmax_learns`` to a model of RecBole.
+    """Mixin that adds this package's loss over items to a model of RecBole.
 
     The mixin comes before RecBole's class in the list of base classes.
+
+    Attributes:
+        cross_rank_negatives: whether all processes share the items that the loss draws.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)  # type: ignore[call-arg]
-        self._max_scores = max_scores(config)
-        bias = log_popularity(dataset) if learns_lift(config) else None
-        self.register_buffer("_log_popularity", bias, persistent=False)  # type: ignore[attr-defined]
+        self._item_loss = ItemLoss(config, dataset, padding=True)
+        self.cross_rank_negatives = self._item_loss.draws
+
+    def row_tables(self) -> dict[nn.Embedding, int]:
+        """RecBole's item table, if the loss draws items."""
+        table: nn.Embedding = self.item_embedding  # type: ignore[attr-defined]
+        return {table: self._item_loss.rows_of_a_step} if self._item_loss.draws else {}
+
+    def _item_vectors(self, bias: Tensor | None = None) -> ItemVectors:
+        """Rows of RecBole's item table; further rows of the table, such as a mask's, are left out."""
+        table: nn.Embedding = self.item_embedding  # type: ignore[attr-defined]
+        n_items: int = self.n_items  # type: ignore[attr-defined]
+        return ItemVectors(lambda: table.weight[:n_items], table, bias)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from recbole_disent.errors import UserError
+from recbole_disent.models import item_loss
 from recbole_disent.models.disents2s import losses
 from recbole_disent.models.disents2s.pairs import Pairs
 from recbole_disent.ops.intention_softmax import Columns, own_scores, weighted_logsumexp
@@ -45,9 +46,9 @@ def resolve(config: Any, n_items: int) -> str:
         return wanted
     if config["valid_neg_sample_args"]["distribution"] == "popularity":
         return "batch"
-    if n_items - 1 <= config["sampled_negatives"]:
-        return "all"
-    return "batch" if config["seq2seq_variant"] in ("all_items", "next_items") else "sampled"
+    found = item_loss.resolve(config, n_items)
+    singles = config["seq2seq_variant"] in ("all_items", "next_items")
+    return "batch" if found == "sampled" and singles else found
 
 
 def resolve_variant(config: Any, n_items: int) -> str:

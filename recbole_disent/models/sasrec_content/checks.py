@@ -6,6 +6,7 @@ from typing import Any
 
 from recbole_disent.content.checks import check as check_content
 from recbole_disent.errors import UserError
+from recbole_disent.models import item_loss
 
 
 def check(config: Any) -> None:
@@ -14,6 +15,7 @@ def check(config: Any) -> None:
     Raises:
         UserError: two keys do not fit together.
     """
+    item_loss.check(config)
     if config["content"]:
         check_content(config)
     elif config["score_by_content"]:

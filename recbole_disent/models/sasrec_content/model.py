@@ -10,16 +10,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_disent.content.matrix import Content
 from recbole_disent.loaders.batch import WindowBatch
 from recbole_disent.models.base import VectorRecommender
 from recbole_disent.models.causal_encoder import CausalEncoder, init_weights
 from recbole_disent.models.content_embedding import content_embedding
+from recbole_disent.models.item_loss import ItemLoss, ItemVectors
 from recbole_disent.models.popularity import scored_by_content
-from recbole_disent.ops.chunked_softmax import max_scores
-from recbole_disent.ops.full_softmax import full_softmax
 from recbole_disent.ops.jagged import JaggedBatch
 
 
@@ -32,7 +31,8 @@ class SASRecContent(VectorRecommender):
     def __init__(self, config: Any, dataset: Any, content: Content | None = None) -> None:
         super().__init__(config, dataset)
         width = config["hidden_size"]
-        self.max_scores: int = max_scores(config)
+        self.item_loss = ItemLoss(config, dataset)
+        self.cross_rank_negatives = self.item_loss.draws
         self.encoder = CausalEncoder(
             self.n_items,
             self.max_seq_length,
@@ -49,18 +49,27 @@ class SASRecContent(VectorRecommender):
         self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
         self.apply(partial(init_weights, std=config["initializer_range"]))
 
+    def row_tables(self) -> dict[nn.Embedding, int]:
+        """The ID embeddings, if the loss draws items."""
+        return {self.encoder.item_embedding: self.item_loss.rows_of_a_step} if self.item_loss.draws else {}
+
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item of each sequence: (B, L), (B,) -> float (B, D)."""
         return self.gather_indexes(self.encoder(item_seq), item_seq_len - 1)
 
     def calculate_loss(self, interaction: WindowBatch) -> Tensor:
-        """Mean over the positions of all windows of the cross-entropy over all items."""
+        """Mean over the positions of all windows of the loss of the next item."""
         items = interaction.items
-        token = interaction.pairs()[2].to(items.device, non_blocking=True)
-        jagged = JaggedBatch(interaction.lengths - 1, items.device)
-        states = self.encoder.packed(self.encoder.embed_items(items[token]), jagged)
-        table = self.encoder.item_table()
-        return full_softmax(states, items[token + 1], table, None, self.max_scores) / len(states)
+        window, _, token = (part.to(items.device, non_blocking=True) for part in interaction.pairs())
+        encoder = self.encoder
+        if len(interaction.lengths):
+            jagged = JaggedBatch(interaction.lengths - 1, items.device)
+            states = encoder.packed(encoder.embed_items(items[token]), jagged)
+        else:  # a process without a window takes part in the draws of the others
+            states = encoder.item_embedding.weight.new_zeros(0, encoder.item_embedding.weight.shape[1])
+        vectors = ItemVectors(encoder.item_table, encoder.embed_items)
+        users, rows = interaction.users[window], interaction.number
+        return self.item_loss(states, items[token + 1], users, vectors, rows)
 
     def item_table(self) -> Tensor:
         """Vectors of all items for scoring, without the ID embedding for items scored by content alone."""

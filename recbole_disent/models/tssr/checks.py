@@ -6,6 +6,7 @@ from typing import Any
 
 from recbole_disent.content.checks import check as check_content
 from recbole_disent.errors import UserError
+from recbole_disent.models import item_loss
 
 
 def check(config: Any) -> None:
@@ -15,6 +16,7 @@ def check(config: Any) -> None:
         UserError: two keys do not fit together.
     """
     check_content(config)
+    item_loss.check(config)
     if config["hidden_size"] % config["n_heads"]:
         raise UserError(
             f"n_heads: got {config['n_heads']}, expected a divisor of hidden_size={config['hidden_size']}"

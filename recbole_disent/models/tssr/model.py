@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_disent.content.matrix import Content
 from recbole_disent.loaders.batch import WindowBatch
 from recbole_disent.models.base import VectorRecommender
 from recbole_disent.models.causal_encoder import init_weights
 from recbole_disent.models.content_embedding import content_embedding
+from recbole_disent.models.item_loss import ItemLoss, ItemVectors
 from recbole_disent.models.popularity import scored_by_content
 from recbole_disent.models.tssr import losses
 from recbole_disent.models.tssr.encoder import BlockSizes, States, TwoStreamEncoder
 from recbole_disent.ops.chunked_softmax import max_scores
-from recbole_disent.ops.full_softmax import full_softmax
 from recbole_disent.ops.jagged import JaggedBatch
 from recbole_disent.parallel import process_group
 
@@ -30,6 +31,7 @@ class Positions(NamedTuple):
         states: float (P, D) each, as :class:`States`.
         targets: int64 (P,), next items.
         places: int64 (P,), position in the window.
+        window: int64 (P,), window of each position.
         mean_by_id, mean_by_content: float (W, D), mean over a window's positions, or None.
         users: int64 (W,), user of each window.
     """
@@ -37,6 +39,7 @@ class Positions(NamedTuple):
     states: States
     targets: Tensor
     places: Tensor
+    window: Tensor
     mean_by_id: Tensor | None
     mean_by_content: Tensor | None
     users: Tensor
@@ -61,7 +64,7 @@ class TSSR(VectorRecommender):
         self.item_weight: float = config["item_weight"] if both else 0.0
         self.temperature: float = config["temperature"]
         self.max_scores: int = max_scores(config)
-        self.rows_of_a_step: int = config["train_batch_size"] * self.max_seq_length
+        self.item_loss = ItemLoss(config, dataset)
         # The content stream alone has no ID embedding, unless the output layer uses it.
         has_ids = self.streams != "content" or self.output != "linear"
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
@@ -91,10 +94,10 @@ class TSSR(VectorRecommender):
         self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
 
     def row_tables(self) -> dict[nn.Embedding, int]:
-        """The ID embeddings, if the prediction has a layer of its own."""
-        if self.item_embedding is None or self.prediction is None:
+        """The ID embeddings, if the loss draws items or the prediction has a layer of its own."""
+        if self.item_embedding is None or (self.prediction is None and not self.item_loss.draws):
             return {}
-        return {self.item_embedding: self.rows_of_a_step}
+        return {self.item_embedding: self.item_loss.rows_of_a_step}
 
     # -- encoding ----------------------------------------------------------------------
 
@@ -134,7 +137,7 @@ class TSSR(VectorRecommender):
 
         targets = batch.items[token + 1]
         means = mean(states.by_id), mean(states.by_content)
-        return Positions(states, targets, jagged.position, *means, batch.users)
+        return Positions(states, targets, jagged.position, window, *means, batch.users)
 
     def _no_positions(self, device: torch.device) -> Positions:
         """The positions of a process that got no window: empty tensors that have a gradient."""
@@ -143,7 +146,7 @@ class TSSR(VectorRecommender):
         by_id = None if self.streams == "content" else vectors
         by_content = None if self.streams == "id" else vectors
         none = torch.zeros(0, dtype=torch.long, device=device)
-        return Positions(States(by_id, by_content, vectors), none, none, by_id, by_content, none)
+        return Positions(States(by_id, by_content, vectors), none, none, none, by_id, by_content, none)
 
     # -- RecBole's interface -----------------------------------------------------------
 
@@ -157,8 +160,8 @@ class TSSR(VectorRecommender):
         found = self.positions(interaction)
         states, targets, limit = found.states, found.targets, self.max_scores
         positions = process_group.Blocks(len(targets), targets.device)
-        table, bias = self._output()
-        terms = [full_softmax(states.joined, targets, table, bias, limit) / positions.total]
+        users, rows = found.users[found.window], interaction.number
+        terms = [self.item_loss(states.joined, targets, users, self._output(), rows, positions)]
         if self.user_weight:
             windows = process_group.Blocks(len(found.users), targets.device)
             users = windows.gather(found.users)
@@ -179,16 +182,19 @@ class TSSR(VectorRecommender):
             )
         return tuple(terms)
 
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        """Vector and bias of each item for the prediction."""
+    def _output(self) -> ItemVectors:
+        """Vectors and biases of items for the prediction."""
         if self.prediction is not None:
-            return self.prediction.weight, self.prediction.bias
-        assert self.item_embedding is not None
-        table = self.item_embedding.weight
+            weight = self.prediction.weight
+            return ItemVectors(lambda: weight, lambda items: F.embedding(items, weight), self.prediction.bias)
+        ids, content = self.item_embedding, self.content
+        assert ids is not None
         if self.output == "both":
-            assert self.content is not None
-            table = table + self.content.table()
-        return table, None
+            assert content is not None
+            return ItemVectors(
+                lambda: ids.weight + content.table(), lambda items: ids(items) + content(items)
+            )
+        return ItemVectors(lambda: ids.weight, ids)
 
     def item_table(self) -> Tensor:
         """Vectors of all items for scoring, padding included: float (n_items, D), or D + 1 with a bias.
@@ -198,7 +204,8 @@ class TSSR(VectorRecommender):
         """
         if self.cold is not None:
             raise NotImplementedError("score_by_content: scores are not inner products")
-        table, bias = self._output()
+        output = self._output()
+        table, bias = output.table(), output.bias
         return table if bias is None else torch.cat([table, bias[:, None]], 1)
 
     def query_vectors(self, interaction: Any) -> Tensor:
@@ -226,7 +233,8 @@ class TSSR(VectorRecommender):
             return super().full_sort_predict(interaction)
         states = self.encode(interaction[self.ITEM_SEQ])
         last = interaction[self.ITEM_SEQ_LEN] - 1
-        table, bias = self._output()
+        output = self._output()
+        table, bias = output.table(), output.bias
         scores = self.gather_indexes(states.joined, last) @ table.T
         if bias is not None:
             scores = scores + bias
