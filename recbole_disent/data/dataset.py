@@ -16,8 +16,9 @@ from recbole_disent.data import splits
 from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.filtering import FilteredDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.data.ordering import group_order, time_order, value_order
 from recbole_disent.data.padded import describe_padded
-from recbole_disent.data.store import SequenceStore, flatten_ranges, time_order
+from recbole_disent.data.store import SequenceStore, flatten_ranges
 from recbole_disent.data.times import TimeTies, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
@@ -210,7 +211,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; a sort by time uses the same precision as the order of the events."""
         if by == self.time_field and self._times is not None and isinstance(self.inter_feat, LazyInteraction):
-            self.inter_feat._reindex(torch.from_numpy(np.argsort(self._row_times(), kind="stable")))
+            self.inter_feat._reindex(torch.from_numpy(value_order(self._row_times())))
         else:
             super().sort(by, ascending)
 
@@ -339,7 +340,7 @@ class InteractionDataset(PartDataset):
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; a sort by time uses the same precision as the order of sequences."""
         if by == self.time_field and self._times is not None:
-            order = np.argsort(self._times, kind="stable")
+            order = value_order(self._times)
             self.inter_feat._reindex(torch.from_numpy(order))
             self._times = self._times[order]
         else:
@@ -389,7 +390,7 @@ class InteractionDataset(PartDataset):
 
     def _corrupt(self, train: Interaction) -> None:
         """Replace the same clicks as :class:`SequenceDataset`, in the order of users and then of time."""
-        order = np.argsort(train[self.uid_field].numpy(), kind="stable")
+        order = group_order(train[self.uid_field].numpy())
         items = train[self.iid_field].numpy().copy()
         items[order] = replace_clicks(
             items[order], self.item_num, self.config["click_noise"], self.config["click_noise_seed"]

@@ -10,6 +10,7 @@ from recbole.utils import EvaluatorType, ModelType
 from recbole_disent.config.key_rules import load_yaml
 from recbole_disent.data.atomic_files import require_dataset
 from recbole_disent.data.dataset import InteractionDataset, PartDataset, SequenceDataset
+from recbole_disent.data.ordering import group_order
 from recbole_disent.data.statistics_check import check_statistics
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.hashing import digest
@@ -63,7 +64,7 @@ def data_hash(parts: list[PartDataset]) -> str:
     first = parts[0]
     n = first.item_num
     users, items = first.history
-    order = np.argsort(users, kind="stable")
+    order = group_order(users)
     keys = [users[order].astype(np.int64) * n + items[order]]
     for part in parts[1:]:
         feat = part.inter_feat

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recbole_disent.data.dataset import PartDataset
+from recbole_disent.data.ordering import count_distinct
 from recbole_disent.data.times import readable, unit_of
 
 _QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
@@ -74,7 +75,7 @@ def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
     users, items = parts[0].history
     n_items = dataset.item_num
     keys = users.astype(np.int64) * n_items + items
-    repeats = len(keys) - len(np.unique(keys))
+    repeats = len(keys) - count_distinct(keys)
     lengths = np.bincount(users, minlength=dataset.user_num)
     lengths = lengths[lengths > 0]
     clicked = np.bincount(items[parts[0].train_mask], minlength=n_items) > 0
@@ -85,7 +86,7 @@ def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
         "missing": dict(dataset.reading.missing),
         "interactions": len(keys),
         "users": len(lengths),
-        "items": len(np.unique(items)),
+        "items": int(np.count_nonzero(np.bincount(items))),
         "time": _time(dataset),
         "duplicates": None if dataset.time_ties is None else dataset.time_ties.duplicates,
         "repeat_share": round(repeats / max(len(keys), 1), 4),
