@@ -36,11 +36,15 @@ class PartDataset(FilteredDataset):
 
     history: tuple[np.ndarray, np.ndarray]
     train_mask: np.ndarray
+    # Numbers of users, items and interactions before the split.
+    sizes: dict[str, int]
     # Counts of equal times among the events; None without a time column.
     time_ties: TimeTies | None
     # The time of each row and the order of the events. They are None when they are no longer needed.
     _times: Any
     _order: Any
+    # The row in the file of each event of a sequence; None when it is no longer needed.
+    file_position: Any = None
 
     part = "all"
     # Whether histories are cut to the longest history of a batch.
@@ -57,6 +61,20 @@ class PartDataset(FilteredDataset):
     def training_items(self) -> np.ndarray:
         """Return the item of each training click: int (n,)."""
         return self.history[1][self.train_mask]
+
+    @property
+    def avg_actions_of_users(self) -> float:
+        """Mean number of rows of the users that have rows, as in RecBole."""
+        return self._mean_count(self.uid_field)
+
+    @property
+    def avg_actions_of_items(self) -> float:
+        """Mean number of rows of the items that have rows, as in RecBole."""
+        return self._mean_count(self.iid_field)
+
+    def _mean_count(self, field: str) -> float:
+        counts = np.bincount(np.asarray(self.inter_feat[field]))
+        return np.mean(counts[counts > 0])
 
     def _change_feat_format(self) -> None:
         self._times = self._order = self.time_ties = None
@@ -125,7 +143,7 @@ class PartDataset(FilteredDataset):
     def _forget_times(self, parts: list[Any]) -> None:
         """Free the arrays that only the order and the split needed."""
         for dataset in (self, *parts):
-            dataset._times = dataset._order = None
+            dataset._times = dataset._order = dataset.file_position = None
 
 
 def _numbers(column: Any) -> np.ndarray:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_disent.config.key_rules import load_yaml
+from recbole_disent.data import prepared
 from recbole_disent.data.atomic_files import require_dataset
 from recbole_disent.data.dataset import InteractionDataset, PartDataset, SequenceDataset
 from recbole_disent.data.ordering import group_order
-from recbole_disent.data.statistics_check import check_statistics
+from recbole_disent.data.report import describe
+from recbole_disent.data.statistics_check import check_statistics, count
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.hashing import digest
+from recbole_disent.parallel import process_group
 from recbole_disent.parallel.shared_memory import build_once_per_node
 from recbole_disent.registry import recbole_folder, spec_of
 
@@ -30,14 +35,19 @@ def create_dataset(config: Any) -> PartDataset:
     Raises:
         UserError: a file is missing or faulty, or the model is not supported.
     """
+    kind = _kind(config)
+    require_data(config)
+    return kind(config)
+
+
+def _kind(config: Any) -> type[PartDataset]:
     kind = config["MODEL_TYPE"]
     if kind not in _KINDS or not spec_of(config["model"]).supported:
         raise UserError(
             f"model '{config['model']}' is not supported, expected one of RecBole's general and sequential "
             "models; use RecBole itself for this model"
         )
-    require_data(config)
-    return _KINDS[kind](config)
+    return _KINDS[kind]
 
 
 def require_data(config: Any) -> None:
@@ -75,9 +85,7 @@ def data_hash(parts: list[PartDataset]) -> str:
 
 
 def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
-    """Load and split a data set.
-
-    If several processes run on a machine, one process loads the data and the others map its memory.
+    """Load and split a data set, without the prepared data on disk.
 
     Returns:
         The data set, and its training, validation and test part.
@@ -85,17 +93,77 @@ def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
     Raises:
         UserError: see :func:`create_dataset`, or the training part is empty.
     """
-
-    def make() -> tuple[PartDataset, list[PartDataset]]:
-        dataset = create_dataset(config)
-        check_statistics(config, dataset)
-        check_cut_offs(config, dataset)
-        _check_selected(config, dataset)
-        return dataset, dataset.build()
-
-    dataset, parts = build_once_per_node(make, config)
-    check_cut_offs(config, dataset)  # every process has its own configuration
+    dataset = create_dataset(config)
+    dataset.sizes = count(dataset)
+    parts = dataset.build()
+    _check(config, dataset)
     return dataset, parts
+
+
+@dataclass
+class SplitData:
+    """A data set, its parts and what is computed from them.
+
+    Attributes:
+        dataset: the whole data set, after the split.
+        parts: training, validation and test part.
+        data_hash: see :func:`data_hash`.
+        report: see :func:`recbole_disent.data.report.describe`.
+    """
+
+    dataset: PartDataset
+    parts: list[PartDataset]
+    data_hash: str
+    report: dict[str, Any]
+
+
+def prepare_data(config: Any) -> SplitData:
+    """Load and split a data set, or map the data that an earlier run has prepared.
+
+    If several processes run on a machine, one process prepares the data and the others map its memory.
+
+    Raises:
+        UserError: see :func:`load_parts`.
+    """
+    _kind(config)
+
+    def make() -> tuple[dict[str, Any], str | None]:
+        return prepared.stored_or_made(config, _make)
+
+    found = SplitData(**build_once_per_node(make, config, prepared.read))
+    _check(config, found.dataset)
+    return found
+
+
+def prepare_once(config: Any) -> None:
+    """Store the prepared data of a configuration before several runs need them at the same time.
+
+    Nothing happens if they are stored already or cannot be stored. An error is left to the runs.
+    """
+    if not config["prepared_limit_gb"] or config["eval_args"]["order"] == "RO" or prepared.is_stored(config):
+        return
+    with suppress(Exception):
+        prepared.stored_or_made(config, _make)
+
+
+def _make(config: Any) -> dict[str, Any]:
+    dataset = create_dataset(config)
+    dataset.sizes = count(dataset)
+    parts = dataset.build()
+    return {
+        "dataset": dataset,
+        "parts": parts,
+        "data_hash": data_hash(parts),
+        "report": describe(dataset, parts),
+    }
+
+
+def _check(config: Any, dataset: PartDataset) -> None:
+    """Check a configuration against the data; each process has its own configuration."""
+    if process_group.rank() == 0:
+        check_statistics(config, dataset)
+    check_cut_offs(config, dataset)
+    _check_selected(config, dataset)
 
 
 def check_cut_offs(config: Any, dataset: PartDataset) -> None:
