@@ -127,6 +127,8 @@ class _Writer:
             return ["objects", [list(value.shape), [self.encode(each) for each in value.ravel()]]]
         if kind is np.ndarray:
             return ["array", self._array(value)]
+        if kind is np.str_:
+            return ["str_", str(value)]
         if isinstance(value, np.generic):
             return ["scalar", self._array(np.asarray(value))]
         if kind is _CLASSES.get(kind.__name__):
@@ -181,6 +183,8 @@ class _Reader:
             return torch.from_numpy(self.arrays[content])
         if kind == "scalar":
             return self.arrays[content][()]
+        if kind == "str_":
+            return np.str_(content)
         if kind in _ENUMS:
             return _ENUMS[kind][content]
         if kind == "tuple":

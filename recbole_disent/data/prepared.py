@@ -35,8 +35,6 @@ _OTHERS = {"data_path", "model"}
 # A file that changed in the last seconds may change again without a new time stamp.
 _SETTLED_NS = 2 * 10**9
 _ABANDONED_SECONDS = 24 * 3600
-# Errors of reading a file that is not the JSON of an entry.
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class RecordedConfig:
@@ -87,9 +85,9 @@ def is_stored(config: Any) -> bool:
     """Return whether there is an entry for a configuration; the entry may be damaged."""
     for folder in _entries(folder_of(config), config["dataset"]):
         try:
-            if _fits(json.loads((folder / ENTRY).read_text(encoding="utf-8")), config):
+            if _fits(_entry(folder), config):
                 return True
-        except _UNREADABLE:
+        except archive.Damaged:
             continue
     return False
 
@@ -162,12 +160,8 @@ def _reuse(folder: Path, config: Any) -> dict[str, Any] | None:
     """Return the data of an entry if the entry fits; delete an entry that is damaged."""
     logger = getLogger()
     try:
-        try:
-            entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
-            if not _fits(entry, config):
-                return None
-        except _UNREADABLE as error:
-            raise archive.Damaged(f"{ENTRY}: {error}") from error
+        if not _fits(_entry(folder), config):
+            return None
         found = read(str(folder), config)
     except archive.Damaged as error:
         logger.warning(f"{folder}: the prepared data are damaged ({error}); they are prepared again")
@@ -204,6 +198,27 @@ def _fits(entry: dict[str, Any], config: Any) -> bool:
     return True
 
 
+def _entry(folder: Path) -> dict[str, Any]:
+    """Return what an entry depends on.
+
+    Raises:
+        archive.Damaged: the file cannot be read or was changed.
+    """
+    try:
+        entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
+        if not folder.name.endswith(_mark(entry)):
+            raise archive.Damaged(f"{ENTRY} was changed")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise archive.Damaged(f"{ENTRY}: {error}") from error
+    return entry
+
+
+def _mark(entry: dict[str, Any]) -> str:
+    """Return the digest in the name of an entry."""
+    contents = {name: sha for name, (sha, _) in entry["files"].items()}
+    return digest(json.dumps([entry["code"], entry["keys"], entry["path"], contents], sort_keys=True))
+
+
 def _store(
     cache_folder: Path, recorded: RecordedConfig, found: dict[str, Any], before: dict[str, Any], limit: float
 ) -> tuple[str | None, str | None]:
@@ -220,9 +235,7 @@ def _store(
         "path": path if any(path in note for note in notes) else None,
         "files": files,
     }
-    contents = {name: sha for name, (sha, _) in files.items()}
-    mark = digest(json.dumps([entry["code"], entry["keys"], entry["path"], contents], sort_keys=True))
-    final = cache_folder / f"{recorded.config['dataset']}-{mark}"
+    final = cache_folder / f"{recorded.config['dataset']}-{_mark(entry)}"
     temporary = None
     try:
         cache_folder.mkdir(parents=True, exist_ok=True)
