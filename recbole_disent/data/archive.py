@@ -224,4 +224,5 @@ def _path(folder: str, number: int) -> str:
 
 def _checksum(array: np.ndarray) -> int:
     head = f"{array.dtype.str} {array.shape}".encode()
-    return zlib.crc32(array.reshape(-1).view(np.uint8) if array.size else b"", zlib.crc32(head))
+    content: Any = array.reshape(-1).view(np.uint8) if array.size else b""
+    return zlib.crc32(content, zlib.crc32(head))

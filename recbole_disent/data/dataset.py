@@ -19,7 +19,7 @@ from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.ordering import group_order, time_order, value_order
 from recbole_disent.data.padded import describe_padded
 from recbole_disent.data.store import SequenceStore, flatten_ranges
-from recbole_disent.data.times import TimeTies, order_events
+from recbole_disent.data.times import TimeTies, numbers_of, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
 
@@ -36,15 +36,13 @@ class PartDataset(FilteredDataset):
 
     history: tuple[np.ndarray, np.ndarray]
     train_mask: np.ndarray
-    # Numbers of users, items and interactions before the split.
-    sizes: dict[str, int]
+    sizes: dict[str, int]  # numbers of users, items and interactions before the split
     # Counts of equal times among the events; None without a time column.
     time_ties: TimeTies | None
     # The time of each row and the order of the events. They are None when they are no longer needed.
     _times: Any
     _order: Any
-    # The row in the file of each event of a sequence; None when it is no longer needed.
-    file_position: Any = None
+    file_position: Any = None  # the row in the file of each event of a sequence
 
     part = "all"
     # Whether histories are cut to the longest history of a batch.
@@ -62,24 +60,10 @@ class PartDataset(FilteredDataset):
         """Return the item of each training click: int (n,)."""
         return self.history[1][self.train_mask]
 
-    @property
-    def avg_actions_of_users(self) -> float:
-        """Mean number of rows of the users that have rows, as in RecBole."""
-        return self._mean_count(self.uid_field)
-
-    @property
-    def avg_actions_of_items(self) -> float:
-        """Mean number of rows of the items that have rows, as in RecBole."""
-        return self._mean_count(self.iid_field)
-
-    def _mean_count(self, field: str) -> float:
-        counts = np.bincount(np.asarray(self.inter_feat[field]))
-        return np.mean(counts[counts > 0])
-
     def _change_feat_format(self) -> None:
         self._times = self._order = self.time_ties = None
         if self.time_field in self.inter_feat:
-            times = _numbers(self.inter_feat[self.time_field])
+            times = numbers_of(self.inter_feat[self.time_field])
             users = self.inter_feat[self.uid_field].to_numpy()
             items = self.inter_feat[self.iid_field].to_numpy()
             self._order, self.time_ties = order_events(users, times, items)
@@ -146,14 +130,6 @@ class PartDataset(FilteredDataset):
             dataset._times = dataset._order = dataset.file_position = None
 
 
-def _numbers(column: Any) -> np.ndarray:
-    """Return the numbers of a column of numbers or of pairs (number, weight): float64 (n,)."""
-    values = column.to_numpy()
-    if values.dtype == object:  # columns in numerical_features contain pairs
-        values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
-    return values
-
-
 class SequenceDataset(PartDataset, SequentialDataset):
     """RecBole's SequentialDataset, whose rows are positions in a :class:`SequenceStore`.
 
@@ -195,8 +171,8 @@ class SequenceDataset(PartDataset, SequentialDataset):
         users = events[self.uid_field].numpy()
         order = self._event_order(users, events)
         fields = {name: events[name][order] for name in events if name != self.uid_field}
-        store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
-        self.store, self.file_position = store, order
+        self.store = store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
+        self.file_position = order
         position = torch.arange(len(store))
         rows = position[position > store.starts(position)]
         suffix = self.config["LIST_SUFFIX"]

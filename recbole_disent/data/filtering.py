@@ -63,6 +63,22 @@ class FilteredDataset(AtomicDataset):
         aliased = {str(name) for names in self.alias.values() for name in names}
         self._rest_fields = np.array([name for name in tokens if name not in aliased], dtype=object)
 
+    # -- statistics --------------------------------------------------------------------
+
+    @property
+    def avg_actions_of_users(self) -> float:
+        """Mean number of rows of the users that have rows, as in RecBole."""
+        return self._mean_count(self.uid_field)
+
+    @property
+    def avg_actions_of_items(self) -> float:
+        """Mean number of rows of the items that have rows, as in RecBole."""
+        return self._mean_count(self.iid_field)
+
+    def _mean_count(self, field: str) -> float:
+        counts = np.bincount(np.asarray(self.inter_feat[field]))
+        return float(np.mean(counts[counts > 0]))
+
     # -- filters -----------------------------------------------------------------------
 
     def _data_filtering(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -21,10 +19,9 @@ class TokenIds(dict[str, dict[str, int]]):
 
     def __missing__(self, field: str) -> dict[str, int]:
         # Fields that share their ids share the dict, as in RecBole.
-        for other, ids in self.items():
-            if self.tokens.get(other) is self.tokens[field]:
-                break
-        else:
+        shared = (ids for other, ids in self.items() if self.tokens.get(other) is self.tokens[field])
+        ids = next(shared, None)
+        if ids is None:
             ids = {token: number for number, token in enumerate(self.tokens[field])}
         self[field] = ids
         return ids

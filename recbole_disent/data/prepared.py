@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from logging import getLogger
@@ -92,9 +93,7 @@ def is_stored(config: Any) -> bool:
     return False
 
 
-def stored_or_made(
-    config: Any, make: Callable[[Any], dict[str, Any]]
-) -> tuple[dict[str, Any], str | None]:
+def stored_or_made(config: Any, make: Callable[[Any], dict[str, Any]]) -> tuple[dict[str, Any], str | None]:
     """Return prepared data from the folder ``prepared_dir``, or make and store them.
 
     Args:
@@ -170,10 +169,8 @@ def _reuse(folder: Path, config: Any) -> dict[str, Any] | None:
     logger.info(f"dataset '{config['dataset']}': the prepared data in {folder} are used")
     for note in found["dataset"].reading.notes:
         logger.warning(note)
-    try:
+    with suppress(OSError):  # a folder that can only be read
         os.utime(folder / ENTRY)  # the time of the last use
-    except OSError:
-        pass  # a folder that can only be read
     return found
 
 
@@ -187,11 +184,14 @@ def _fits(entry: dict[str, Any], config: Any) -> bool:
             return False
     stats = _stats(config)
     for name, (sha, stat) in entry["files"].items():
-        if name not in stats or (stats[name] is None) != (sha is None):
-            return False
-        if sha is None or (stat is not None and stat == stats[name]):
+        now = stats.get(name)
+        if now is None or sha is None:
+            if now is not None or sha is not None:
+                return False
             continue
-        if stat is not None and stat[1] != stats[name][1]:  # another size
+        if stat == now:
+            continue
+        if stat is not None and stat[1] != now[1]:  # another size
             return False
         if file_digest(os.path.join(config["data_path"], name)) != sha:
             return False
@@ -298,7 +298,7 @@ def _reason_not_to_store(recorded: RecordedConfig, state: list[Any]) -> str | No
 
 
 def _random_state() -> list[Any]:
-    numpy = np.random.get_state(legacy=True)
+    numpy: Any = np.random.get_state()
     return [hash(random.getstate()), numpy[1], numpy[2], torch.get_rng_state().numpy()]
 
 

@@ -18,34 +18,6 @@ _QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.9
 _MANY_COLD, _MANY_TIES, _MANY_DUPLICATES = 0.2, 0.5, 0.01
 
 
-def report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
-    """Read and split a data set, and describe it.
-
-    Args:
-        dataset: name of the data set.
-        model: name of the model for which the data are read, a sequential or a general model.
-        config_files: paths of YAML files.
-        words: command-line words ``--key=value``.
-
-    Returns:
-        The report; see :func:`describe`.
-
-    Raises:
-        UserError: a file is missing or faulty, or a key is wrong.
-    """
-    from recbole.utils import init_seed
-
-    from recbole_disent.config.config import Config
-    from recbole_disent.data.loading import create_dataset
-    from recbole_disent.errors import wrap_errors
-
-    config = Config(model, dataset, config_files, cmd_args=words)
-    init_seed(config["seed"], config["reproducibility"])  # a random split depends on the seed
-    with wrap_errors(f"dataset '{dataset}'"):
-        data = create_dataset(config)
-        return describe(data, data.build())
-
-
 def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
     """Return the statistics of a data set as values that JSON can represent.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,14 @@ def order_events(users: np.ndarray, times: np.ndarray, items: np.ndarray) -> tup
     keys = group[tied] * (int(items.max(initial=0)) + 1) + items[order[tied]]
     ties = TimeTies(int(equal.sum()), int((rounded & ~equal).sum()), len(keys) - count_distinct(keys))
     return order, ties
+
+
+def numbers_of(column: Any) -> np.ndarray:
+    """Return the numbers of a column of numbers or of pairs (number, weight): float64 (n,)."""
+    values = column.to_numpy()
+    if values.dtype == object:  # columns in numerical_features contain pairs
+        values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
+    return values
 
 
 def parse_times(texts: pd.Series) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import yaml
 
+from recbole_disent import waiting
 from recbole_disent.config import key_rules
 from recbole_disent.data.loading import create_dataset, prepare_once
 from recbole_disent.errors import UserError
@@ -191,8 +192,8 @@ class Runner:
         # The child imports this package, even if the working directory has another one.
         ours = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
-                       "PYTHONPATH": path}  # fmt: skip
+        environment = {**os.environ, **waiting.passive(), "OMP_NUM_THREADS": threads,
+                       "MKL_NUM_THREADS": threads, "PYTHONPATH": path}  # fmt: skip
         log = (folder / "log.txt").open("ab")
         process = subprocess.Popen(
             [*self.program, str(folder.resolve()), json.dumps(options)],
