@@ -84,6 +84,13 @@ def test_the_search_looks_at_the_validation_part_only(finished):
         assert found["config"]["epochs"] == 1
 
 
+def test_the_runs_share_data_that_were_prepared_before(finished):
+    # Two types of models, and two values of click_noise.
+    assert len(list((finished / "out/prepared").glob("hostile-*"))) == 4
+    for log in (finished / "out/runs").glob("*/log.txt"):
+        assert log.read_text().count("the prepared data in") == 1
+
+
 def test_a_finished_run_leaves_result_ranks_and_log_only(finished):
     plan = json.loads((finished / "out/plan.json").read_text())
     for row in plan["runs"]:

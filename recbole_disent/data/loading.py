@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -142,8 +143,13 @@ def prepare_once(config: Any) -> None:
     """
     if not config["prepared_limit_gb"] or config["eval_args"]["order"] == "RO" or prepared.is_stored(config):
         return
-    with suppress(Exception):
-        prepared.stored_or_made(config, _make)
+    before = logging.root.manager.disable
+    logging.disable()  # each run logs the warnings about the data
+    try:
+        with suppress(Exception):
+            prepared.stored_or_made(config, _make)
+    finally:
+        logging.disable(before)
 
 
 def _make(config: Any) -> dict[str, Any]:

@@ -145,10 +145,12 @@ class Runner:
             self.say(f"{other_code} results were made by another version of the code; {what}")
         for run in todo:
             self._find_data(run)
-            self._prepare(run)
         self._total, self._done, self._later = len(todo), 0, later
         with self._signals():
             try:
+                for run in todo:
+                    if self._signal is None:
+                        self._prepare(run)
                 self._loop(list(todo))
             finally:
                 self._end_children()
