@@ -101,6 +101,7 @@ def test_data_are_the_same_without_pyarrow(monkeypatch):
             np.testing.assert_array_equal(column, without[2][name])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9)))
 def test_groups_keep_their_order(keys):
     keys = np.array(keys, dtype=np.int64)
@@ -108,6 +109,7 @@ def test_groups_keep_their_order(keys):
     assert count_distinct(keys) == len(set(keys.tolist()))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -128,6 +130,7 @@ def test_orders_by_value_and_by_time_are_those_of_numpy(values):
 TOKENS = st.lists(st.sampled_from(["a", "b", "c", "NaN", "d"]), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS, st.booleans())
 def test_ids_are_recboles(first, second, categories):
     kind = "category" if categories else object
