@@ -1,7 +1,9 @@
 """Time and memory of loading, preparing and training on a synthetic data set of any size.
 
-Lengths and popularity follow power laws. The last line is ``peak_gb=... seconds=...`` of a process that
-loads the file, prepares the data and trains ``--batches`` batches of DisentS2S.
+Lengths and popularity follow power laws. One process loads the file, prepares and stores the data and
+trains ``--batches`` batches of DisentS2S. A second process maps the prepared data and trains as well. The
+last line is ``peak_gb=... seconds=... again_peak_gb=... again_prepare=...``, with the peak memory and the
+sum of the first process, and the peak memory and the preparation of the second.
 
 ``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
 in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from time import process_time
 
 import common
 import numpy as np
@@ -93,8 +96,11 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
     torch.set_num_threads(args.threads)
     args.dataset, args.data_path = "synthetic", folder
     found = {}
-    cfg = common.config(args, "DisentS2S", history_fields=["item_id"])
+    cfg = common.config(args, "DisentS2S", history_fields=["item_id"], checkpoint_dir=folder)
+    begin = process_time()
     found["load and prepare"], data = common.seconds(lambda: build_data(cfg))
+    found["load and prepare, CPU"] = process_time() - begin
+    found["peak of load and prepare"] = common.peak_gb()
     net = build_model(data)
     optimizer = torch.optim.Adam(net.parameters())
 
@@ -122,14 +128,20 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), args.interactions, args.users, args.items)
-        found = common.in_own_process(measure, args, folder)
-    peak, rows = found.pop("peak"), found.pop("rows")
+        first, again = (common.in_own_process(measure, args, folder) for _ in range(2))
+    rows = first.pop("rows")
     print(f"{args.interactions} interactions, length {args.max_length}, {args.threads} thread(s)")
-    common.table(list(found.items()), ("step", "seconds"))
+    names = {name: f"{name}, GiB" if "peak" in name else f"{name}, s" for name in first}
+    table = [(shown, first[name], again[name]) for name, shown in names.items()]
+    common.table(table, ("", "from the file", "from the prepared data"))
     # Two copies of a row, each with 12 bytes per position for item and time histories, and 28 further bytes.
     theirs = 2 * rows * (12 * args.max_length + 28) / 2**30
     print(f"RecBole's padded tensors for the {rows} training rows alone: {theirs:.1f} GiB (computed)")
-    print(f"peak_gb={peak:.2f} seconds={sum(found.values()):.0f}")
+    sum_ = first["load and prepare"] + first[f"{args.batches} training batches"]
+    print(
+        f"peak_gb={first['peak']:.2f} seconds={sum_:.0f} again_peak_gb={again['peak']:.2f} "
+        f"again_prepare={again['load and prepare']:.1f}"
+    )
 
 
 if __name__ == "__main__":

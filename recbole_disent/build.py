@@ -15,8 +15,7 @@ from recbole.utils import init_seed
 from recbole_disent import registry
 from recbole_disent.config.config import Config
 from recbole_disent.content.build import build_content
-from recbole_disent.data.loading import data_hash, load_parts
-from recbole_disent.data.report import describe
+from recbole_disent.data.loading import prepare_data
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.loaders.build import make_loaders
@@ -60,12 +59,11 @@ def build_data(config: Config) -> RunData:
     """
     start = perf_counter()
     with wrap_errors(f"dataset '{config['dataset']}'"):
-        dataset, parts = load_parts(config)
-        config.choose_preset(parts[0])
-        registry.check_data(config, parts[0])
-        loaders = make_loaders(config, parts)
-        report = describe(dataset, parts)
-    return RunData(config, dataset, loaders, data_hash(parts), report, perf_counter() - start)
+        data = prepare_data(config)
+        config.choose_preset(data.parts[0])
+        registry.check_data(config, data.parts[0])
+        loaders = make_loaders(config, data.parts)
+    return RunData(config, data.dataset, loaders, data.data_hash, data.report, perf_counter() - start)
 
 
 def build_model(data: RunData, train: Any = None) -> Any:

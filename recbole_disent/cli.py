@@ -11,6 +11,7 @@ from typing import Any
 from recbole_disent.config import key_rules
 from recbole_disent.serving.commands import add_commands
 from recbole_disent.specs import PLAIN_SEQUENTIAL
+from recbole_disent.waiting import wait_passively
 
 _USAGE = """\
 recbole-disent run --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--KEY=VALUE ...]
@@ -199,7 +200,8 @@ def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[
 
 
 def _data(known: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_disent.data.report import as_text, report
+    from recbole_disent.data.loading import report
+    from recbole_disent.data.report import as_text
     from recbole_disent.errors import UserError
 
     rest = _with_blanks(known, rest, "dataset")
@@ -317,6 +319,7 @@ def _command() -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit code: 0, or 2 for an error that the user can correct."""
     known, rest = _parser().parse_known_args(argv)
+    wait_passively()  # before the import of torch
     # Import nothing heavy at the top: RecBole, torch and pandas take seconds, and --help must not wait.
     from recbole_disent.errors import UserError
 

@@ -16,7 +16,7 @@ import recbole_disent
 from recbole_disent.config.config import Config
 from recbole_disent.data import text_files
 from recbole_disent.data.item_file import read_items
-from recbole_disent.data.report import report
+from recbole_disent.data.loading import report
 from recbole_disent.errors import UserError
 from tests.faults import HEAD, KEYS, config, hash_of, load, sequences, small_rows, write
 

@@ -60,11 +60,15 @@ def test_a_run_equals_a_dense_run(make_keys, case):
     assert b["test_result"] == pytest.approx(a["test_result"], abs=1e-9)
     one, two = (checkpoint.load(result["checkpoint"]) for result in (a, b))
     # Clipped gradients are not far above eps.
-    atol = 1e-4 if case == "clipped" else 1e-6
+    atol = 1e-4 if case == "clipped" else 3e-6
     for name, value in one["state_dict"].items():
         if value.is_floating_point():
             torch.testing.assert_close(
-                two["state_dict"][name], value, rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+                two["state_dict"][name],
+                value,
+                rtol=0,
+                atol=atol,
+                msg=lambda text, name=name: f"{name}: {text}",
             )
     assert "rows" in two["optimizer"]
     assert scored_again(b["checkpoint"]) == b["test_result"]

@@ -38,9 +38,6 @@ def results(folder: str = "out") -> dict[str, dict]:
     return found
 
 
-# -- real runs -------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Folder of a finished plan with two models, one of them with a search, two seeds and two values."""
@@ -82,6 +79,12 @@ def test_the_search_looks_at_the_validation_part_only(finished):
             assert found["config"]["learning_rate"] == trials[best]["config"]["learning_rate"]
         assert found["config"]["click_noise"] == row["sweep"]
         assert found["config"]["epochs"] == 1
+
+
+def test_the_runs_share_data_that_were_prepared_before(finished):
+    assert len(list((finished / "out/prepared").glob("hostile-*"))) == 4  # two types, two click_noise
+    logs = [log.read_text() for log in (finished / "out/runs").glob("*/log.txt")]
+    assert all(log.count("the prepared data in") == 1 for log in logs)
 
 
 def test_a_finished_run_leaves_result_ranks_and_log_only(finished):

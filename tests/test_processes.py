@@ -298,7 +298,7 @@ def loaded(keys):
 
 @pytest.mark.slow
 def test_one_process_prepares_and_all_have_the_same_data(run_keys):
-    alone = build_data(Config("DisentS2S", "hostile", config_dict=run_keys))
+    alone = build_data(Config("DisentS2S", "hostile", config_dict={**run_keys, "prepared_limit_gb": 0}))
     found = in_processes(2, loaded, run_keys)
     assert [made for made, *_ in found] == [1, 0]
     for _, data_hash, items, fields in found:

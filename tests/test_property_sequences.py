@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from recbole_disent.data import splits
 from recbole_disent.data.click_noise import replace_clicks
-from recbole_disent.data.store import SequenceStore, time_order
+from recbole_disent.data.ordering import time_order
+from recbole_disent.data.store import SequenceStore
 from recbole_disent.loaders.windows import UserLoader, WindowLoader
 from recbole_disent.ops.jagged import JaggedBatch
 from tests.property_settings import QUICK

@@ -18,6 +18,7 @@ import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
 from recbole_disent.config import dataset_table
+from recbole_disent.data.arrow_reading import read_plain
 from recbole_disent.data.text_files import codec, count_cells, open_text, require_text, undecodable
 from recbole_disent.errors import UserError, nearest
 
@@ -119,8 +120,8 @@ class AtomicFile:
 
     Attributes:
         path: path of the file.
-        frame: one row for each line. Tokens are strings (a missing token is NaN), numbers are float64, and
-            sequences are arrays.
+        frame: one row for each line. Tokens are strings or categories (a missing token is NaN), numbers are
+            float64, and sequences are arrays.
         lines: int64 (rows,), line number of each row; the header is line 1.
         short: bool (rows,), whether the line has fewer cells than the header.
         cells: int (rows,), number of cells of the line.
@@ -149,7 +150,13 @@ class AtomicFile:
 
 
 def read_file(
-    path: str, header: Columns, wanted: Columns, separator: str, seq_separator: str, encoding: str | None
+    path: str,
+    header: Columns,
+    wanted: Columns,
+    separator: str,
+    seq_separator: str,
+    encoding: str | None,
+    categories: bool = False,
 ) -> AtomicFile:
     """Read columns of an atomic file; 20 million rows of tokens and numbers need a few gigabytes of memory.
 
@@ -164,10 +171,15 @@ def read_file(
         separator: separator of cells.
         seq_separator: separator of the entries of a sequence.
         encoding: encoding of the file; None means UTF-8.
+        categories: whether tokens may be categories (of strings), which :func:`read_plain` reads fast.
 
     Raises:
         UserError: a line has more cells than the header, or a cell of a number column is not a number.
     """
+    plain = read_plain(path, header, wanted, separator, encoding) if categories else None
+    if plain is not None:
+        number = np.broadcast_to(np.int32(len(header)), len(plain))
+        return AtomicFile(path, plain, np.arange(2, len(plain) + 2), number, header)
     counts = count_cells(path, separator, encoding)[1:]
     body = np.flatnonzero(counts)
     cells, lines = counts[body], body + 2

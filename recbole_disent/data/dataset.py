@@ -16,9 +16,10 @@ from recbole_disent.data import splits
 from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.filtering import FilteredDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.data.ordering import group_order, time_order, value_order
 from recbole_disent.data.padded import describe_padded
-from recbole_disent.data.store import SequenceStore, flatten_ranges, time_order
-from recbole_disent.data.times import TimeTies, order_events
+from recbole_disent.data.store import SequenceStore, flatten_ranges
+from recbole_disent.data.times import TimeTies, numbers_of, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
 
@@ -35,11 +36,13 @@ class PartDataset(FilteredDataset):
 
     history: tuple[np.ndarray, np.ndarray]
     train_mask: np.ndarray
+    sizes: dict[str, int]  # numbers of users, items and interactions before the split
     # Counts of equal times among the events; None without a time column.
     time_ties: TimeTies | None
     # The time of each row and the order of the events. They are None when they are no longer needed.
     _times: Any
     _order: Any
+    file_position: Any = None  # the row in the file of each event of a sequence
 
     part = "all"
     # Whether histories are cut to the longest history of a batch.
@@ -60,7 +63,7 @@ class PartDataset(FilteredDataset):
     def _change_feat_format(self) -> None:
         self._times = self._order = self.time_ties = None
         if self.time_field in self.inter_feat:
-            times = _numbers(self.inter_feat[self.time_field])
+            times = numbers_of(self.inter_feat[self.time_field])
             users = self.inter_feat[self.uid_field].to_numpy()
             items = self.inter_feat[self.iid_field].to_numpy()
             self._order, self.time_ties = order_events(users, times, items)
@@ -124,15 +127,7 @@ class PartDataset(FilteredDataset):
     def _forget_times(self, parts: list[Any]) -> None:
         """Free the arrays that only the order and the split needed."""
         for dataset in (self, *parts):
-            dataset._times = dataset._order = None
-
-
-def _numbers(column: Any) -> np.ndarray:
-    """Return the numbers of a column of numbers or of pairs (number, weight): float64 (n,)."""
-    values = column.to_numpy()
-    if values.dtype == object:  # columns in numerical_features contain pairs
-        values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
-    return values
+            dataset._times = dataset._order = dataset.file_position = None
 
 
 class SequenceDataset(PartDataset, SequentialDataset):
@@ -176,8 +171,8 @@ class SequenceDataset(PartDataset, SequentialDataset):
         users = events[self.uid_field].numpy()
         order = self._event_order(users, events)
         fields = {name: events[name][order] for name in events if name != self.uid_field}
-        store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
-        self.store, self.file_position = store, order
+        self.store = store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
+        self.file_position = order
         position = torch.arange(len(store))
         rows = position[position > store.starts(position)]
         suffix = self.config["LIST_SUFFIX"]
@@ -210,7 +205,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; a sort by time uses the same precision as the order of the events."""
         if by == self.time_field and self._times is not None and isinstance(self.inter_feat, LazyInteraction):
-            self.inter_feat._reindex(torch.from_numpy(np.argsort(self._row_times(), kind="stable")))
+            self.inter_feat._reindex(torch.from_numpy(value_order(self._row_times())))
         else:
             super().sort(by, ascending)
 
@@ -339,7 +334,7 @@ class InteractionDataset(PartDataset):
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort the rows; a sort by time uses the same precision as the order of sequences."""
         if by == self.time_field and self._times is not None:
-            order = np.argsort(self._times, kind="stable")
+            order = value_order(self._times)
             self.inter_feat._reindex(torch.from_numpy(order))
             self._times = self._times[order]
         else:
@@ -389,7 +384,7 @@ class InteractionDataset(PartDataset):
 
     def _corrupt(self, train: Interaction) -> None:
         """Replace the same clicks as :class:`SequenceDataset`, in the order of users and then of time."""
-        order = np.argsort(train[self.uid_field].numpy(), kind="stable")
+        order = group_order(train[self.uid_field].numpy())
         items = train[self.iid_field].numpy().copy()
         items[order] = replace_clicks(
             items[order], self.item_num, self.config["click_noise"], self.config["click_noise_seed"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from recbole.utils import EvaluatorType, FeatureType
 
 from recbole_disent.config.intervals import check_interval
+from recbole_disent.data.ids import Counted, TokenIds, shared_ids
 from recbole_disent.data.reading import AtomicDataset
 from recbole_disent.errors import UserError
 
@@ -14,6 +17,20 @@ class FilteredDataset(AtomicDataset):
     """A data set whose filters log and count the interactions that they drop."""
 
     # -- ids ---------------------------------------------------------------------------
+
+    def _get_preset(self) -> None:
+        super()._get_preset()
+        self.field2token_id = TokenIds(self.field2id_token)
+
+    def _remap(self, remap_list: list[tuple[Any, str, FeatureType]]) -> None:
+        """Do what RecBole does, without a Python object for each row of a column of categories."""
+        if not remap_list or any(kind != FeatureType.TOKEN for _, _, kind in remap_list):
+            super()._remap(remap_list)
+            return
+        ids, tokens = shared_ids([feat[field] for feat, field, _ in remap_list])
+        for (feat, field, _), numbers in zip(remap_list, ids, strict=True):
+            feat[field] = numbers
+            self.field2id_token.setdefault(field, tokens)
 
     def _set_alias(self, alias_name: str, default_value: list[str]) -> None:
         given = self.config[f"alias_of_{alias_name}"] or []
@@ -45,6 +62,22 @@ class FilteredDataset(AtomicDataset):
             self.alias[group] = np.append(self.alias.get(group, np.array([base])), name)
         aliased = {str(name) for names in self.alias.values() for name in names}
         self._rest_fields = np.array([name for name in tokens if name not in aliased], dtype=object)
+
+    # -- statistics --------------------------------------------------------------------
+
+    @property
+    def avg_actions_of_users(self) -> float:
+        """Mean number of rows of the users that have rows, as in RecBole."""
+        return self._mean_count(self.uid_field)
+
+    @property
+    def avg_actions_of_items(self) -> float:
+        """Mean number of rows of the items that have rows, as in RecBole."""
+        return self._mean_count(self.iid_field)
+
+    def _mean_count(self, field: str) -> float:
+        counts = np.bincount(np.asarray(self.inter_feat[field]))
+        return float(np.mean(counts[counts > 0]))
 
     # -- filters -----------------------------------------------------------------------
 
@@ -89,6 +122,44 @@ class FilteredDataset(AtomicDataset):
         else:
             super()._remove_duplication()
 
+    def _filter_inter_by_user_or_item(self) -> None:
+        """Do what RecBole does, which copies the interactions even if there is nothing to compare with."""
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_inter_by_user_or_item()
+
+    def _filter_by_inter_num(self) -> None:
+        """Do what RecBole does, with arrays of counts: drop users and items until all counts are allowed."""
+        fields = {"user": self.uid_field, "item": self.iid_field}
+        intervals = {
+            kind: self._parse_intervals_str(self.config[f"{kind}_inter_num_interval"]) for kind in fields
+        }
+        if all(map(_allows_all, intervals.values())):
+            return
+        counted = {
+            kind: Counted(self.inter_feat[field], getattr(self, f"{kind}_feat"), field)
+            for kind, field in fields.items()
+        }
+        kept = np.ones(len(self.inter_feat), dtype=bool)
+        while True:
+            banned = {kind: self._banned(counted[kind], intervals[kind], kept) for kind in fields}
+            if not any(ids.any() for ids in banned.values()):
+                break
+            for kind, ids in banned.items():
+                kept &= ~ids[counted[kind].codes]
+                setattr(self, f"{kind}_feat", counted[kind].without(ids))
+        if not kept.all():
+            self.inter_feat = self.inter_feat[kept]
+
+    def _banned(self, counted: Counted, intervals: Any, kept: np.ndarray) -> np.ndarray:
+        """Return whether the number of interactions of each id is not allowed: bool (ids,)."""
+        counts = np.bincount(counted.codes[kept], minlength=counted.n_ids)
+        if not intervals:
+            return np.zeros(counted.n_ids, dtype=bool)
+        banned = (counts > 0) & ~np.asarray(self._within_intervals(counts, intervals), dtype=bool)
+        # RecBole compares the rows of features with the first lower bound only.
+        banned[counted.rows] |= counts[counted.rows] < intervals[0][1]
+        return banned
+
     def _filter_by_field_value(self) -> None:
         for name, wanted in (self.config["val_interval"] or {}).items():
             if name not in self.field2type:
@@ -131,3 +202,8 @@ class FilteredDataset(AtomicDataset):
                 "interaction as positive, whatever its label (val_interval leaves interactions out)"
             )
         super()._set_label_by_threshold()
+
+
+def _allows_all(intervals: Any) -> bool:
+    """Return whether no number of interactions is outside RecBole's parsed intervals."""
+    return not intervals or any(low <= 0 and high == np.inf for _, low, high, _ in intervals[:1])

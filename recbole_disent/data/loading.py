@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_disent.config.key_rules import load_yaml
+from recbole_disent.data import prepared
 from recbole_disent.data.atomic_files import require_dataset
 from recbole_disent.data.dataset import InteractionDataset, PartDataset, SequenceDataset
-from recbole_disent.data.statistics_check import check_statistics
-from recbole_disent.errors import UserError, nearest
+from recbole_disent.data.ordering import group_order
+from recbole_disent.data.report import describe
+from recbole_disent.data.statistics_check import check_statistics, count
+from recbole_disent.errors import UserError, nearest, wrap_errors
 from recbole_disent.hashing import digest
+from recbole_disent.parallel import process_group
 from recbole_disent.parallel.shared_memory import build_once_per_node
 from recbole_disent.registry import recbole_folder, spec_of
 
@@ -29,14 +36,19 @@ def create_dataset(config: Any) -> PartDataset:
     Raises:
         UserError: a file is missing or faulty, or the model is not supported.
     """
+    kind = _kind(config)
+    require_data(config)
+    return kind(config)
+
+
+def _kind(config: Any) -> type[PartDataset]:
     kind = config["MODEL_TYPE"]
     if kind not in _KINDS or not spec_of(config["model"]).supported:
         raise UserError(
             f"model '{config['model']}' is not supported, expected one of RecBole's general and sequential "
             "models; use RecBole itself for this model"
         )
-    require_data(config)
-    return _KINDS[kind](config)
+    return _KINDS[kind]
 
 
 def require_data(config: Any) -> None:
@@ -63,7 +75,7 @@ def data_hash(parts: list[PartDataset]) -> str:
     first = parts[0]
     n = first.item_num
     users, items = first.history
-    order = np.argsort(users, kind="stable")
+    order = group_order(users)
     keys = [users[order].astype(np.int64) * n + items[order]]
     for part in parts[1:]:
         feat = part.inter_feat
@@ -74,9 +86,7 @@ def data_hash(parts: list[PartDataset]) -> str:
 
 
 def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
-    """Load and split a data set.
-
-    If several processes run on a machine, one process loads the data and the others map its memory.
+    """Load and split a data set, without the prepared data on disk.
 
     Returns:
         The data set, and its training, validation and test part.
@@ -84,17 +94,82 @@ def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
     Raises:
         UserError: see :func:`create_dataset`, or the training part is empty.
     """
-
-    def make() -> tuple[PartDataset, list[PartDataset]]:
-        dataset = create_dataset(config)
-        check_statistics(config, dataset)
-        check_cut_offs(config, dataset)
-        _check_selected(config, dataset)
-        return dataset, dataset.build()
-
-    dataset, parts = build_once_per_node(make, config)
-    check_cut_offs(config, dataset)  # every process has its own configuration
+    dataset = create_dataset(config)
+    dataset.sizes = count(dataset)
+    parts = dataset.build()
+    _check(config, dataset)
     return dataset, parts
+
+
+@dataclass
+class SplitData:
+    """A data set, its parts and what is computed from them.
+
+    Attributes:
+        dataset: the whole data set, after the split.
+        parts: training, validation and test part.
+        data_hash: see :func:`data_hash`.
+        report: see :func:`recbole_disent.data.report.describe`.
+    """
+
+    dataset: PartDataset
+    parts: list[PartDataset]
+    data_hash: str
+    report: dict[str, Any]
+
+
+def prepare_data(config: Any) -> SplitData:
+    """Load and split a data set, or map the data that an earlier run has prepared.
+
+    If several processes run on a machine, one process prepares the data and the others map its memory.
+
+    Raises:
+        UserError: see :func:`load_parts`.
+    """
+    _kind(config)
+
+    def make() -> tuple[dict[str, Any], str | None]:
+        return prepared.stored_or_made(config, _make)
+
+    found = SplitData(**build_once_per_node(make, config, prepared.read))
+    _check(config, found.dataset)
+    return found
+
+
+def prepare_once(config: Any) -> None:
+    """Store the prepared data of a configuration before several runs need them at the same time.
+
+    Nothing happens if they are stored already or cannot be stored. An error is left to the runs.
+    """
+    if not config["prepared_limit_gb"] or config["eval_args"]["order"] == "RO" or prepared.is_stored(config):
+        return
+    before = logging.root.manager.disable
+    logging.disable()  # each run logs the warnings about the data
+    try:
+        with suppress(Exception):
+            prepared.stored_or_made(config, _make)
+    finally:
+        logging.disable(before)
+
+
+def _make(config: Any) -> dict[str, Any]:
+    dataset = create_dataset(config)
+    dataset.sizes = count(dataset)
+    parts = dataset.build()
+    return {
+        "dataset": dataset,
+        "parts": parts,
+        "data_hash": data_hash(parts),
+        "report": describe(dataset, parts),
+    }
+
+
+def _check(config: Any, dataset: PartDataset) -> None:
+    """Check a configuration against the data; each process has its own configuration."""
+    if process_group.rank() == 0:
+        check_statistics(config, dataset)
+    check_cut_offs(config, dataset)
+    _check_selected(config, dataset)
 
 
 def check_cut_offs(config: Any, dataset: PartDataset) -> None:
@@ -127,3 +202,29 @@ def _check_selected(config: Any, dataset: PartDataset) -> None:
                 f"{config['load_col']['inter'] if config['load_col'] else '[...]'}, 'item': "
                 f"['{config['ITEM_ID_FIELD']}', '{field}']}}"
             )
+
+
+def report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
+    """Read and split a data set, and describe it.
+
+    Args:
+        dataset: name of the data set.
+        model: name of the model for which the data are read, a sequential or a general model.
+        config_files: paths of YAML files.
+        words: command-line words ``--key=value``.
+
+    Returns:
+        The report; see :func:`recbole_disent.data.report.describe`.
+
+    Raises:
+        UserError: a file is missing or faulty, or a key is wrong.
+    """
+    from recbole.utils import init_seed
+
+    from recbole_disent.config.config import Config
+
+    config = Config(model, dataset, config_files, cmd_args=words)
+    init_seed(config["seed"], config["reproducibility"])  # a random split depends on the seed
+    with wrap_errors(f"dataset '{dataset}'"):
+        data = create_dataset(config)
+        return describe(data, data.build())

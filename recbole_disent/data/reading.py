@@ -39,6 +39,7 @@ class ReadingLog:
         missing: number of cells without a value in each column of a file; such cells are filled.
         times: first and last time in the files; None without a time column.
         notes: sentences about everything that was left out or changed or that is unusual.
+        files: names of the files that were opened.
     """
 
     lines: dict[str, int] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class ReadingLog:
     missing: dict[str, int] = field(default_factory=dict)
     times: tuple[float, float] | None = None
     notes: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def drop(self, rule: str, count: int) -> None:
         """Count interactions that a rule left out."""
@@ -99,6 +101,7 @@ class AtomicDataset(Dataset):
         load, unload = self._get_load_and_unload_col(source)
         if load == set():  # no column is requested, so that the file is not checked
             return None
+        self.reading.files.append(os.path.basename(filepath))
         header = check_header(filepath, separator, encoding)
         found = dict(header)
         interactions = source == FeatureSource.INTERACTION
@@ -121,7 +124,8 @@ class AtomicDataset(Dataset):
             self._require_alike(filepath, {name for name, _ in wanted})
             wanted = [(name, self._kind_of(filepath, name, kind)) for name, kind in wanted]
         read = [(name, found[name]) for name, _ in wanted]
-        file = read_file(filepath, header, read, separator, self.config["seq_separator"], encoding)
+        sequences = self.config["seq_separator"]
+        file = read_file(filepath, header, read, separator, sequences, encoding, interactions)
         self.reading.lines[os.path.basename(filepath)] = len(file.frame)
         if interactions:
             self._clean_interactions(file)

@@ -10,39 +10,12 @@ from typing import Any
 import numpy as np
 
 from recbole_disent.data.dataset import PartDataset
+from recbole_disent.data.ordering import count_distinct
 from recbole_disent.data.times import readable, unit_of
 
 _QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 # Fractions of the events or rows above which the report contains a warning.
 _MANY_COLD, _MANY_TIES, _MANY_DUPLICATES = 0.2, 0.5, 0.01
-
-
-def report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
-    """Read and split a data set, and describe it.
-
-    Args:
-        dataset: name of the data set.
-        model: name of the model for which the data are read, a sequential or a general model.
-        config_files: paths of YAML files.
-        words: command-line words ``--key=value``.
-
-    Returns:
-        The report; see :func:`describe`.
-
-    Raises:
-        UserError: a file is missing or faulty, or a key is wrong.
-    """
-    from recbole.utils import init_seed
-
-    from recbole_disent.config.config import Config
-    from recbole_disent.data.loading import create_dataset
-    from recbole_disent.errors import wrap_errors
-
-    config = Config(model, dataset, config_files, cmd_args=words)
-    init_seed(config["seed"], config["reproducibility"])  # a random split depends on the seed
-    with wrap_errors(f"dataset '{dataset}'"):
-        data = create_dataset(config)
-        return describe(data, data.build())
 
 
 def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
@@ -74,7 +47,7 @@ def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
     users, items = parts[0].history
     n_items = dataset.item_num
     keys = users.astype(np.int64) * n_items + items
-    repeats = len(keys) - len(np.unique(keys))
+    repeats = len(keys) - count_distinct(keys)
     lengths = np.bincount(users, minlength=dataset.user_num)
     lengths = lengths[lengths > 0]
     clicked = np.bincount(items[parts[0].train_mask], minlength=n_items) > 0
@@ -85,7 +58,7 @@ def describe(dataset: PartDataset, parts: list[PartDataset]) -> dict[str, Any]:
         "missing": dict(dataset.reading.missing),
         "interactions": len(keys),
         "users": len(lengths),
-        "items": len(np.unique(items)),
+        "items": int(np.count_nonzero(np.bincount(items))),
         "time": _time(dataset),
         "duplicates": None if dataset.time_ties is None else dataset.time_ties.duplicates,
         "repeat_share": round(repeats / max(len(keys), 1), 4),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from recbole_disent.data.ordering import group_order
+
 
 def group_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Group rows by key.
@@ -23,7 +25,7 @@ def group_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not len(keys):
         empty = np.zeros(0, dtype=np.int64)
         return empty, empty, empty
-    by_key = np.argsort(keys, kind="stable")
+    by_key = group_order(keys)
     ordered = keys[by_key]
     new = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     counts = np.diff(np.append(new, len(keys)))

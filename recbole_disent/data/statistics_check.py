@@ -17,20 +17,20 @@ def check_statistics(config: Any, dataset: Any) -> None:
 
     Args:
         config: the configuration.
-        dataset: the data set after RecBole's filters, before it is split.
+        dataset: the data set, whose ``sizes`` are the result of :func:`count`.
     """
     name = config["dataset"]
     if config.given_dataset != name:
         dataset.logger.info(f"dataset '{config.given_dataset}' is an alias: '{name}' is used")
     expected = dataset_table.entry(name).get("statistics")
     if expected:
-        message = difference(expected, count(dataset))
+        message = difference(expected, dataset.sizes)
         if message:
             dataset.logger.warning(f"dataset '{name}': {message}")
 
 
 def count(dataset: Any) -> dict[str, int]:
-    """Return the numbers of users, items and interactions of a data set after RecBole's filters."""
+    """Return the numbers of users, items and interactions after RecBole's filters, before the split."""
     events = dataset.inter_feat
     users, items = (np.asarray(events[field]) for field in (dataset.uid_field, dataset.iid_field))
     return {

@@ -7,19 +7,6 @@ import torch
 from torch import Tensor
 
 
-def time_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the order of events by user and then by time; equal times keep the order of the file.
-
-    Args:
-        users: int (n,), user of each event.
-        times: number (n,), time of each event.
-
-    Returns:
-        int64 (n,), positions of the events in the file.
-    """
-    return np.lexsort((times, users))
-
-
 class SequenceStore:
     """Store of all events, in which the history of an event is a range of preceding events.
 

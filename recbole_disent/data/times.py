@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_disent.data.store import time_order
+from recbole_disent.data.ordering import count_distinct, time_order
 
 # Number of each unit in a second, and the range in seconds of Unix times of the years 1973 to 2286.
 _UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
@@ -56,8 +57,16 @@ def order_events(users: np.ndarray, times: np.ndarray, items: np.ndarray) -> tup
     group = np.concatenate([[0], np.cumsum(~equal)]) if len(order) else order
     tied = np.concatenate([equal, [False]]) | np.concatenate([[False], equal]) if len(order) else equal
     keys = group[tied] * (int(items.max(initial=0)) + 1) + items[order[tied]]
-    ties = TimeTies(int(equal.sum()), int((rounded & ~equal).sum()), len(keys) - len(np.unique(keys)))
+    ties = TimeTies(int(equal.sum()), int((rounded & ~equal).sum()), len(keys) - count_distinct(keys))
     return order, ties
+
+
+def numbers_of(column: Any) -> np.ndarray:
+    """Return the numbers of a column of numbers or of pairs (number, weight): float64 (n,)."""
+    values = column.to_numpy()
+    if values.dtype == object:  # columns in numerical_features contain pairs
+        values = np.asarray(values.tolist(), dtype=np.float64)[:, 0]
+    return values
 
 
 def parse_times(texts: pd.Series) -> np.ndarray:

@@ -19,7 +19,8 @@ def compact(
 
     Args:
         folder: folder of the plan.
-        delete: whether to delete the run folders, the candidates and ``plan.json`` afterwards.
+        delete: whether to delete the run folders, the candidates, the prepared data and ``plan.json``
+            afterwards.
         with_ranks: whether to keep the ranks of users, which a report needs for tests over users.
         say: function that prints a line.
 
@@ -47,7 +48,7 @@ def compact(
         if delete:
             # Delete the plan first: without it, the report is made from the new files.
             (folder / PLAN_FILE).unlink()
-            for name in ("runs", "candidates"):
+            for name in ("runs", "candidates", "prepared"):
                 shutil.rmtree(folder / name, ignore_errors=True)
     missing = len(found.errors)
     if missing:

@@ -19,8 +19,9 @@ from typing import IO, Any
 
 import yaml
 
+from recbole_disent import waiting
 from recbole_disent.config import key_rules
-from recbole_disent.data.loading import create_dataset
+from recbole_disent.data.loading import create_dataset, prepare_once
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
 from recbole_disent.leaderboard.identity import code_digest, config_of
@@ -147,6 +148,9 @@ class Runner:
         self._total, self._done, self._later = len(todo), 0, later
         with self._signals():
             try:
+                for run in todo:
+                    if self._signal is None:
+                        self._prepare(run)
                 self._loop(list(todo))
             finally:
                 self._end_children()
@@ -177,10 +181,7 @@ class Runner:
         write_text(folder / CONFIG, yaml.safe_dump(spec, sort_keys=True))
         slot = min(set(range(self.parallel)) - {child.slot for child in self._children})
         options = {
-            "paths": {
-                "data_path": self._data[run.cell.dataset],
-                **key_rules.absolute_paths(run.model, run.given),
-            },
+            "paths": self._paths(run),
             "candidate_dir": os.path.join("..", "..", "candidates"),
             "threads": self.plan.options["threads"],
             "gpu": self.gpus[slot % len(self.gpus)] if self.gpus else None,
@@ -193,8 +194,8 @@ class Runner:
         # The child imports this package, even if the working directory has another one.
         ours = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
-                       "PYTHONPATH": path}  # fmt: skip
+        environment = {**os.environ, **waiting.passive(), "OMP_NUM_THREADS": threads,
+                       "MKL_NUM_THREADS": threads, "PYTHONPATH": path}  # fmt: skip
         log = (folder / "log.txt").open("ab")
         process = subprocess.Popen(
             [*self.program, str(folder.resolve()), json.dumps(options)],
@@ -251,6 +252,18 @@ class Runner:
             if not os.path.isdir(config["data_path"]):
                 create_dataset(config)  # downloads the data set once, before the runs
             self._data[name] = os.path.dirname(os.path.abspath(config["data_path"]))
+
+    def _paths(self, run: Run) -> dict[str, str]:
+        """Return the keys of a run whose values are files or folders, as absolute paths."""
+        return {
+            "data_path": self._data[run.cell.dataset],
+            "prepared_dir": str((self.out / "prepared").absolute()),
+            **key_rules.absolute_paths(run.model, run.given),
+        }
+
+    def _prepare(self, run: Run) -> None:
+        """Prepare the data of a run, which runs of other models and seeds share."""
+        prepare_once(config_of(run.model, run.cell.dataset, {**run.given, **self._paths(run)}))
 
     def _estimate(self, queue: list[Run]) -> str:
         """Return the estimated remaining time, from the seconds per epoch of similar runs."""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from recbole_disent import waiting
 from recbole_disent.errors import UserError
 
 # Seconds between two looks at the processes, for a failed process to report the cause, and for a
@@ -98,6 +99,7 @@ def _start(folder: str, variables: dict[str, str], count: int, total: int) -> su
     package = str(Path(__file__).resolve().parents[2])
     environment = {
         "OMP_NUM_THREADS": threads,  # unless the user sets it
+        **waiting.passive(),
         **os.environ,
         **variables,
         "WORLD_SIZE": str(total),

@@ -84,24 +84,34 @@ def read(folder: str, config: Any) -> Any:
         return _Unpickler(rest, [memory[begin : begin + size] for begin, size in ranges], config).load()
 
 
-def build_once_per_node(make: Callable[[], Any], config: Any) -> Any:
-    """Call *make* in the first process of this machine and return its result in all processes.
+def build_once_per_node(
+    make: Callable[[], tuple[Any, str | None]], config: Any, read_stored: Callable[[str, Any], Any]
+) -> Any:
+    """Call *make* in the first process of this machine and return its value in all processes.
 
     Args:
-        make: a function without arguments.
+        make: a function without arguments. It returns the value and the folder of a stored copy of the
+            value, or None if there is no such copy.
         config: the configuration; each process keeps its own.
+        read_stored: a function from the folder and the configuration to the value.
     """
     if not process_group.active():
-        return make()
-    folder = tempfile.mkdtemp(prefix="recbole_disent-data-") if process_group.local_rank() == 0 else ""
+        return make()[0]
+    own, stored, private = "", None, ""
     try:
-        if folder:
-            write(folder, make(), config)
+        if process_group.local_rank() == 0:
+            value, stored = make()
+            if stored is None:
+                private = tempfile.mkdtemp(prefix="recbole_disent-data-")
+                write(private, value, config)
+            own = stored or private
+            del value  # this process maps the memory as well
         # The folder of this machine is the last folder of the processes up to this one.
-        folders = process_group.all_objects(folder)
-        value = read(next(f for f in reversed(folders[: process_group.rank() + 1]) if f), config)
+        folders = process_group.all_objects((own, stored is not None))
+        folder, is_stored = next(f for f in reversed(folders[: process_group.rank() + 1]) if f[0])
+        value = read_stored(folder, config) if is_stored else read(folder, config)
         process_group.barrier()  # all have mapped the file; a mapping stays valid after deletion
         return value
     finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        if private:
+            shutil.rmtree(private, ignore_errors=True)

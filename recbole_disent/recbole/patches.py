@@ -104,12 +104,15 @@ def _fill_nan(self: Any) -> None:
 
 
 def patch_datasets() -> None:
-    """Make RecBole's data sets equal with pandas 2 and pandas 3. Idempotent.
+    """Make RecBole's data sets equal with pandas 2 and pandas 3, and its loaders lighter. Idempotent.
 
     The patch leaves out knowledge graphs, because no model that this package runs reads them.
     """
+    from recbole.data.dataloader import abstract_dataloader
     from recbole.data.dataset import dataset, sequential_dataset
 
+    # The list of the indices of all rows takes a second and 700 MiB for 20 million rows.
+    abstract_dataloader.list = lambda values: values if isinstance(values, range) else list(values)
     dataset.pd = _PandasOfDatasets()
     dataset.len = sequential_dataset.len = _lengths
     dataset.Dataset._fill_nan = _fill_nan

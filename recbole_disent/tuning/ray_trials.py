@@ -12,6 +12,8 @@ from logging import getLogger
 from typing import Any
 
 from recbole_disent.config import key_rules
+from recbole_disent.config.config import Config
+from recbole_disent.data.loading import prepare_once
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.progress import bar
 from recbole_disent.tuning.proposals import Proposer
@@ -41,6 +43,8 @@ def search(study: Study, proposer: Proposer, options: dict[str, Any], base: Any)
     distinct(study, proposer, options["max_evals"], later)
     if not open_trials:
         return
+    first = open_trials[0]["config"]
+    prepare_once(Config(base["model"], base["dataset"], config_dict=dict(first)))
     ours = not ray.is_initialized()
     if ours:
         with wrap_errors(f"ray_address '{options['ray_address']}'"):

@@ -106,6 +106,7 @@ class Study:
             "model": self.model,
             "dataset": self.dataset,
             "checkpoint_dir": folder,
+            "prepared_dir": self.given.get("prepared_dir") or os.path.join(self.folder, "prepared"),
             "result_dir": folder,
             "show_progress": False,
             "resume_file": stored[-1] if stored else None,
