@@ -30,6 +30,7 @@ from recbole_disent.hashing import file_digest
 from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.result_file import versions
 from recbole_disent.serving import id_tables
+from recbole_disent.serving.bundle_files import CONFIG, FILES, FORMAT, VERSION, verified
 from recbole_disent.serving.card import card
 from recbole_disent.serving.catalogue import Catalogue, store_of
 from recbole_disent.serving.source import Source
@@ -42,12 +43,6 @@ from recbole_disent.serving.stand_in import (
 )
 from recbole_disent.serving.tensors import join, read_tensors, split, write_tensors
 from recbole_disent.training.checkpoint import config_to_dict, plain, restored
-
-FORMAT = "recbole_disent bundle"
-VERSION = 1
-CONFIG = "config.json"
-_NAMES = ("model.safetensors", "data.safetensors", "items.parquet", "items.csv", "users.parquet", "users.csv",
-          "README.md")  # fmt: skip
 
 
 def write(
@@ -147,7 +142,7 @@ def _fill(source: Source, folder: Path, histories: bool) -> None:
         assert catalogue.users is not None
         id_tables.write(folder, "users", {"user": catalogue.users[1:].tolist()})
     (folder / "README.md").write_text(card(described, has_users, content is not None), encoding="utf-8")
-    described["files"] = {name: file_digest(folder / name) for name in _NAMES if (folder / name).exists()}
+    described["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).exists()}
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
@@ -206,15 +201,8 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
             library that is missing.
     """
     folder = Path(folder)
-    described = describe(folder)
+    described = verified(folder)
     where = f"bundle '{folder.name}'"
-    for name, digest in described["files"].items():
-        if name not in _NAMES:
-            raise UserError(f"{where}: config.json names a file '{name}' that no bundle has; export it again")
-        if not (folder / name).is_file():
-            raise UserError(f"{where}: the file {name} is missing; copy the whole folder again")
-        if name != "README.md" and file_digest(folder / name) != digest:
-            raise UserError(f"{where}: the file {name} is damaged or changed (other digest); copy it again")
     weights = read_tensors(folder / "model.safetensors")
     data = read_tensors(folder / "data.safetensors")
     items = id_tables.read(folder, "items", described["files"])
@@ -255,40 +243,6 @@ def _fitting(where: str, described: dict[str, Any]) -> Iterator[None]:
             f"{' '.join(str(error).split())}); it was exported with {described['versions']}; copy or export "
             "it again"
         ) from error
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """Read and check ``config.json`` of a bundle; nothing else is read.
-
-    Raises:
-        UserError: it is not there, no JSON, of something else, or of a later format.
-    """
-    where = f"bundle '{folder.name}'"
-    try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{where}: config.json: {error.strerror}; give the folder of a bundle") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: config.json is no JSON ({error}); copy the folder again") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{where}: config.json is not that of a bundle; export one from a checkpoint")
-    if found.get("format_version") != VERSION:
-        raise UserError(
-            f"{where}: its format has the version {found.get('format_version')}, expected {VERSION}; "
-            "install a later version of this package, or export it again"
-        )
-    wanted = {
-        "files": dict,
-        "config": dict,
-        "features": dict,
-        "versions": dict,
-        "n_users": int,
-        "n_items": int,
-    }
-    for key, kind in wanted.items():
-        if not isinstance(found.get(key), kind):
-            raise UserError(f"{where}: config.json has no usable '{key}'; copy the folder again")
-    return found
 
 
 def _catalogue(items: Any, users: Any, data: dict[str, Tensor]) -> Catalogue:
