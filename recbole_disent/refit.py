@@ -2,7 +2,8 @@
 
 The first training chooses the epoch on the validation part. The second training starts from new weights
 of the same seed, or from the weights of the key ``warm_start``. It takes as many steps as the first training
-took to its best epoch, and uses no item of the test part. The model of the second training is then tested once.
+took to its best epoch, and uses no item of the test part. The model of the second training is then
+tested once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The key ``warm_start``: training begins with the weights of an earlier model of other data.
 
-Rows of items and users are matched by id, all other weights are taken over. A row that the earlier model does not
-have begins with
+Rows of items and users are matched by id, and all other weights are copied. A row that the earlier model
+does not have begins with
 
 * the mean of the rows of the known items with the most similar content, where the model uses content and
   the item has some;
