@@ -3,7 +3,8 @@
 * ``config.json``: format, model, configuration keys, facts, and the digest of each other file;
 * ``model.safetensors``: the weights; ``data.safetensors``: histories, item content and the like;
 * ``items.parquet`` or ``items.csv``: id, training clicks and text of each item; ``users``: ids;
-* ``README.md``: what the model is and how to use it.
+* ``README.md``: what the model is and how to use it;
+* where they are asked for, the query encoder for other programs and an index (:mod:`extras`).
 
 Nothing in it is unpickled or executed when it is loaded.
 """
@@ -33,6 +34,7 @@ from recbole_disent.serving import id_tables
 from recbole_disent.serving.bundle_files import CONFIG, FILES, FORMAT, VERSION, verified
 from recbole_disent.serving.card import card
 from recbole_disent.serving.catalogue import Catalogue, store_of
+from recbole_disent.serving.extras import Extras, write_extras
 from recbole_disent.serving.source import Source
 from recbole_disent.serving.stand_in import (
     StandInConfig,
@@ -44,9 +46,15 @@ from recbole_disent.serving.stand_in import (
 from recbole_disent.serving.tensors import join, read_tensors, split, write_tensors
 from recbole_disent.training.checkpoint import config_to_dict, plain, restored
 
+_NOTHING = Extras()
+
 
 def write(
-    source: Source, out: str | os.PathLike[str], histories: bool = True, overwrite: bool = False
+    source: Source,
+    out: str | os.PathLike[str],
+    histories: bool = True,
+    overwrite: bool = False,
+    extras: Extras = _NOTHING,
 ) -> Path:
     """Write a bundle: complete or not at all.
 
@@ -58,6 +66,7 @@ def write(
         histories: whether it holds the ids and the histories of users. Without them a sequential model
             recommends for sequences of items only.
         overwrite: whether a bundle of that name is replaced.
+        extras: further files.
 
     Returns:
         The folder.
@@ -73,7 +82,7 @@ def write(
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        _fill(source, temporary, histories)
+        _fill(source, temporary, histories, extras)
         _require_same_scores(source, read(temporary))
         temporary.chmod(0o755)
         if out.exists():
@@ -88,7 +97,7 @@ def write(
     return out
 
 
-def _fill(source: Source, folder: Path, histories: bool) -> None:
+def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None:
     catalogue, dataset = source.catalogue, source.dataset
     model_name = source.config["model"]
     content = next((m for m in source.model.modules() if isinstance(m, ContentEmbedding)), None)
@@ -141,6 +150,7 @@ def _fill(source: Source, folder: Path, histories: bool) -> None:
     if has_users:
         assert catalogue.users is not None
         id_tables.write(folder, "users", {"user": catalogue.users[1:].tolist()})
+    described |= write_extras(extras, source, folder)
     (folder / "README.md").write_text(card(described, has_users, content is not None), encoding="utf-8")
     described["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).exists()}
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
@@ -227,7 +237,7 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
         model.load_other_parameter(restored(others, device))
     facts = {key: value for key, value in described.items() if key not in ("config", "other_parameters")}
     facts["digest"] = hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()
-    return Source(model.eval(), config, dataset, catalogue, facts)
+    return Source(model.eval(), config, dataset, catalogue, facts, folder)
 
 
 @contextmanager

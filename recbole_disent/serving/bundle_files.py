@@ -13,7 +13,8 @@ FORMAT = "recbole_disent bundle"
 VERSION = 1
 CONFIG = "config.json"
 FILES = ("model.safetensors", "data.safetensors", "items.parquet", "items.csv", "users.parquet", "users.csv",
-         "README.md")  # fmt: skip
+         "README.md", "query_encoder.onnx", "query_encoder.pt2", "item_vectors.safetensors", "index.faiss",
+         "index.hnsw")  # fmt: skip
 
 
 def verified(folder: Path) -> dict[str, Any]:
