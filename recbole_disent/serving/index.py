@@ -45,7 +45,7 @@ class Index:
 
     @classmethod
     def build(cls, kind: str, table: Tensor) -> Index:
-        """Build an index, on one thread and from a fixed seed, so that equal tables give equal indexes.
+        """Build an index from a fixed seed; hnswlib uses one thread, so that its graph is always the same.
 
         Args:
             kind: ``faiss`` or ``hnsw``.
