@@ -17,6 +17,7 @@ import torch
 
 from recbole_disent.files import write_text
 from recbole_disent.parallel import process_group
+from recbole_disent.tables import cache
 from recbole_disent.training.checkpoint import config_to_dict
 
 SCHEMA = 1
@@ -118,6 +119,7 @@ def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested:
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_hash": data.data_hash,
         "data": data.report,
+        "table": cache.summary_of(config["data_path"]),
         "content_hash": next((m.content_hash for m in model.modules() if hasattr(m, "content_hash")), None),
         "candidate_hashes": trainer.ranking.candidate_hashes(),
         "short_candidate_rows": trainer.ranking.short_rows(),

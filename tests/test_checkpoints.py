@@ -79,6 +79,30 @@ def test_resuming_with_another_shape_or_learner_is_one_sentence(make_keys):
             run(config_dict=make_keys(resume_file=path, epochs=4, **keys))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("optimizer"),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.zeros(3, 3)),
+        lambda state: state["optimizer"].update(param_groups=[]),
+        lambda state: state["random"].update(torch=torch.zeros(5, dtype=torch.uint8)),
+        lambda state: state["random"].update(python="x"),
+        lambda state: state["random"].pop("loader"),
+        lambda state: state.update(epoch="three"),
+        lambda state: state.pop("seconds"),
+    ],
+)
+def test_a_checkpoint_with_damaged_progress_is_refused_before_the_training(make_keys, damage):
+    path = run(config_dict=make_keys())["checkpoint"]
+    state = checkpoint.load(path)
+    damage(state)
+    checkpoint.save(path, state)
+    before = Path(path).read_bytes()
+    with pytest.raises(UserError, match=r"resume_file: '.*' is damaged: the progress, the optimiser or"):
+        run(config_dict=make_keys(resume_file=path, epochs=4))
+    assert Path(path).read_bytes() == before
+
+
 def test_checkpoints_of_others_are_refused(make_keys, hostile):
     first = run(config_dict=make_keys())
     with pytest.raises(UserError, match="belongs to the model DisentS2S, expected SASRec"):

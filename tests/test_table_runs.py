@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,17 @@ def test_a_file_and_a_frame_are_the_same_run(frame, tmp_path):
     assert from_file["test_result"] == from_frame["test_result"]
     notes = Config("BPR", None, config_dict={**KEYS, **columns, "data": "events.csv"}).notes
     assert "data: columns guessed from their names: user=customer_id" in notes
+
+
+def test_the_result_file_says_what_became_of_the_table(frame):
+    columns = {"item": "product", "time": "when", "min_user": 6, "nproc": 1}
+    found = recbole_disent.run("Pop", data=frame, config_dict={**KEYS, **columns})
+    table = json.loads(Path(found["result_file"]).read_text())["table"]
+    sizes = frame.groupby("customer_id").size()
+    assert table["dropped"]["too_few"] == sizes[sizes < 6].sum() > 0
+    assert table["columns"] == {"user": "customer_id", "item": "product", "time": "when"}
+    assert table["guessed"] == ["user"]
+    assert recbole_disent.run("Pop", "ml-100k", config_dict=KEYS)["table"] is None
 
 
 def test_the_command_line_takes_a_table_with_content(frame, tmp_path):

@@ -167,3 +167,22 @@ def test_dates_are_read_exactly(values):
         assert micro == number * (10**6 // per_second)
     assert (stamps.values == texts.values).all()
     assert stamps.unit == texts.unit
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([202405010000, 202405010001, 202411251430], "dates written as digits (YYYYMMDDhhmm)"),
+        (["20240501000000", "20240501000001", "20241125143059"], "dates written as digits (YYYYMMDDhhmmss)"),
+    ],
+)
+def test_dates_written_as_digits_are_dates_and_not_milliseconds(values, found):
+    times, _ = parse_times(pd.Series(values), "ts", str)
+    assert times.found == found
+    expected = pd.to_datetime(pd.Series(values).astype(str).str.ljust(14, "0"), format="%Y%m%d%H%M%S")
+    assert (pd.to_datetime(times.values, unit=times.unit) == expected).all()
+
+
+def test_milliseconds_that_are_no_dates_stay_milliseconds():
+    times, _ = parse_times(pd.Series([202405010000, 202499990000]), "ts", str)
+    assert times.found == "milliseconds"

@@ -169,6 +169,15 @@ def _complete(folder: Path) -> dict[str, Any] | None:
     return found["summary"] if sizes == found["sizes"] else None
 
 
+def summary_of(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return what :func:`prepare` found in the table of a data set; None if the data set is not of a table.
+
+    Args:
+        folder: folder of the data set.
+    """
+    return _complete(Path(folder))
+
+
 def _reuse(cache: Path, name: str, summary: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     getLogger().info(f"{summary['source']}: the existing data set {cache / name} is used")
     return str(cache), name, {**summary, "reused": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -138,6 +138,10 @@ def _dates(dates: pd.Series) -> Times:
 
 def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[[int], str]) -> Times:
     """Convert numbers to times; *rows* are their rows in the table, for error messages."""
+    whole = _whole(numbers)
+    calendar = None if whole is None else _calendar(whole)
+    if calendar is not None:
+        return calendar
     sizes = np.abs(numbers.astype("float64").to_numpy())
     levels = np.searchsorted(_LEAST, sizes, side="right")
     known = levels[levels > 0]
@@ -156,7 +160,6 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
             f"its size, but {numbers.iloc[other]} ({where(int(rows[other]))}) is {names[1]}; "
             "write all times in one unit, or as dates"
         )
-    whole = _whole(numbers)
     if level == 0:
         if whole is not None:
             return Times(whole, "step", "numbers too small for a Unix time")
@@ -168,6 +171,22 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
     else:
         values, coarsest = _fractions(numbers.astype("float64").to_numpy(), unit)
     return Times(values, coarsest, UNIT_NAMES[unit])
+
+
+def _calendar(numbers: np.ndarray) -> Times | None:
+    """Read numbers such as 202611251430 (YYYYMMDDhhmm) and 20261125143059; None if one is no such date.
+
+    By their size alone these numbers would be milliseconds of the years 1976 or 2572 to 2635.
+    """
+    for form, name, year in (
+        ("%Y%m%d%H%M", "YYYYMMDDhhmm", 10**8),
+        ("%Y%m%d%H%M%S", "YYYYMMDDhhmmss", 10**10),
+    ):
+        if len(numbers) and ((numbers >= 1900 * year) & (numbers < 2100 * year)).all():
+            dates = pd.to_datetime(pd.Series(numbers.astype(str)), format=form, errors="coerce")
+            if dates.notna().all():
+                return replace(_dates(dates), found=f"dates written as digits ({name})")
+    return None
 
 
 def _whole(numbers: pd.Series) -> np.ndarray | None:

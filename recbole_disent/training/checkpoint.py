@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -73,6 +75,26 @@ def load_into(model: Any, state: dict[str, Any], device: Any) -> None:
             "the checkpoint does not fit the model: its parameters have other names or shapes; load it with "
             "the keys and the version of recbole_disent that wrote it"
         ) from error
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn any exception of a block that takes values from a checkpoint into a UserError."""
+    try:
+        yield
+    except Exception as error:  # a damaged file may hold any value
+        raise UserError(
+            f"resume_file: '{path}' is damaged: the progress, the optimiser or the random states in it "
+            f"cannot be used ({type(error).__name__}); give another checkpoint, or train again"
+        ) from error
+
+
+def check_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if a tensor in the optimiser's state has another shape than its parameter."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"{name}: {tuple(value.shape)}, expected {tuple(parameter.shape)}")
 
 
 def save(path: str, state: dict[str, Any]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import TraditionalTrainer
@@ -21,7 +19,7 @@ from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.loaders.evaluation import EvalLoader
 from recbole_disent.parallel import process_group
 from recbole_disent.registry import spec_of, train_loader
-from recbole_disent.training import checkpoint
+from recbole_disent.training import checkpoint, random_state
 from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.checkpoint import config_to_dict
 from recbole_disent.training.steps import CountedLoader
@@ -109,9 +107,9 @@ class SafeTrainer:
         """Run RecBole's training loop; the arguments are those of RecBole's ``Trainer.fit``."""
         self._train_data = train_data
         if self._random_state is not None:
-            self._set_random_state(self._random_state)
+            random_state.put(self._random_state, train_data.generator, self.device)
             self._random_state = None
-        if not valid_data:
+        if not valid_data and self._steps_left is None:  # a refit trains a given number of steps
             self.logger.warning(
                 "there is no validation part: training runs through all its epochs without early stopping, "
                 "and the last epoch is kept"
@@ -241,7 +239,7 @@ class SafeTrainer:
                 "refit": self._steps_left is not None,
                 "averaged": None if self.average is None else self.average.state(),
                 "optimizer": self.optimizer.state_dict(),
-                "random": self._get_random_state(),
+                "random": random_state.get(self._train_data.generator, self.device),
             },
         )
         process_group.barrier()  # no process reads the file before it is complete
@@ -289,7 +287,19 @@ class SafeTrainer:
                 self.logger.warning(
                     f"resume: {key} is {ours.get(key)!r}, was {theirs.get(key)!r} in {resume_file}"
                 )
+        if theirs.get("learner") != ours["learner"]:
+            raise UserError(
+                f"learner: got {ours['learner']!r}, expected {theirs.get('learner')!r}, the learner of "
+                f"checkpoint '{resume_file}'; resume with the same learner"
+            )
         self.saved_model_file = str(resume_file)
+        checkpoint.load_into(self.model, state, self.device)
+        with checkpoint.reading(str(resume_file)):
+            self._take(state)
+        self.logger.info(f"Resume training from epoch {self.start_epoch}")
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Take the progress, the averages, the optimiser and the random generators of a checkpoint."""
         self.start_epoch = state["epoch"] + 1
         self.best_epoch = state["epoch"]
         self.steps = self.best_steps = state.get("steps", 0)
@@ -299,41 +309,14 @@ class SafeTrainer:
         self.resumed_from = self.start_epoch
         self.seconds, self.epochs_run = dict(state["seconds"]), state["epochs_run"]
         self.curves = state.get("curves") or self.curves  # older checkpoints have none
-        checkpoint.load_into(self.model, state, self.device)
         averaged = state.get("averaged") or {"steps": 0, "values": {}}
         if self.average is not None:
             self.average.restart(averaged["steps"])
         self.model.load_state_dict(averaged["values"], strict=False)  # training continues from these weights
-        if theirs["learner"] != ours["learner"]:
-            raise UserError(
-                f"learner: got {ours['learner']!r}, expected {theirs['learner']!r}, the learner of "
-                f"checkpoint '{resume_file}'; resume with the same learner"
-            )
         self.optimizer.load_state_dict(state["optimizer"])
+        checkpoint.check_shapes(self.optimizer)
+        random_state.check(state["random"])
         self._random_state = state["random"]
-        self.logger.info(f"Resume training from epoch {self.start_epoch}")
-
-    def _get_random_state(self) -> dict[str, Any]:
-        kind, keys, position, has_gauss, gauss = np.random.get_state()
-        found: dict[str, Any] = {
-            "python": random.getstate(),
-            "numpy": [kind, np.asarray(keys).astype(np.int64), position, has_gauss, gauss],
-            "torch": torch.get_rng_state(),
-            "loader": self._train_data.generator.get_state(),
-        }
-        if self.device.type == "cuda":
-            found["cuda"] = torch.cuda.get_rng_state(self.device)
-        return found
-
-    def _set_random_state(self, state: dict[str, Any]) -> None:
-        random.setstate(state["python"])
-        kind, keys, position, has_gauss, gauss = state["numpy"]
-        np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
-        if process_group.rank() == 0:  # the other processes start each epoch from a seed
-            torch.set_rng_state(state["torch"].cpu())
-        self._train_data.generator.set_state(state["loader"].cpu())
-        if "cuda" in state and self.device.type == "cuda" and process_group.rank() == 0:
-            torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
 
 
 def validate_checkpoint(state: dict[str, Any], path: str, model: str, data_hash: str | None) -> None:
