@@ -3,8 +3,8 @@
 The script trains both models and makes the list of each test user for ``diversity`` from 0 to 1. It measures
 
 * NDCG@10, which at ``diversity`` 0 has to equal the test result of the run;
-* intra-list diversity: mean of 1 - cosine over the pairs of a list. The vectors are made of training clicks and
-  do not depend on the model;
+* intra-list diversity: mean of 1 - cosine over the pairs of a list. The vectors are made of training clicks
+  and do not depend on the model;
 * coverage: share of the items that are in the list of anybody.
 
 ``--out`` is the folder of ``diversity.json`` and ``diversity.svg``. The tables are printed.

@@ -2,8 +2,8 @@
 
 The vectors are drawn, since a trained table of a million items is not at hand.
 
-* ``--vectors clustered`` is like trained tables: item = length * (centre + s), with one of 2000 centres from N(0, I)
-  in all dimensions, s from N(0, I) in a subspace of 16 dimensions, and ln length from N(0, 0.25^2).
+* ``--vectors clustered`` is like trained tables: item = length * (centre + s), with one of 2000 centres from
+  N(0, I) in all dimensions, s from N(0, I) in a subspace of 16 dimensions, and ln length from N(0, 0.25^2).
 * ``--vectors random`` is the worst case: all items from N(0, I).
 
 A user has K query vectors; each is 0.8 * (vector of a random item) + 0.3 * N(0, I).
