@@ -57,9 +57,30 @@ def read_origin(path: str) -> Origin:
     Raises:
         UserError: neither of both, or a damaged one, or one without item ids.
     """
-    if os.path.isdir(path):
-        return _of_bundle(path)
-    return _of_checkpoint(path)
+    try:
+        origin = _of_bundle(path) if os.path.isdir(path) else _of_checkpoint(path)
+        _check_ids(origin)
+    except UserError:
+        raise
+    except Exception as error:  # a file may hold any value in place of ids or weights
+        raise UserError(
+            f"warm_start: '{path}' is damaged ({type(error).__name__}: {error}); export it again, or train "
+            "again"
+        ) from error
+    return origin
+
+
+def _check_ids(origin: Origin) -> None:
+    """Raise ValueError if ids and tables of an origin contradict each other."""
+    for ids in (origin.items, origin.users):
+        if ids is not None and (len(set(ids)) < len(ids) or not all(isinstance(i, str) for i in ids)):
+            raise ValueError("ids are repeated or are no texts")
+    if not all(isinstance(value, Tensor) for value in origin.weights.values()):
+        raise ValueError("a weight is no tensor")
+    if origin.content is not None and len(origin.content) != len(origin.items) + 1:
+        raise ValueError("the vectors of content are those of other items")
+    if not isinstance(origin.keys.get("eval_args"), dict):
+        raise ValueError("its configuration has no eval_args")
 
 
 def _of_bundle(path: str) -> Origin:

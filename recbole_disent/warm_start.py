@@ -102,7 +102,7 @@ def _check(config: Any, origin: Origin, model: Any) -> None:
         )
     if getattr(config["MODEL_TYPE"], "name", "") in ("TRADITIONAL", "DECISIONTREE"):
         raise UserError(f"warm_start: {name} is computed from the data at once; leave the key out")
-    split = {key: origin.keys.get("eval_args", {}).get(key) for key in ("split", "order", "group_by")}
+    split = {key: origin.keys["eval_args"].get(key) for key in ("split", "order", "group_by")}
     ours = {key: config["eval_args"].get(key) for key in split}
     if split != ours:
         raise UserError(

@@ -225,6 +225,12 @@ def test_misfits_are_one_sentence(make_keys, hostile, tmp_path):
     checkpoint.save("old.pth", state)
     with pytest.raises(UserError, match="holds no item ids"):
         started(make_keys("SASRec"), "old.pth")
+    items = json.loads(checkpoint.load(path)["ids"]["items"])
+    for damaged in ('{"a"', "[1, 2]", json.dumps([items[0], *items[:-1]]), 3):
+        state["ids"] = {"items": damaged, "users": "[]"}
+        checkpoint.save("old.pth", state)
+        with pytest.raises(UserError, match=r"'old\.pth' is damaged"):
+            started(make_keys("SASRec"), "old.pth")
     Path("no.pth").write_bytes(b"cos\nsystem\n")
     with pytest.raises(UserError, match="is not a checkpoint of this package"):
         started(make_keys("SASRec"), "no.pth")
