@@ -1,12 +1,14 @@
 """Training steps of one process and of several processes, and the data that processes exchange.
 
 ``python distributed.py --dataset=ml-100k --nproc=2`` times the same global batches of DisentS2S, or of
-``--model``, with one thread per process, and counts the bytes of each collective operation.
+``--model``, with one thread per process, and counts the bytes of each collective operation. With
+``--items=1000000`` the data are synthetic, and ``--item_optimizer=dense,sparse`` measures both optimisers.
 """
 
 from __future__ import annotations
 
 import tempfile
+from itertools import product
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 import torch.distributed as dist
 from common import arguments, config, table
 from recbole.utils import init_seed
+from scale import write
 
 from recbole_disent.parallel import process_group
 from recbole_disent.parallel.launcher import in_processes
@@ -57,7 +60,7 @@ def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[st
     net.train()
     loss_of = net.calculate_loss
     if process_group.active():
-        loss_of = process_group.loss_of_all(net, loss_of, trainer._rows_of)
+        loss_of = process_group.loss_of_all(net, loss_of, trainer._rows_of, trainer._row_parameters)
     sent, times, cpu = counted(), [], []
     for number, batch in enumerate(data.loaders[0]):
         if number == _WARM:
@@ -83,20 +86,25 @@ def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[st
 
 def main() -> None:
     """Print the table and the ratios."""
-    args = arguments(__doc__ or "", model="DisentS2S", nproc=2, steps=15, batch=0, hidden_size=64)
+    more = {"items": 0, "item_optimizer": "auto"}
+    args = arguments(__doc__ or "", model="DisentS2S", nproc=2, steps=15, batch=0, hidden_size=64, **more)
     keys: dict[str, Any] = {"hidden_size": args.hidden_size}
     if args.batch:
         keys["train_batch_size"] = args.batch
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         args.data_path = str(Path(args.data_path).resolve()) if args.dataset != "ml-100k" else args.data_path
-        for n in (1, args.nproc):
-            found = in_processes(n, steps, vars(args), keys, folder)
+        if args.items:
+            write(Path(folder), args.items * 11 // 10, args.items // 20, args.items, every_item=True)
+            args.dataset, args.data_path = "synthetic", folder
+        for kind, n in product(args.item_optimizer.split(","), (1, args.nproc)):
+            found = in_processes(n, steps, vars(args), {**keys, "item_optimizer": kind}, folder)
             slowest, busiest = (max(f[key] for f in found) * 1e3 for key in ("seconds", "cpu"))
             volume = [found[0]["sent"][name] / 2**20 for name in ("all_gather", "all_reduce", "broadcast")]
-            rows.append((n, slowest, busiest, *volume, found[0]["weights"] / 2**20))
+            rows.append((kind, n, slowest, busiest, *volume, found[0]["weights"] / 2**20))
     print(f"{args.model}, {args.dataset}, length {args.max_length}, {args.steps} steps, one thread a process")
     head = (
+        "item_optimizer",
         "processes",
         "ms a step",
         "CPU ms a step",
@@ -106,7 +114,10 @@ def main() -> None:
         "MiB weights",
     )
     table(rows, head)
-    print(f"speed_up={rows[0][1] / rows[1][1]:.2f} speed_up_of_cpu_time={rows[0][2] / rows[1][2]:.2f}")
+    print(f"speed_up={rows[0][2] / rows[1][2]:.2f} speed_up_of_cpu_time={rows[0][3] / rows[1][3]:.2f}")
+    if len(rows) == 4:
+        sent = [sum(row[4:7]) for row in rows]
+        print(f"bytes of {rows[2][0]} / bytes of {rows[0][0]}: {sent[3] / sent[1]:.4f}")
 
 
 if __name__ == "__main__":

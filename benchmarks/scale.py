@@ -2,6 +2,10 @@
 
 Lengths and popularity follow power laws. The last line is ``peak_gb=... seconds=...`` of a process that
 loads the file, prepares the data and trains ``--batches`` batches of DisentS2S.
+
+``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
+in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
+``--item_optimizer``, one value or two such as ``dense,sparse``, and ``--ema_decay``.
 """
 
 from __future__ import annotations
@@ -14,17 +18,22 @@ import common
 import numpy as np
 import torch
 
-from recbole_disent.session import build_data, build_model
+from recbole_disent.session import build_data, build_model, build_trainer
 
 
-def write(folder: Path, interactions: int, users: int, items: int) -> None:
-    """Write ``folder/synthetic/synthetic.inter``; the times of the events are random."""
+def write(folder: Path, interactions: int, users: int, items: int, every_item: bool = False) -> None:
+    """Write ``folder/synthetic/synthetic.inter``; the times of the events are random.
+
+    With *every_item*, random interactions are replaced, so that every item has one at least.
+    """
     rng = np.random.default_rng(0)
     weight = (np.arange(1, users + 1) ** -0.6)[rng.permutation(users)]
     lengths = np.maximum(20, np.round(interactions * weight / weight.sum())).astype(np.int64)
     user = np.repeat(np.arange(users), lengths)[:interactions]
     rank = items ** rng.random(len(user))  # density 1 / rank
     item = np.minimum(rank.astype(np.int64), items - 1)
+    if every_item:
+        item[rng.permutation(len(item))[:items]] = np.arange(items)
     time = rng.integers(0, 10**6, len(user))
     (folder / "synthetic").mkdir()
     with open(folder / "synthetic" / "synthetic.inter", "w", encoding="utf-8") as file:
@@ -33,6 +42,50 @@ def write(folder: Path, interactions: int, users: int, items: int) -> None:
             part = slice(begin, begin + 10**6)
             lines = zip(user[part].tolist(), item[part].tolist(), time[part].tolist(), strict=True)
             file.write("".join(f"{u}\t{i}\t{t}\n" for u, i, t in lines))
+
+
+class Steps:
+    """Training steps of DisentS2S on a synthetic data set with a number of items."""
+
+    def __init__(self, args: argparse.Namespace, items: int, item_optimizer: str, folder: Path) -> None:
+        folder.mkdir()
+        write(folder, args.interactions, args.users, items, every_item=True)
+        args = argparse.Namespace(**{**vars(args), "dataset": "synthetic", "data_path": str(folder)})
+        keys = {"item_optimizer": item_optimizer, "ema_decay": args.ema_decay, "negatives": "sampled"}
+        keys["checkpoint_dir"] = str(folder)
+        data = build_data(common.config(args, "DisentS2S", history_fields=["item_id"], **keys))
+        self.net = build_model(data).train()
+        self.trainer = build_trainer(data, self.net)
+        self.batches = iter(data.loaders[0])
+        self.items = data.dataset.item_num - 1
+        self.kind = "sparse" if self.trainer._row_parameters else "dense"
+        self.times: list[float] = []
+
+    def step(self) -> None:
+        now = common.clock()
+        begin = now()
+        batch = next(self.batches)
+        self.trainer.optimizer.zero_grad()
+        sum(self.net.calculate_loss(batch)).backward()
+        self.trainer.optimizer.step()
+        self.times.append(now() - begin)
+
+
+def compare_steps(args: argparse.Namespace) -> None:
+    """Print the time of a step for both numbers of items, and the ratio of the times."""
+    warm, kinds = 5, (args.item_optimizer.split(",") * 2)[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        both = [
+            Steps(args, items, kind, Path(folder) / str(number))
+            for number, (items, kind) in enumerate(zip((args.items, args.ratio_items), kinds, strict=True))
+        ]
+        for _ in range(warm + args.batches):
+            for each in both:
+                each.step()
+    rows = [(e.items, e.kind, float(np.median(e.times[warm:])) * 1e3) for e in both]
+    print(f"{args.batches} steps of DisentS2S, {args.interactions} interactions, {args.threads} thread(s)")
+    common.table(rows, ("items", "item_optimizer", "CPU ms a step"))
+    print(f"ratio={rows[1][2] / rows[0][2]:.2f}")
 
 
 def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
@@ -60,7 +113,13 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
 
 
 def main() -> None:
-    args = common.arguments(__doc__, interactions=20_000_000, users=138_493, items=26_744, batches=200)
+    ratio = {"ratio_items": 0, "item_optimizer": "auto", "ema_decay": 0.0}
+    args = common.arguments(
+        __doc__, interactions=20_000_000, users=138_493, items=26_744, batches=200, **ratio
+    )
+    if args.ratio_items:
+        compare_steps(args)
+        return
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), args.interactions, args.users, args.items)
         found = common.in_own_process(measure, args, folder)

@@ -29,7 +29,7 @@ def build(make_config, **keys):
     usual = {
         "hidden_size": 6, "inner_size": 5, "n_intentions": 3, "hidden_dropout_prob": 0.0,
         "initializer_range": 0.4, "softmax_learns": "lift" if lift else "auto", "seq2seq_warmup": 0,
-        "negatives": "batch", "intention_cosine": 1.0,
+        "negatives": "batch", "intention_cosine": 1.0, "intention_balance": 0.0,
     }  # fmt: skip
     config = make_config(**{**usual, **keys})
     train = SequenceDataset(config).build()[0]
@@ -194,31 +194,28 @@ def test_negatives_that_do_not_fit_other_keys_are_refused(make_config):
         make_config(negatives="sampled", seq2seq_variant="all_items")
 
 
-@pytest.mark.parametrize("negatives", ["all", "batch"])
-def test_intentions_that_are_too_alike_cost_their_excess(make_config, negatives):
-    batch = windows(SEQUENCES)
-    free, bound = (build(make_config, negatives=negatives, intention_cosine=limit) for limit in (1.0, -0.2))
-    past = bound.pairs_of_windows(batch, None).past
-    expected = 0
-    for vectors in past:
-        excess = [
-            max(0.0, float(torch.cosine_similarity(vectors[j], vectors[k], 0)) + 0.2) ** 2
-            for j in range(3)
-            for k in range(j)
-        ]
-        expected += sum(excess) / len(excess) / len(past)
-    found, without = bound.calculate_loss(batch)[0], free.calculate_loss(batch)[0]
-    assert (found - without).item() == pytest.approx(expected)
-    assert expected > 0
-    assert build(make_config, n_intentions=1, negatives=negatives).calculate_loss(batch)[0].isfinite()
-
-
 def test_intention_vectors_differ_from_the_start(make_config):
     """This includes sequences of one item, whose K sums are multiples of one state."""
     model = build(make_config, hidden_size=64)
     item_seq, length = torch.tensor([[3, 0, 0, 0, 0, 0, 0]]), torch.tensor([1])
     for side in (PAST, FUTURE):
         assert mean_cosine(model.intentions(item_seq, length, side).detach()) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("keys", "variant"),
+    [
+        ({"negatives": "auto"}, "none"),  # all items are ranked
+        ({"negatives": "auto", "eval_mode": "pop100"}, "latent"),
+        ({"negatives": "batch"}, "latent"),
+        ({"negatives": "all", "seq2seq_variant": "latent"}, "latent"),
+        ({"negatives": "batch", "seq2seq_variant": "none"}, "none"),
+    ],
+)
+def test_the_loss_on_the_future_follows_the_evaluation(make_config, keys, variant):
+    model = build(make_config, **keys)
+    assert model.variant == model.chosen["seq2seq_variant"] == variant
+    assert len(model.calculate_loss(windows(SEQUENCES))) == (2 if variant == "latent" else 1)
 
 
 def test_lambda_zero_trains_no_seq2seq(make_config):

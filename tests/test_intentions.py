@@ -9,7 +9,7 @@ import torch
 
 from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.intentions import describe, entropy_of_use, mean_cosine, shared_share
-from recbole_disent.models.disents2s.separation import excess_cosine
+from recbole_disent.models.disents2s.separation import excess_cosine, imbalance
 
 
 def clusters(users=40, size=12):
@@ -92,3 +92,15 @@ def test_excess_of_the_cosine():
     assert excess_cosine(phi[:, :1], 0.0).tolist() == [0, 0]
     phi = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda phi: excess_cosine(phi, -0.5), phi)
+
+
+def test_imbalance_is_the_divergence_of_the_mean_use_from_equal_use():
+    scores = torch.tensor([[0.0, 3.0], [2.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    use = scores.softmax(1).mean(0)
+    equal = torch.full((2,), 0.5, dtype=torch.float64)
+    assert imbalance(scores).item() == pytest.approx((equal * (equal / use).log()).sum().item())
+    # Pairs with opposite choices are balanced, and no use of an intention costs a finite amount.
+    assert imbalance(torch.tensor([[0.0, 9.0], [9.0, 0.0]])).item() == pytest.approx(0, abs=1e-6)
+    assert imbalance(torch.tensor([[0.0, 900.0]])).item() == pytest.approx(450 - math.log(2))
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(imbalance, scores)

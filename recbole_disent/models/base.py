@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class VectorRecommender(SequentialRecommender):
@@ -28,6 +28,17 @@ class VectorRecommender(SequentialRecommender):
     def query_vectors(self, interaction: Any) -> Tensor:
         """Vectors of the sequences of a batch: float (B, K, D)."""
         raise NotImplementedError
+
+    def row_tables(self) -> dict[nn.Embedding, int]:
+        """Tables that a training step of this configuration looks up by rows, never as a whole.
+
+        The step must look up the rows through the module. The key ``item_optimizer`` can then update only the
+        rows of a step.
+
+        Returns:
+            embedding -> about how many rows a step looks up; no table by default.
+        """
+        return {}
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, padding included: float (B, n_items)."""

@@ -19,6 +19,8 @@ from recbole_disent.parallel import process_group
 _SLICE = 2**20
 # Fewest rows (pairs times intentions) of a slice on a CPU, for the matrix products.
 _ROWS = 64
+# A sample of at least this share 1 / _FEW of the items is the begin of a permutation.
+_FEW = 8
 
 
 class Columns(NamedTuple):
@@ -191,7 +193,7 @@ def sample(
         log_popularity: float (n_items,), ln of each item's share of the training clicks.
         vectors_of: int64 (C,) -> float (C, D), embeddings of items.
     """
-    random = process_group.from_first(torch.randperm(n_items - 1, device=targets.device)[:number] + 1)
+    random = process_group.from_first(draw_distinct(n_items - 1, number, targets.device) + 1)
     every = blocks.gather(targets)
     items = torch.cat([random, every]).unique()
     inclusion = log_inclusion(log_popularity[items], blocks.total, len(random) / (n_items - 1))
@@ -199,6 +201,23 @@ def sample(
     places = (pair * len(items) + torch.searchsorted(items, every[other])).unique()
     certain = torch.stack([places // len(items), places % len(items)])
     return Columns(vectors_of(items), torch.searchsorted(items, targets), inclusion, certain)
+
+
+def draw_distinct(n: int, number: int, device: torch.device) -> Tensor:
+    """Draw *number* of the numbers 0..n - 1, all n if *number* is larger, without replacement.
+
+    Every set of numbers has the same probability. The order of the result is not random.
+
+    Returns:
+        int64 (min(number, n),).
+    """
+    if n <= _FEW * number:
+        return torch.randperm(n, device=device)[:number]
+    # A permutation of all items would cost more than the rest of the sample.
+    found = torch.randint(n, (number,), device=device).unique()
+    while len(found) < number:
+        found = torch.cat([found, torch.randint(n, (number - len(found),), device=device)]).unique()
+    return found
 
 
 def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:

@@ -31,7 +31,7 @@ Process 0 makes the draws with torch that all processes share (:func:`from_first
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -46,6 +46,10 @@ from recbole_disent.errors import UserError
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Numbers of a message about losses: four in the head, and the largest number of losses in a tuple.
 _HEAD, _PARTS = 4, 12
+DENSE_GRADIENT = (
+    "item_optimizer: got sparse, but the loss of the model reads a whole table that its row_tables() "
+    "declares; set item_optimizer=dense, or look up rows only"
+)
 # Gloo group for numbers and objects if the gradients use nccl.
 _control: Any = None
 
@@ -278,7 +282,10 @@ def empty_with_grad(empty: Tensor, weight: Tensor) -> Tensor:
 
 
 def loss_of_all(
-    model: torch.nn.Module, loss_of: Callable[[Any], Any], rows_of: Callable[[Any], float]
+    model: torch.nn.Module,
+    loss_of: Callable[[Any], Any],
+    rows_of: Callable[[Any], float],
+    tables: Sequence[Tensor] = (),
 ) -> Callable[[Any], Any]:
     """Return a function batch -> loss of the global batch, with the gradients of the global batch.
 
@@ -286,8 +293,10 @@ def loss_of_all(
         model: model whose parameters get the gradients; see the module for ``cross_rank_negatives``.
         loss_of: batch -> loss or tuple of losses of this process's share.
         rows_of: batch -> weight of the share, such as its number of rows; 0 for an empty share.
+        tables: parameters with sparse gradients, whose rows the processes exchange.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    of_rows = {id(p) for p in tables}
+    parameters = [p for p in model.parameters() if p.requires_grad and id(p) not in of_rows]
     whole = getattr(model, "cross_rank_negatives", False)
 
     def calculate(batch: Any) -> Any:
@@ -312,7 +321,7 @@ def loss_of_all(
         count = round(all_parts / max(1.0, sharers)) or 1
         values = (numbers[_HEAD : _HEAD + count] / all_rows).to(parameters[0].dtype)
         own = sum(parts) * (rows / all_rows) if parts else None
-        first = _Summed.apply(values[0], [own], *parameters)
+        first = _Summed.apply(values[0], [own], len(parameters), *parameters, *tables)
         return (first, *values[1:]) if tuples else first
 
     return calculate
@@ -326,8 +335,8 @@ class _Summed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, own: list[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.own = own
+    def forward(ctx: Any, value: Tensor, own: list[Tensor | None], dense: int, *parameters: Tensor) -> Tensor:
+        ctx.own, ctx.dense = own, dense
         ctx.parameters = parameters
         return value.clone()
 
@@ -337,7 +346,9 @@ class _Summed(torch.autograd.Function):
         found: Any = [None] * len(parameters)
         if own is not None:
             found = torch.autograd.grad(own, parameters, gradients[0].to(own.dtype), allow_unused=True)
-        return None, None, *sum_gradients(parameters, found)
+        dense = sum_gradients(parameters[: ctx.dense], found[: ctx.dense])
+        rows = map(sum_rows, parameters[ctx.dense :], found[ctx.dense :])
+        return None, None, None, *dense, *rows
 
 
 def sum_gradients(parameters: Any, gradients: Any) -> list[Tensor | None]:
@@ -356,3 +367,29 @@ def sum_gradients(parameters: Any, gradients: Any) -> list[Tensor | None]:
         found.append(buffer[begin : begin + p.numel()].view_as(p) if count else None)
         begin += p.numel()
     return found
+
+
+def sum_rows(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Sum a sparse gradient over all processes, which exchange its rows only.
+
+    Args:
+        parameter: float (rows, D), the table.
+        gradient: sparse (rows, D), rows of this process; None: this process has no row.
+
+    Returns:
+        The coalesced sum, equal in all processes to the last bit; None where no process has a row.
+
+    Raises:
+        UserError: the gradient is dense.
+    """
+    ids, rows = parameter.new_zeros(0, dtype=torch.long), parameter.new_zeros(0, *parameter.shape[1:])
+    if gradient is not None:
+        if not gradient.is_sparse:
+            raise UserError(DENSE_GRADIENT)
+        gradient = gradient.coalesce()
+        ids, rows = gradient.indices()[0], gradient.values()
+    blocks = Blocks(len(ids), ids.device)
+    if not blocks.total:
+        return None
+    ids, rows = blocks.gather(ids), blocks.gather(rows.to(parameter.dtype))
+    return torch.sparse_coo_tensor(ids[None], rows, parameter.shape, check_invariants=False).coalesce()

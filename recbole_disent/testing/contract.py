@@ -100,6 +100,26 @@ class ModelContract:
         without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
         assert without == []
 
+    def test_declared_tables_are_looked_up_by_rows(self, make_config: MakeConfig) -> None:
+        """The tables of ``row_tables`` get the same gradient as rows, from their modules only."""
+        data = self.prepared(make_config)
+        net = build_model(data).eval()
+        tables = net.row_tables() if hasattr(net, "row_tables") else {}
+        if not tables:
+            pytest.skip(f"a training step of {self.model} reads whole tables with these keys")
+        batch, gradients = next(iter(data.loaders[0])), []
+        for by_rows in (False, True):
+            net.zero_grad()
+            for table in tables:
+                table.sparse = by_rows
+            torch.manual_seed(0)
+            loss = net.calculate_loss(batch)
+            (torch.stack(loss).sum() if isinstance(loss, tuple) else loss).backward()
+            gradients.append([table.weight.grad for table in tables])
+        for dense, rows in zip(*gradients, strict=True):
+            assert rows.is_sparse
+            torch.testing.assert_close(rows.to_dense(), dense)
+
     def test_predict_agrees_with_full_sort_predict(self, make_config: MakeConfig) -> None:
         """``predict`` gives the scores of ``full_sort_predict``, float (B, n_items)."""
         data = self.prepared(make_config)

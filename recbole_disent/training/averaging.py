@@ -24,20 +24,35 @@ class WeightAverage:
     def __init__(self, model: torch.nn.Module, decay: float) -> None:
         self._parameters = dict(model.named_parameters())
         self._decay = decay
-        self.restart()
+        self._average = [p.detach().clone() for p in self._parameters.values()]
+        self._steps = 0
+        self._elsewhere: list[torch.Tensor] = []
 
     @torch.no_grad()
     def restart(self, steps: int = 0) -> None:
         """Use the model's current weights as the averages after *steps* steps."""
         self._steps = steps
-        self._average = [p.clone() for p in self._parameters.values()]
+        torch._foreach_copy_(self._average, list(self._parameters.values()))
+
+    def next_decay(self) -> float:
+        """Return d of the next step."""
+        return min(self._decay, (2 + self._steps) / (11 + self._steps))
+
+    def leave_to_others(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the averages of *parameters*, which the caller updates in place in each step from now on."""
+        self._elsewhere = parameters
+        pairs = list(zip(self._parameters.values(), self._average, strict=True))
+        return [average for wanted in parameters for p, average in pairs if p is wanted]
 
     @torch.no_grad()
     def update(self, *_: Any) -> None:
         """Update the averages after a step of the optimiser, which calls this hook."""
+        decay = self.next_decay()
         self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(self._average, list(self._parameters.values()), 1 - decay)
+        left = {id(p) for p in self._elsewhere}
+        pairs = zip(self._average, self._parameters.values(), strict=True)
+        own = [(average, p) for average, p in pairs if id(p) not in left]
+        torch._foreach_lerp_([average for average, _ in own], [p for _, p in own], 1 - decay)
 
     @contextmanager
     def in_model(self) -> Iterator[None]:

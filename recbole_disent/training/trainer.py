@@ -22,6 +22,8 @@ from recbole_disent.registry import spec_of, train_loader
 from recbole_disent.training import checkpoint, random_state
 from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.checkpoint import config_to_dict
+from recbole_disent.training.item_optimizer import require_same, sparse_tables, split_groups
+from recbole_disent.training.row_adam import RowAdam
 from recbole_disent.training.steps import CountedLoader
 
 # Keys that a resumed run may change without a warning, besides the keys that do not affect the result.
@@ -49,6 +51,7 @@ class SafeTrainer:
     logger: Any
     device: Any
     optimizer: Any
+    clip_grad_norm: dict[str, Any] | None
     wandblogger: Any
     epochs: int
     eval_step: int
@@ -84,12 +87,21 @@ class SafeTrainer:
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """Build RecBole's optimiser; Adam takes its step in one pass with this package's training loaders."""
-        if "params" not in kwargs and hasattr(self.model, "parameter_groups"):
-            kwargs["params"] = self.model.parameter_groups()
+        tables: dict[Any, Any] = {}
+        if "params" not in kwargs:
+            has_groups = hasattr(self.model, "parameter_groups")
+            groups = self.model.parameter_groups() if has_groups else [{"params": [*self.model.parameters()]}]
+            kwargs["params"], tables = split_groups(groups, [*sparse_tables(self.config, self.model)])
         optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
         if train_loader(self.config) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
             for group in optimizer.param_groups:
                 group["fused"] = True
+        if tables:
+            optimizer = RowAdam(optimizer, tables, self.clip_grad_norm)
+            self.clip_grad_norm = None  # torch cannot clip sparse gradients
+            if self.average is not None:
+                averages = self.average.leave_to_others(optimizer.row_parameters)
+                optimizer.keep_average(averages, self.average.next_decay)
         if self.average is not None:
             optimizer.register_step_post_hook(self.average.update)
         return optimizer
@@ -130,10 +142,12 @@ class SafeTrainer:
             if seed is not None:
                 torch.manual_seed(seed)
             options["loss_func"] = process_group.loss_of_all(
-                self.model, self.model.calculate_loss, self._rows_of
+                self.model, self.model.calculate_loss, self._rows_of, self._row_parameters
             )
         counted = CountedLoader(train_data, self._steps_left)
         result = super()._train_epoch(counted, epoch_idx, *args, **options)  # type: ignore[misc]
+        if isinstance(self.optimizer, RowAdam):
+            self.optimizer.flush()
         self.steps += counted.steps
         if self._steps_left is not None:
             self._steps_left -= counted.steps
@@ -147,6 +161,10 @@ class SafeTrainer:
     def take_steps(self, steps: int) -> None:
         """Train for *steps* batches, whatever the number of epochs."""
         self._steps_left, self.epochs = steps, max(self.epochs, steps)
+
+    @property
+    def _row_parameters(self) -> list[torch.Tensor]:
+        return self.optimizer.row_parameters if isinstance(self.optimizer, RowAdam) else []
 
     def _rows_of(self, batch: Any) -> float:
         """Weight of a share of a batch in the model's mean over the whole batch."""
@@ -292,6 +310,7 @@ class SafeTrainer:
                 f"learner: got {ours['learner']!r}, expected {theirs.get('learner')!r}, the learner of "
                 f"checkpoint '{resume_file}'; resume with the same learner"
             )
+        require_same(self.optimizer, state.get("optimizer"), str(resume_file))
         self.saved_model_file = str(resume_file)
         checkpoint.load_into(self.model, state, self.device)
         with checkpoint.reading(str(resume_file)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from recbole_disent.models.content_embedding import content_embedding
 from recbole_disent.models.disents2s import losses, negatives
 from recbole_disent.models.disents2s.disentanglement import FUTURE, PAST, Disentanglement
 from recbole_disent.models.disents2s.pairs import Pairs
-from recbole_disent.models.disents2s.separation import excess_cosine
+from recbole_disent.models.disents2s.separation import excess_cosine, imbalance
 from recbole_disent.models.popularity import learns_lift, log_popularity
 from recbole_disent.ops.chunked_softmax import max_scores
-from recbole_disent.ops.intention_softmax import Columns, all_items, sample
+from recbole_disent.ops.intention_softmax import Columns, all_items, own_scores, sample
 from recbole_disent.ops.jagged import JaggedBatch
 from recbole_disent.parallel import process_group
 
@@ -38,7 +39,14 @@ class DisentS2S(VectorRecommender):
         super().__init__(config, dataset)
         width, length, eps = config["hidden_size"], self.max_seq_length, config["layer_norm_eps"]
         self.n_intentions: int = config["n_intentions"]
-        self.variant: str = config["seq2seq_variant"]
+        self.negatives = negatives.resolve(config, self.n_items)
+        self.variant: str = negatives.resolve_variant(config, self.n_items)
+        self.chosen = {"negatives": self.negatives, "seq2seq_variant": self.variant}
+        if self.variant == "none" != config["seq2seq_variant"]:
+            getLogger().info(
+                f"seq2seq_variant: auto is none with negatives={self.negatives}, so the model does not learn "
+                "from the future; set seq2seq_variant=latent for the loss of the paper"
+            )
         self.trusted_share: float = config["seq2seq_lambda"]
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
@@ -48,11 +56,12 @@ class DisentS2S(VectorRecommender):
             self.item_options["weight_decay"] = config["item_weight_decay"]
         self.pooling: str = config["intention_pooling"]
         self.cosine_limit: float = config["intention_cosine"]
+        self.balance: float = config["intention_balance"]
         self.next_items: int = config["next_items"]
         self.max_scores: int = max_scores(config)
         self.scale = width**-0.5
-        self.negatives = negatives.resolve(config, self.n_items)
         self.sampled_negatives: int = config["sampled_negatives"]
+        self.rows_of_a_step = negatives.rows_of_a_step(config, self.negatives)
         # The next items of a batch are drawn in proportion to popularity. Without a correction, the scores
         # learn the lift.
         self.corrects_popularity = not learns_lift(config)
@@ -98,6 +107,10 @@ class DisentS2S(VectorRecommender):
             {"params": [p for p in self.parameters() if p is not items]},
             {"params": [items], **self.item_options},
         ]
+
+    def row_tables(self) -> dict[nn.Embedding, int]:
+        """The item embeddings, unless the softmax is over all items."""
+        return {} if self.negatives == "all" else {self.encoder.item_embedding: self.rows_of_a_step}
 
     # -- encoding ----------------------------------------------------------------------
 
@@ -219,10 +232,9 @@ class DisentS2S(VectorRecommender):
 
     def _no_pairs(self, sample: Tensor | None) -> Pairs:
         """The pairs of a process that got no window: empty tensors that have a gradient."""
-        weight = self.encoder.item_embedding.weight
-        vectors = process_group.empty_with_grad(weight.new_zeros(0, weight.shape[1]), weight)
+        none = torch.zeros(0, dtype=torch.long, device=self.log_popularity.device)
+        vectors = self.encoder.item_embedding(none)
         past = vectors[:, None].expand(0, self.n_intentions, -1)
-        none = torch.zeros(0, dtype=torch.long, device=weight.device)
         future, sample = (None, None) if sample is None else (past, none)
         return Pairs(past, future, sample, none, vectors, none, none, vectors, none)
 
@@ -275,8 +287,8 @@ class DisentS2S(VectorRecommender):
         else:
             columns = self._columns(pairs, blocks)
             item, rest = negatives.over_items(pairs, columns, self.pooling, self.max_scores, rest_weight)
-        if self.n_intentions > 1 and self.cosine_limit < 1:
-            item = item + excess_cosine(pairs.past, self.cosine_limit).sum()
+        if self.n_intentions > 1:
+            item = item + self._separation(pairs, blocks)
         item_loss = item / blocks.total
         if rest is not None:
             return item_loss, rest / blocks.total
@@ -289,6 +301,17 @@ class DisentS2S(VectorRecommender):
         values = losses.seq2seq(past, futures, groups, self.max_scores, row_index)
         trusted = losses.trusted_mask(values, self.trusted_share, blocks.gather(values.detach()))
         return item_loss, weight * (values * trusted).sum() / blocks.total
+
+    def _separation(self, pairs: Pairs, blocks: process_group.Blocks) -> Tensor:
+        """This process's part of the penalties on intention vectors that are alike or unused, float ()."""
+        found = pairs.past.new_zeros(())
+        if self.cosine_limit < 1:
+            found = found + excess_cosine(pairs.past, self.cosine_limit).sum()
+        if self.balance:
+            # The penalty moves the intention vectors only, and not the items.
+            scores = blocks.gather(own_scores(pairs.past, pairs.target_vectors.detach()))
+            found = found + self.balance * len(pairs.past) * imbalance(scores)
+        return found
 
     def _columns(self, pairs: Pairs, blocks: process_group.Blocks) -> Columns:
         """The items of a softmax over all items, or over a sample of them that all processes share."""

@@ -1,4 +1,4 @@
-"""The negatives of the seq2item loss of DisentS2S, which the key ``negatives`` selects."""
+"""The negatives of the seq2item loss of DisentS2S, and the keys whose `auto` follows the evaluation."""
 
 from __future__ import annotations
 
@@ -48,6 +48,25 @@ def resolve(config: Any, n_items: int) -> str:
     if n_items - 1 <= config["sampled_negatives"]:
         return "all"
     return "batch" if config["seq2seq_variant"] in ("all_items", "next_items") else "sampled"
+
+
+def resolve_variant(config: Any, n_items: int) -> str:
+    """Return the value of ``seq2seq_variant``, or the choice of ``auto``: ``latent`` or ``none``."""
+    wanted: str = config["seq2seq_variant"]
+    if wanted != "auto":
+        return wanted
+    return "latent" if resolve(config, n_items) == "batch" else "none"
+
+
+def rows_of_a_step(config: Any, kind: str) -> int:
+    """Return about how many items a training step looks up, with repeats.
+
+    Args:
+        config: a configuration.
+        kind: ``sampled`` or ``batch``.
+    """
+    each = 2 if config["train_mode"] == "sequences" else 2 * config["MAX_ITEM_LIST_LENGTH"]
+    return config["train_batch_size"] * each + (config["sampled_negatives"] if kind == "sampled" else 0)
 
 
 def over_batch(

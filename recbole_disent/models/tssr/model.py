@@ -61,6 +61,7 @@ class TSSR(VectorRecommender):
         self.item_weight: float = config["item_weight"] if both else 0.0
         self.temperature: float = config["temperature"]
         self.max_scores: int = max_scores(config)
+        self.rows_of_a_step: int = config["train_batch_size"] * self.max_seq_length
         # The content stream alone has no ID embedding, unless the output layer uses it.
         has_ids = self.streams != "content" or self.output != "linear"
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
@@ -88,6 +89,12 @@ class TSSR(VectorRecommender):
         self.prediction = nn.Linear(width, self.n_items) if self.output == "linear" else None
         self.apply(partial(init_weights, std=config["initializer_range"]))
         self.register_buffer("cold", scored_by_content(config, dataset), persistent=False)
+
+    def row_tables(self) -> dict[nn.Embedding, int]:
+        """The ID embeddings, if the prediction has a layer of its own."""
+        if self.item_embedding is None or self.prediction is None:
+            return {}
+        return {self.item_embedding: self.rows_of_a_step}
 
     # -- encoding ----------------------------------------------------------------------
 
