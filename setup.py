@@ -37,6 +37,8 @@ REQUIRES = [
 
 TEST = ["pytest>=7", "hypothesis>=6.100", "pytest-xdist>=3.5"]
 BUNDLE = ["safetensors>=0.4"]
+ONNX = [*BUNDLE, "onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
+INDEX = [*BUNDLE, "faiss-cpu>=1.8", "hnswlib>=0.8"]
 SERVE = [*BUNDLE, "fastapi>=0.110", "uvicorn>=0.29"]
 TABLES = ["pyarrow>=15"]
 PLOTS = ["matplotlib>=3.9"]
@@ -60,6 +62,10 @@ setup(
         "content": ["sentence-transformers>=3"],
         # Bundles store weights in a format without code, and ids in Parquet, or in CSV without pyarrow.
         "bundle": BUNDLE,
+        # The query encoder in ONNX, and its comparison with the model.
+        "onnx": ONNX,
+        # Approximate search; hnswlib is compiled when it is installed.
+        "index": INDEX,
         "serve": SERVE,
         # For Parquet files and Arrow tables of events.
         "tables": TABLES,

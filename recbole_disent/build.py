@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,10 +104,20 @@ def build_trainer(data: RunData, model: Any, resume: bool = True) -> Any:
     with wrap_errors("training settings"):
         trainer = make_trainer(data.config, model)
     trainer.data_hash = data.data_hash
+    trainer.ids = _ids(data.loaders[0]._dataset)
     trainer.ranking = RankingEvaluator(data.config, data.loaders[0]._dataset)
     if resume and data.config["resume_file"]:
         trainer.resume_checkpoint(data.config["resume_file"])
     return trainer
+
+
+def _ids(dataset: Any) -> dict[str, str]:
+    """External ids of items and users without the padding, as JSON, for the key ``warm_start``."""
+    fields = {"items": dataset.iid_field, "users": dataset.uid_field}
+    return {
+        name: json.dumps([str(token) for token in dataset.field2id_token[field][1:]])
+        for name, field in fields.items()
+    }
 
 
 @contextmanager

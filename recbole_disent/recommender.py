@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recbole_disent.errors import UserError
 from recbole_disent.serving import tables
+from recbole_disent.serving.arguments import check_k, refuse_unknown
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.encode import Encoder
 from recbole_disent.serving.filters import read_filters
@@ -77,20 +78,24 @@ class Recommender:
         self._maker = ListMaker(self.encoder, self.catalogue, memory_mb)
         self._logger = getLogger()
 
-    def save(self, folder: str | os.PathLike[str], histories: bool = True, overwrite: bool = False) -> Path:
+    def save(
+        self, folder: str | os.PathLike[str], histories: bool = True, overwrite: bool = False, **extras: Any
+    ) -> Path:
         """Write a bundle: a folder that stands alone and that :func:`load` takes.
 
         Args:
             folder: to be made.
             histories: whether it holds ids and histories of users.
             overwrite: whether a bundle of that name is replaced.
+            extras: ``onnx=True``, ``program=True`` (the query encoder for other programs) and ``index``
+                (``faiss`` or ``hnsw``), for further files.
 
         Raises:
             UserError: see :func:`recbole_disent.serving.bundle.write`.
         """
-        from recbole_disent.serving.bundle import write
+        from recbole_disent.serving.bundle import Extras, write
 
-        return write(self.source, folder, histories, overwrite)
+        return write(self.source, folder, histories, overwrite, Extras(**extras))
 
     @property
     def items(self) -> np.ndarray:
@@ -119,6 +124,7 @@ class Recommender:
         unknown_users: str = "error",
         diversity: float = 0.0,
         diversify: str = "intentions",
+        index: bool = False,
     ) -> Any:
         """Recommend to known users. A history ends with the user's last event, held-out items included.
 
@@ -135,6 +141,8 @@ class Recommender:
             diversity: in [0, 1], 0 for the best items by score alone.
             diversify: ``intentions``: places go to the intentions that the history holds (up to 0.5), then
                 equally to all (1), for a model with several; ``mmr``: by item vectors.
+            index: whether candidates come from the approximate index of the bundle. Their scores are exact.
+                Where *items_allowed* is given, all scores are computed.
 
         Returns:
             A table with the columns ``user``, ``item``, ``score``, ``rank`` (from 1), ``intention`` (the
@@ -150,7 +158,9 @@ class Recommender:
         queries = self.queries_of_users(ids, unknown_users)
         filters = read_filters(self.catalogue, ids, "user", filter_history, items_allowed, items_excluded)
         self.require_histories(filter_history)
-        return self._table("user", ids, queries, k, filters, diversity, diversify, tables.kind_of(users))
+        return self._table(
+            "user", ids, queries, k, filters, diversity, diversify, index, tables.kind_of(users)
+        )
 
     def recommend_sequences(
         self,
@@ -162,6 +172,7 @@ class Recommender:
         items_excluded: Any = None,
         diversity: float = 0.0,
         diversify: str = "intentions",
+        index: bool = False,
     ) -> Any:
         """Recommend to anybody by the items of a sequence, oldest first.
 
@@ -171,8 +182,8 @@ class Recommender:
         Args:
             sequences: a list of lists of item ids, a dictionary id -> list, or a table with the columns
                 ``sequence`` and ``item``.
-            k, filter_history, items_allowed, items_excluded, diversity, diversify: see :meth:`recommend`;
-                tables name a ``sequence`` in place of a ``user``.
+            k, filter_history, items_allowed, items_excluded, diversity, diversify, index: see
+                :meth:`recommend`; tables name a ``sequence`` in place of a ``user``.
 
         Returns:
             The table of :meth:`recommend` with a column ``sequence`` in place of ``user``.
@@ -189,7 +200,7 @@ class Recommender:
             )
         filters = read_filters(self.catalogue, ids, "sequence", filter_history, items_allowed, items_excluded)
         kind = tables.kind_of(sequences)
-        return self._table("sequence", ids, queries, k, filters, diversity, diversify, kind)
+        return self._table("sequence", ids, queries, k, filters, diversity, diversify, index, kind)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """Find the items whose vectors have the greatest cosine with those of given items.
@@ -204,10 +215,10 @@ class Recommender:
         Raises:
             UserError: an unknown item, or a model without item vectors.
         """
-        _check_k(k)
+        check_k(k)
         ids = tables.column(items, "item", "items")
         numbers = self.catalogue.item_numbers(ids)
-        _refuse_unknown(ids, numbers, "items", "item", "")
+        refuse_unknown(ids, numbers, "items", "item", "")
         vectors = torch.nn.functional.normalize(self._item_table(), dim=-1)
         k = min(k, len(vectors) - 2) if len(vectors) > 2 else 0
         found = []
@@ -302,7 +313,7 @@ class Recommender:
         numbers = self.catalogue.user_numbers(ids)
         if unknown_users == "error":
             hint = "; leave them out, or say unknown_users='popularity'"
-            _refuse_unknown(list(ids), numbers, "users", "user", hint)
+            refuse_unknown(list(ids), numbers, "users", "user", hint)
         users = torch.from_numpy(numbers)
         store = self.catalogue.histories
         if store is None:
@@ -333,14 +344,20 @@ class Recommender:
         filters: Filters,
         diversity: float = 0.0,
         diversify: str = "intentions",
+        index: bool = False,
     ) -> Lists:
         """Make lists of internal ids; :meth:`recommend` is this with tables."""
-        _check_k(k)
+        check_k(k)
         if isinstance(diversity, bool) or not isinstance(diversity, (int, float)) or not 0 <= diversity <= 1:
             raise UserError(f"diversity: got {diversity!r}, expected a number in [0, 1]")
         if diversify not in WAYS:
             raise UserError(f"diversify: got {diversify!r}, expected one of {', '.join(WAYS)}")
-        return self._maker.make(queries, k, filters, float(diversity), diversify)
+        if index and diversity:
+            raise UserError(
+                f"index: got diversity={diversity}, expected 0, because diverse lists need all scores"
+            )
+        found = self.source.index(*self._item_table().shape) if index else None
+        return self._maker.make(queries, k, filters, float(diversity), diversify, found)
 
     def _table(
         self,
@@ -351,9 +368,10 @@ class Recommender:
         filters: Filters,
         diversity: float,
         diversify: str,
+        index: bool,
         kind: str,
     ) -> Any:
-        lists = self.lists(queries, k, filters, diversity, diversify)
+        lists = self.lists(queries, k, filters, diversity, diversify, index)
         row, place = np.nonzero(lists.items)
         intentions = lists.intentions[row, place]
         popular = queries.popular.numpy()[row]
@@ -369,17 +387,3 @@ class Recommender:
         )
         frame.loc[intentions < 0, "intention"] = pd.NA
         return tables.like(frame, kind)
-
-
-def _check_k(k: Any) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise UserError(f"k: got {k!r}, expected a whole number of at least 1")
-
-
-def _refuse_unknown(ids: list[Any], numbers: np.ndarray, key: str, word: str, hint: str) -> None:
-    unknown = np.flatnonzero(numbers == 0)
-    if len(unknown):
-        raise UserError(
-            f"{key}: the {word} '{ids[unknown[0]]}' is not known to the model ({len(unknown)} such of "
-            f"{len(ids)}){hint}"
-        )

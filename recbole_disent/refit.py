@@ -1,8 +1,9 @@
 """The key ``refit``: training on the training and the validation part, after the best epoch is known.
 
 The first training chooses the epoch on the validation part. The second training starts from new weights
-of the same seed, takes as many steps as the first training took to its best epoch, and uses no item of
-the test part. The model of the second training is then tested once.
+of the same seed, or from the weights of the key ``warm_start``. It takes as many steps as the first training
+took to its best epoch, and uses no item of the test part. The model of the second training is then
+tested once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from recbole_disent.build import RunData, build_model, build_trainer
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.build import make_train_loader
+from recbole_disent.warm_start import warm_start
 
 # End of the name of the checkpoint of a second training.
 REFIT = ".refit.pth"
@@ -54,6 +56,7 @@ def refit(data: RunData, first: Any) -> tuple[Any, Any, dict[str, Any]]:
     train = data.train_with_validation()
     logger.info(f"refit: {steps} steps on {len(train.inter_feat)} rows ({rows} without the validation part)")
     model = build_model(data, train)
+    warm_start(data, model)
     trainer = build_trainer(data, model, resume=False)
     trainer.ranking = first.ranking  # both trainings use the same candidates and statistics
     trainer.take_steps(steps)

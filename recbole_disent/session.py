@@ -22,6 +22,7 @@ from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.refit import check_refit, refit
 from recbole_disent.training import checkpoint
 from recbole_disent.training.trainer import validate_checkpoint
+from recbole_disent.warm_start import warm_start
 
 
 def run(
@@ -124,6 +125,7 @@ def _run(
     if config["refit"]:
         check_refit(data, saved)
     net = build_model(data)
+    started = warm_start(data, net)
     logger.info(net)
     trainer = build_trainer(data, net)
     train, valid, held_out = data.loaders
@@ -143,7 +145,7 @@ def _run(
     if test:
         logger.info(f"test result: {tested}")
     report = result_file.describe(data, trainer, net, score, best, tested)
-    report["refit"] = again
+    report["refit"], report["warm_start"] = again, started
     report["intentions"] = _intentions(trainer, net, valid or held_out if test else valid)
     if saved:
         report["checkpoint"] = trainer.saved_model_file
@@ -161,6 +163,10 @@ def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
     if figures and (warning := intentions.warning_of(figures)):
         getLogger().warning(warning)
     return figures
+
+
+# Keys that a loaded checkpoint does not repeat.
+_NOT_AGAIN = {"resume_file": None, "warm_start": None, "model_file": None}
 
 
 def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, RunData]:
@@ -187,7 +193,7 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
         for key, rule in rules.items()
         if rule.scope == "result" and key in stored and rule.accepts(stored[key])
     }
-    given = {**kept, **state["given"], "resume_file": None, "model_file": None, **(config_dict or {})}
+    given = {**kept, **state["given"], **_NOT_AGAIN, **(config_dict or {})}
     if given["model_file"] is None and stored.get("model_file"):
         # A checkpoint may come from anyone: only the user says which file is run.
         raise UserError(

@@ -249,6 +249,11 @@ def check_together(config: Any) -> None:
     resume = config["resume_file"]
     if resume is not None and not os.path.isfile(resume):
         raise UserError(f"resume_file: '{resume}' is not there; give the path of a checkpoint (.pth)")
+    start = config["warm_start"]
+    if start is not None and not os.path.exists(start):
+        raise UserError(
+            f"warm_start: '{start}' is not there; give the folder of a bundle or the .pth file of a run"
+        )
 
 
 def _check_transform(config: Any, sequential: bool) -> None:

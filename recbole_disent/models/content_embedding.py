@@ -41,8 +41,9 @@ class ContentEmbedding(nn.Module):
 
     def forward(self, items: Tensor) -> Tensor:
         """Content embeddings of item ids, any shape: (..., D)."""
-        # Project each row of the matrix once, or each element of *items*, whichever is cheaper.
-        if items.numel() >= len(self.matrix):
+        # Outside of training there is a table. In training, project each row of the matrix once, or each
+        # element of *items*, whichever is cheaper.
+        if not (self.training or torch.is_grad_enabled()) or items.numel() >= len(self.matrix):
             return self.table()[items]
         return self.linear(self.matrix[items])
 

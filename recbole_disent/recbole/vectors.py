@@ -40,9 +40,11 @@ def masked_state(model: Any) -> Vectors:
 
     def queries(batch: Any) -> Tensor:
         lengths = batch[model.ITEM_SEQ_LEN]
-        states = model.forward(model.reconstruct_test_data(batch[model.ITEM_SEQ], lengths))
+        # The mask after the last item, as in RecBole's reconstruct_test_data, for all rows at once.
+        items = torch.nn.functional.pad(batch[model.ITEM_SEQ], (0, 1))
+        states = model.forward(items.scatter(1, lengths[:, None], model.mask_token)[:, 1:])
         state = model.gather_indexes(states, lengths - 1)
-        return torch.cat([state, state.new_ones(len(state), 1)], 1)[:, None]
+        return torch.cat([state, torch.ones_like(state[:, :1])], 1)[:, None]
 
     return table, queries
 

@@ -3,7 +3,8 @@
 * ``config.json``: format, model, configuration keys, facts, and the digest of each other file;
 * ``model.safetensors``: the weights; ``data.safetensors``: histories, item content and the like;
 * ``items.parquet`` or ``items.csv``: id, training clicks and text of each item; ``users``: ids;
-* ``README.md``: what the model is and how to use it.
+* ``README.md``: what the model is and how to use it;
+* where they are asked for, the query encoder for other programs and an index (:mod:`extras`).
 
 Nothing in it is unpickled or executed when it is loaded.
 """
@@ -30,8 +31,10 @@ from recbole_disent.hashing import file_digest
 from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.result_file import versions
 from recbole_disent.serving import id_tables
+from recbole_disent.serving.bundle_files import CONFIG, FILES, FORMAT, VERSION, verified
 from recbole_disent.serving.card import card
 from recbole_disent.serving.catalogue import Catalogue, store_of
+from recbole_disent.serving.extras import Extras, write_extras
 from recbole_disent.serving.source import Source
 from recbole_disent.serving.stand_in import (
     StandInConfig,
@@ -43,15 +46,15 @@ from recbole_disent.serving.stand_in import (
 from recbole_disent.serving.tensors import join, read_tensors, split, write_tensors
 from recbole_disent.training.checkpoint import config_to_dict, plain, restored
 
-FORMAT = "recbole_disent bundle"
-VERSION = 1
-CONFIG = "config.json"
-_NAMES = ("model.safetensors", "data.safetensors", "items.parquet", "items.csv", "users.parquet", "users.csv",
-          "README.md")  # fmt: skip
+_NOTHING = Extras()
 
 
 def write(
-    source: Source, out: str | os.PathLike[str], histories: bool = True, overwrite: bool = False
+    source: Source,
+    out: str | os.PathLike[str],
+    histories: bool = True,
+    overwrite: bool = False,
+    extras: Extras = _NOTHING,
 ) -> Path:
     """Write a bundle: complete or not at all.
 
@@ -63,6 +66,7 @@ def write(
         histories: whether it holds the ids and the histories of users. Without them a sequential model
             recommends for sequences of items only.
         overwrite: whether a bundle of that name is replaced.
+        extras: further files.
 
     Returns:
         The folder.
@@ -78,7 +82,7 @@ def write(
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        _fill(source, temporary, histories)
+        _fill(source, temporary, histories, extras)
         _require_same_scores(source, read(temporary))
         temporary.chmod(0o755)
         if out.exists():
@@ -93,7 +97,7 @@ def write(
     return out
 
 
-def _fill(source: Source, folder: Path, histories: bool) -> None:
+def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None:
     catalogue, dataset = source.catalogue, source.dataset
     model_name = source.config["model"]
     content = next((m for m in source.model.modules() if isinstance(m, ContentEmbedding)), None)
@@ -146,8 +150,9 @@ def _fill(source: Source, folder: Path, histories: bool) -> None:
     if has_users:
         assert catalogue.users is not None
         id_tables.write(folder, "users", {"user": catalogue.users[1:].tolist()})
+    described |= write_extras(extras, source, folder)
     (folder / "README.md").write_text(card(described, has_users, content is not None), encoding="utf-8")
-    described["files"] = {name: file_digest(folder / name) for name in _NAMES if (folder / name).exists()}
+    described["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).exists()}
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
@@ -206,15 +211,8 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
             library that is missing.
     """
     folder = Path(folder)
-    described = describe(folder)
+    described = verified(folder)
     where = f"bundle '{folder.name}'"
-    for name, digest in described["files"].items():
-        if name not in _NAMES:
-            raise UserError(f"{where}: config.json names a file '{name}' that no bundle has; export it again")
-        if not (folder / name).is_file():
-            raise UserError(f"{where}: the file {name} is missing; copy the whole folder again")
-        if name != "README.md" and file_digest(folder / name) != digest:
-            raise UserError(f"{where}: the file {name} is damaged or changed (other digest); copy it again")
     weights = read_tensors(folder / "model.safetensors")
     data = read_tensors(folder / "data.safetensors")
     items = id_tables.read(folder, "items", described["files"])
@@ -239,7 +237,7 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
         model.load_other_parameter(restored(others, device))
     facts = {key: value for key, value in described.items() if key not in ("config", "other_parameters")}
     facts["digest"] = hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()
-    return Source(model.eval(), config, dataset, catalogue, facts)
+    return Source(model.eval(), config, dataset, catalogue, facts, folder)
 
 
 @contextmanager
@@ -255,40 +253,6 @@ def _fitting(where: str, described: dict[str, Any]) -> Iterator[None]:
             f"{' '.join(str(error).split())}); it was exported with {described['versions']}; copy or export "
             "it again"
         ) from error
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """Read and check ``config.json`` of a bundle; nothing else is read.
-
-    Raises:
-        UserError: it is not there, no JSON, of something else, or of a later format.
-    """
-    where = f"bundle '{folder.name}'"
-    try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{where}: config.json: {error.strerror}; give the folder of a bundle") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: config.json is no JSON ({error}); copy the folder again") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{where}: config.json is not that of a bundle; export one from a checkpoint")
-    if found.get("format_version") != VERSION:
-        raise UserError(
-            f"{where}: its format has the version {found.get('format_version')}, expected {VERSION}; "
-            "install a later version of this package, or export it again"
-        )
-    wanted = {
-        "files": dict,
-        "config": dict,
-        "features": dict,
-        "versions": dict,
-        "n_users": int,
-        "n_items": int,
-    }
-    for key, kind in wanted.items():
-        if not isinstance(found.get(key), kind):
-            raise UserError(f"{where}: config.json has no usable '{key}'; copy the folder again")
-    return found
 
 
 def _catalogue(items: Any, users: Any, data: dict[str, Tensor]) -> Catalogue:

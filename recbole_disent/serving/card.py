@@ -33,6 +33,9 @@ def card(described: dict[str, Any], has_users: bool, has_content: bool) -> str:
         f"- item content: {'yes' if has_content else 'no'}, users: {'yes' if has_users else 'no'}",
         "- versions: " + ", ".join(f"{k} {v}" for k, v in described["versions"].items() if v),
     ]
+    if described.get("index"):
+        found = described["index"]
+        facts.append(f"- index: {found['kind']}, finds {found['recall@10']:.1%} of the exact 10 best items")
     use = ["```python", "import recbole_disent", "", 'rec = recbole_disent.load("FOLDER OF THIS FILE")']
     if keys["MODEL_TYPE"] == "SEQUENTIAL":
         use.append('rec.recommend_sequences([["ITEM ID", "ITEM ID"]], k=10)')

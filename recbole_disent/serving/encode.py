@@ -33,6 +33,8 @@ class Encoder:
         sequential: whether the model reads a history; otherwise it knows a user by an embedding.
         table: float (n_items, D), vectors of all items, padding included; None for a model whose scores
             are no inner products.
+        query_function: batch -> query vectors, float (B, K, D); None for such a model.
+        history_columns: names of the columns of a batch with the items and with their number.
         padded: the same with rows of zeros behind it, up to whole blocks of :mod:`select`.
     """
 
@@ -48,7 +50,8 @@ class Encoder:
         self._list = self._iid + config["LIST_SUFFIX"]
         self._length = config["ITEM_LIST_LENGTH_FIELD"]
         self._scorer = Scorer(model, dataset, self.device)
-        self.padded, self._queries = self._vectors()
+        self.padded, self.query_function = self._vectors()
+        self.history_columns = (self._list, self._length)
         self.table = None if self.padded is None else self.padded[: self._scorer.n_items]
 
     def _vectors(self) -> tuple[Tensor | None, Any]:
@@ -86,12 +89,12 @@ class Encoder:
         Raises:
             UserError: the model has no vectors, or it needs a column that the batch lacks.
         """
-        if self._queries is None:
+        if self.query_function is None:
             raise UserError(
                 f"{self.name} has no vectors of users and items, for its scores are no inner products; "
                 "use recommend, which works with every model"
             )
-        return self._call(self._queries, batch)
+        return self._call(self.query_function, batch)
 
     def shares(self, batch: Interaction, n_vectors: int) -> Tensor:
         """Share of each query vector in a history, rows sum to 1: float (B, K).

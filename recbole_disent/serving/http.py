@@ -23,7 +23,7 @@ from recbole_disent import __version__
 from recbole_disent.errors import UserError
 from recbole_disent.recommender import load
 from recbole_disent.serving.batching import Ask, Batcher, Busy
-from recbole_disent.serving.bundle import CONFIG
+from recbole_disent.serving.bundle_files import CONFIG
 from recbole_disent.serving.gate import Gate
 from recbole_disent.serving.metrics import Metrics
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from recbole_disent.data.store import SequenceStore
 from recbole_disent.errors import UserError
-from recbole_disent.serving import diversity
+from recbole_disent.serving import approximate, diversity
 from recbole_disent.serving.catalogue import Catalogue
 from recbole_disent.serving.encode import Encoder, pad_rows
+from recbole_disent.serving.index import Index
 from recbole_disent.serving.select import NEVER, top_items
 
 # Rows that are encoded and scored at once at the most: more makes nothing faster.
@@ -101,6 +102,7 @@ class ListMaker:
         filters: Filters,
         amount: float = 0.0,
         way: str = "intentions",
+        index: Index | None = None,
     ) -> Lists:
         """Make the list of each query.
 
@@ -109,6 +111,8 @@ class ListMaker:
             k: length of the lists.
             filters: which items may stand in them.
             amount, way: ``diversity`` and ``diversify`` of :meth:`Recommender.recommend`.
+            index: approximate index of all items that candidates come from, for *amount* 0; it is not used
+                where *filters* say which items are allowed.
 
         Raises:
             UserError: a model that lacks what is asked for.
@@ -117,6 +121,8 @@ class ListMaker:
         if filters.allowed is not None or filters.excluded is not None:
             columns = Columns(self.encoder, len(self.catalogue.items), filters)
         work = _Work(self.encoder, self.catalogue, columns, filters, k, amount, way)
+        if filters.allowed is None and filters.allowed_of is None:
+            work.index = index
         k = work.k
         found = Lists(
             np.zeros((len(queries), k), np.int64),
@@ -204,6 +210,7 @@ class _Work:
         self.torch_dtype = torch.get_default_dtype() if self.table is None else self.table.dtype
         self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
         self.copies = 2 if self.table is not None else 3
+        self.index: Index | None = None
         self._buffers: dict[str, Tensor] = {}
         if amount and self.table is None:
             raise UserError(
@@ -241,15 +248,49 @@ class _Work:
             values[columns < 0] = NEVER
             best = vectors_of.argmax(1)
             return columns.clamp(min=0), values, torch.where(chosen > 0, chosen - 1, best)
-        scores = self._score(vectors, queries, numbers)
-        if self.amount:
+        found = None if self.index is None else self._by_index(self.index, vectors, queries, numbers)
+        if found is not None:
+            values, columns = found
+        elif self.amount:
+            scores = self._score(vectors, queries, numbers)
             pool = top_items(scores, diversity.pool_size(self.k))
             values, columns = diversity.mmr(*pool, self.table, self.k, self.amount)
         else:
-            values, columns = top_items(scores, self.k)
+            values, columns = top_items(self._score(vectors, queries, numbers), self.k)
         if n_vectors == 1:
             return columns, values, torch.full_like(columns, -1)
         return columns, values, (vectors @ self.table[columns].transpose(1, 2)).argmax(1)
+
+    def _by_index(
+        self, index: Index, vectors: Tensor, queries: Queries, numbers: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Scores and columns of the best candidates, (B, k) each; None where exact scoring is as fast."""
+        assert self.table is not None
+        blocked = self._blocked(index.n_items, queries, numbers)
+        of_row = torch.bincount(blocked // index.n_items, minlength=1)
+        # As many more as a list could lose, so that filters do not shorten it.
+        count = self.k + int(of_row.max())
+        if approximate.too_many(index, vectors.shape[1], count):
+            return None
+        best = approximate.best_of(index, self.table, vectors, self.k, count, blocked)
+        for row in (best.found < self.k).nonzero()[:, 0].split(1):  # the index found too few
+            one = self._score(vectors[row], queries.part(row.cpu()), numbers[row.cpu()])
+            best.scores[row], best.items[row] = top_items(one, self.k)
+        return best.scores, best.items
+
+    def _blocked(self, n_items: int, queries: Queries, numbers: Tensor) -> Tensor:
+        """Items that may not stand in a list, as row * n_items + item, ascending: int64 (n,)."""
+        filters, rows = self.filters, torch.arange(len(queries))
+        keys = [rows[:0]]
+        if filters.history:
+            row, item = queries.store.events_of(queries.rows)
+            keys.append(row * n_items + item)
+        if filters.excluded_of is not None:
+            row, item = filters.excluded_of.events_of(numbers)
+            keys.append(row * n_items + item)
+        if filters.excluded is not None:
+            keys.append((rows[:, None] * n_items + filters.excluded).flatten())
+        return torch.cat(keys).unique().to(self.encoder.device)
 
     def _score(self, vectors: Tensor, queries: Queries, numbers: Tensor) -> Tensor:
         """Best of the inner products of K vectors with each column: float (B, C)."""

@@ -13,6 +13,7 @@ from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
 from recbole_disent.hashing import file_digest
 from recbole_disent.serving.catalogue import Catalogue, histories_of
+from recbole_disent.serving.index import FILES, Index
 from recbole_disent.session import load_checkpoint
 from recbole_disent.training import checkpoint
 
@@ -27,6 +28,7 @@ class Source:
         dataset: the training part, or its stand-in.
         catalogue: ids, popularity, texts and histories.
         about: facts for the reader: ``data_hash``, ``metrics``, ``versions`` and others.
+        folder: of a bundle; None for a checkpoint.
     """
 
     model: Any
@@ -34,6 +36,31 @@ class Source:
     dataset: Any
     catalogue: Catalogue
     about: dict[str, Any]
+    folder: Path | None = None
+    _index: Index | None = None
+
+    def index(self, n_items: int, width: int) -> Index:
+        """Return the approximate index of a bundle; it is read when it is first asked for.
+
+        Args:
+            n_items, width: shape of the item table.
+
+        Raises:
+            UserError: there is none, its library is missing, or its file is damaged.
+        """
+        if self._index is None:
+            entry = self.about.get("index")
+            if self.folder is None or not isinstance(entry, dict):
+                raise UserError("index: there is none here; export a bundle with --index faiss or hnsw")
+            kind, effort = entry.get("kind"), entry.get("effort")
+            file = FILES.get(str(kind))
+            if file not in self.about["files"] or not isinstance(effort, int) or effort < 1:
+                raise UserError(
+                    f"index: config.json says {entry}, which is no index; export the bundle again"
+                )
+            self._index = Index.read(str(kind), self.folder / str(file), n_items, width)
+            self._index.effort = effort
+        return self._index
 
 
 def from_checkpoint(path: str | os.PathLike[str], config_dict: dict[str, Any] | None = None) -> Source:

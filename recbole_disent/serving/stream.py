@@ -33,7 +33,7 @@ class Request:
     Attributes:
         users: ``all`` or a file; None where there are sequences.
         sequences: a file, or None.
-        k, filter_history, unknown_users, diversity, diversify: as for ``Recommender.recommend``.
+        k, filter_history, unknown_users, diversity, diversify, index: as for ``Recommender.recommend``.
         allow, exclude: CSV files with a column ``item``, and maybe ``user`` or ``sequence``; or None.
         batch: lists of a part, at least 1.
     """
@@ -47,6 +47,7 @@ class Request:
     unknown_users: str = "error"
     diversity: float = 0.0
     diversify: str = "intentions"
+    index: bool = False
     batch: int = 4096
 
     @property
@@ -159,6 +160,7 @@ def _make(recommender: Any, request: Request, chunk: list[Any], filters: dict[st
         "filter_history": request.filter_history,
         "diversity": request.diversity,
         "diversify": request.diversify,
+        "index": request.index,
         **filters,
     }
     if request.users is None:

@@ -73,6 +73,7 @@ class SafeTrainer:
         self.saved_model_file = process_group.object_from_first(lambda: path)
         self.ranking: RankingEvaluator | None = None
         self.data_hash: str | None = None
+        self.ids: dict[str, str] | None = None  # what the rows of the weights belong to
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.epochs_run = 0
         self.best_epoch: int | None = None
@@ -237,6 +238,7 @@ class SafeTrainer:
                 "config": config_to_dict(self.config),
                 "given": self.config.external_config_dict,
                 "data_hash": self.data_hash,
+                "ids": self.ids,
                 "epoch": epoch,
                 "cur_step": self.cur_step,
                 "best_valid_score": self.best_valid_score,

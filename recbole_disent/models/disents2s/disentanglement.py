@@ -67,7 +67,7 @@ class Disentanglement(nn.Module):
         """
         last = (lengths - 1).clamp(min=0)
         placed = self.position[: z.shape[1]] + z
-        query = self.query_norm(placed[torch.arange(len(z), device=z.device), last] + self.query_bias)
+        query = self.query_norm(placed[torch.arange(z.shape[0], device=z.device), last] + self.query_bias)
         scores = torch.einsum("bld,bd->bl", self._keys(placed), query) * self.scale
         padding = torch.arange(z.shape[1], device=z.device) > last[:, None]
         return scores.masked_fill(padding, float("-inf")).softmax(-1)

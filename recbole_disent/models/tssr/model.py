@@ -218,7 +218,7 @@ class TSSR(VectorRecommender):
             raise NotImplementedError("score_by_content: scores are not inner products")
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         if self.prediction is not None:
-            state = torch.cat([state, state.new_ones(len(state), 1)], 1)
+            state = torch.cat([state, torch.ones_like(state[:, :1])], 1)
         return state[:, None]
 
     def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:

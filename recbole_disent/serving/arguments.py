@@ -1,0 +1,33 @@
+"""Checks of arguments of the recommender."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recbole_disent.errors import UserError
+
+
+def check_k(k: Any) -> None:
+    """Raise :class:`UserError` if *k* is no whole number of at least 1."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise UserError(f"k: got {k!r}, expected a whole number of at least 1")
+
+
+def refuse_unknown(ids: list[Any], numbers: np.ndarray, key: str, word: str, hint: str) -> None:
+    """Raise :class:`UserError` if a number is 0, which stands for an unknown id.
+
+    Args:
+        ids: as they were given.
+        numbers: int64 (n,), their internal ids.
+        key: argument that they were given in.
+        word: what one of them is, such as ``item``.
+        hint: end of the sentence.
+    """
+    unknown = np.flatnonzero(numbers == 0)
+    if len(unknown):
+        raise UserError(
+            f"{key}: the {word} '{ids[unknown[0]]}' is not known to the model ({len(unknown)} such of "
+            f"{len(ids)}){hint}"
+        )
