@@ -394,3 +394,13 @@ def test_a_sample_of_processes_is_drawn_by_the_first(monkeypatch, double):
     assert len(asked[0]) == 10
     loss_of(loss="gbce")(states, TARGETS, USERS, vectors(table, None))
     assert asked[1].shape == (1,)
+
+
+def test_a_sample_that_auto_chose_is_said(caplog):
+    caplog.set_level("INFO")
+    assert loss_of(sampled_negatives=ITEMS - 2).chosen == {"negatives": "sampled"}
+    assert f"negatives: auto is sampled, because there are {ITEMS - 1} items" in caplog.text
+    caplog.clear()
+    assert loss_of(sampled_negatives=ITEMS - 1).chosen == {"negatives": "all"}
+    assert loss_of(negatives="sampled").chosen == {"negatives": "sampled"}
+    assert caplog.text == ""

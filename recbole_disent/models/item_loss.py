@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from logging import getLogger
 from typing import Any, NamedTuple
 
 import torch
@@ -97,6 +98,7 @@ class ItemLoss(nn.Module):
 
     Attributes:
         kind: ``all``, ``sampled`` or ``gbce``.
+        chosen: what the keys with the value ``auto`` became, for the result file; None without such keys.
         limit: largest number of scores in memory at a time.
         rows_of_a_step: how many items a training step looks up at most, about and with repeats, if the loss
             draws.
@@ -109,6 +111,13 @@ class ItemLoss(nn.Module):
         super().__init__()
         self.padding, self.n_items = padding, dataset.item_num
         self.kind = "gbce" if config["loss"] == "gbce" else resolve(config, self.n_items)
+        # What the result file says about the keys with the value auto; RecBole's loss has no such keys.
+        self.chosen = None if config["negatives"] is None else {"negatives": self.kind}
+        if self.kind == "sampled" and config["negatives"] == "auto":
+            getLogger().info(
+                f"negatives: auto is sampled, because there are {self.n_items - 1} items, more than "
+                f"sampled_negatives={config['sampled_negatives']}; set negatives=all for all items"
+            )
         self.limit = max_scores(config)
         self.sampled_negatives: int = config["sampled_negatives"]
         self.register_buffer("lift", log_popularity(dataset) if learns_lift(config) else None, False)

@@ -67,12 +67,14 @@ class OverAllItems:
     The mixin comes before RecBole's class in the list of base classes.
 
     Attributes:
+        chosen: what the keys with the value ``auto`` became, for the result file.
         cross_rank_negatives: whether all processes share the items that the loss draws.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)  # type: ignore[call-arg]
         self._item_loss = ItemLoss(config, dataset, padding=True)
+        self.chosen = self._item_loss.chosen
         self.cross_rank_negatives = self._item_loss.draws
 
     def row_tables(self) -> dict[nn.Embedding, int]:

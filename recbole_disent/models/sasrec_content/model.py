@@ -32,6 +32,7 @@ class SASRecContent(VectorRecommender):
         super().__init__(config, dataset)
         width = config["hidden_size"]
         self.item_loss = ItemLoss(config, dataset)
+        self.chosen = self.item_loss.chosen
         self.cross_rank_negatives = self.item_loss.draws
         self.encoder = CausalEncoder(
             self.n_items,

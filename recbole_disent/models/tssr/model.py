@@ -65,6 +65,7 @@ class TSSR(VectorRecommender):
         self.temperature: float = config["temperature"]
         self.max_scores: int = max_scores(config)
         self.item_loss = ItemLoss(config, dataset)
+        self.chosen = self.item_loss.chosen
         # The content stream alone has no ID embedding, unless the output layer uses it.
         has_ids = self.streams != "content" or self.output != "linear"
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0) if has_ids else None
