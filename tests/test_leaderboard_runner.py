@@ -162,7 +162,8 @@ def test_threads_and_the_data_folder_reach_the_run(make_runner, given):  # noqa:
     line = (runner.folder(runs[0]) / "log.txt").read_text().split("options ")[1]
     assert line.endswith(" 2\n")
     options = json.loads(line[: line.rindex("}") + 1])
-    assert options["paths"] == {"data_path": os.path.abspath(given["data_path"])}
+    prepared = os.path.abspath(runner.folder(runs[0]).parent.parent / "prepared")
+    assert options["paths"] == {"data_path": os.path.abspath(given["data_path"]), "prepared_dir": prepared}
     assert options["threads"] == 2
 
 

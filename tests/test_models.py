@@ -116,8 +116,9 @@ def test_learns_a_planted_order(tmp_path):
     }  # fmt: skip
     popular = run("Pop", "planted", config_dict=dict(keys))
     ours = {
-        "n_intentions": 2, "hidden_size": 16, "inner_size": 32, "n_layers": 1, "seed": 2,
-        "hidden_dropout_prob": 0.0, "learning_rate": 0.01, "seq2seq_weight": 0.3,
+        "n_intentions": 2, "hidden_size": 16, "inner_size": 32, "n_layers": 1, "seed": 2, "ema_decay": 0,
+        "hidden_dropout_prob": 0.0, "learning_rate": 0.01, "seq2seq_variant": "latent",
+        "seq2seq_weight": 0.3,
         "epochs": 60, "stopping_step": 60, "train_batch_size": 512, "seq2seq_samples": 128,
         "item_lr_multiplier": 1.0, "seq2seq_warmup": 0,  # every item is in every batch of 900 steps
     }  # fmt: skip

@@ -128,7 +128,8 @@ def test_the_example_passes_the_public_contract_outside_of_this_repository(tmp_p
     )
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
-    assert "skipped" not in done.stdout
+    # Only the test of tables that are looked up by rows does not apply, because the example declares none.
+    assert " 1 skipped" in done.stdout
 
 
 def test_a_model_that_breaks_the_contract_fails_it(tmp_path, make_config):

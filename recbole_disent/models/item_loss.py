@@ -122,9 +122,10 @@ class ItemLoss(nn.Module):
         self.sampled_negatives: int = config["sampled_negatives"]
         self.register_buffer("lift", log_popularity(dataset) if learns_lift(config) else None, False)
         self.register_buffer("shares", log_popularity(dataset) if self.kind == "sampled" else None, False)
-        targets = config["train_batch_size"] * config["MAX_ITEM_LIST_LENGTH"]
-        drawn = config["gbce_negatives"] * targets if self.kind == "gbce" else self.sampled_negatives
-        self.rows_of_a_step: int = 2 * targets + drawn
+        if self.draws:
+            targets = config["train_batch_size"] * config["MAX_ITEM_LIST_LENGTH"]
+            drawn = config["gbce_negatives"] * targets if self.kind == "gbce" else self.sampled_negatives
+            self.rows_of_a_step: int = 2 * targets + drawn
         if self.kind == "gbce":
             self.gbce_negatives: int = config["gbce_negatives"]
             self.beta = power(self.gbce_negatives, self.n_items - 1, config["gbce_t"])

@@ -212,7 +212,7 @@ class ModelContract:
         fresh = build_model(self.prepared(make_config, seed=99)).eval()
         checkpoint.load_into(fresh, state, "cpu")
         batch = data.loaders[2].dataset[np.arange(5)]
-        with torch.no_grad():
+        with torch.no_grad(), trainer.averaged():
             assert torch.equal(net.full_sort_predict(batch), fresh.full_sort_predict(batch))
 
     def test_held_out_items_never_reach_an_input(self, make_config: MakeConfig) -> None:
