@@ -100,8 +100,8 @@ class ItemLoss(nn.Module):
         kind: ``all``, ``sampled`` or ``gbce``.
         chosen: what the keys with the value ``auto`` became, for the result file; None without such keys.
         limit: largest number of scores in memory at a time.
-        rows_of_a_step: how many items a training step looks up at most, about and with repeats, if the loss
-            draws.
+        rows_of_a_step: how many items a training step looks up at most, about and with repeats, apart from a
+            softmax over all items.
     """
 
     lift: Tensor | None
@@ -122,10 +122,13 @@ class ItemLoss(nn.Module):
         self.sampled_negatives: int = config["sampled_negatives"]
         self.register_buffer("lift", log_popularity(dataset) if learns_lift(config) else None, False)
         self.register_buffer("shares", log_popularity(dataset) if self.kind == "sampled" else None, False)
-        if self.draws:
-            targets = config["train_batch_size"] * config["MAX_ITEM_LIST_LENGTH"]
-            drawn = config["gbce_negatives"] * targets if self.kind == "gbce" else self.sampled_negatives
-            self.rows_of_a_step: int = 2 * targets + drawn
+        targets = config["train_batch_size"] * config["MAX_ITEM_LIST_LENGTH"]
+        drawn = {
+            "all": 0,
+            "sampled": self.sampled_negatives,
+            "gbce": (config["gbce_negatives"] or 0) * targets,
+        }
+        self.rows_of_a_step: int = 2 * targets + drawn[self.kind]
         if self.kind == "gbce":
             self.gbce_negatives: int = config["gbce_negatives"]
             self.beta = power(self.gbce_negatives, self.n_items - 1, config["gbce_t"])
