@@ -70,6 +70,7 @@ def test_numbers_are_the_same_to_the_last_bit(tmp_path, number):
 
 
 def test_a_plain_file_takes_the_fast_way(tmp_path):
+    pytest.importorskip("pyarrow")
     path = tmp_path / "x.inter"
     path.write_text(f'\ufeff{HEAD}\nü\t"a b\t3\nv\ti\t1.5', encoding="utf-8")
     plain, frame = both_ways(path)
