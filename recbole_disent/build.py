@@ -16,7 +16,8 @@ from recbole.utils import init_seed
 from recbole_disent import registry
 from recbole_disent.config.config import Config
 from recbole_disent.content.build import build_content
-from recbole_disent.data.loading import prepare_data
+from recbole_disent.data.loading import create_dataset, prepare_data
+from recbole_disent.data.report import describe
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.loaders.build import make_loaders
@@ -65,6 +66,28 @@ def build_data(config: Config) -> RunData:
         registry.check_data(config, data.parts[0])
         loaders = make_loaders(config, data.parts)
     return RunData(config, data.dataset, loaders, data.data_hash, data.report, perf_counter() - start)
+
+
+def data_report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
+    """Read and split a data set, and describe it.
+
+    Args:
+        dataset: name of the data set.
+        model: name of the model for which the data are read, a sequential or a general model.
+        config_files: paths of YAML files.
+        words: command-line words ``--key=value``.
+
+    Returns:
+        The report; see :func:`recbole_disent.data.report.describe`.
+
+    Raises:
+        UserError: a file is missing or faulty, or a key is wrong.
+    """
+    config = Config(model, dataset, config_files, cmd_args=words)
+    init_seed(config["seed"], config["reproducibility"])  # a random split depends on the seed
+    with wrap_errors(f"dataset '{dataset}'"):
+        data = create_dataset(config)
+        return describe(data, data.build())
 
 
 def build_model(data: RunData, train: Any = None) -> Any:

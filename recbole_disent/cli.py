@@ -200,7 +200,7 @@ def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[
 
 
 def _data(known: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_disent.data.loading import report
+    from recbole_disent.build import data_report
     from recbole_disent.data.report import as_text
     from recbole_disent.errors import UserError
 
@@ -209,7 +209,7 @@ def _data(known: argparse.Namespace, rest: list[str]) -> int:
         raise UserError(
             "command line: expected the name of a data set: recbole-disent data NAME [--KEY=VALUE ...]"
         )
-    _say(as_text(report(known.dataset, known.model, known.config_files.split(), rest)))
+    _say(as_text(data_report(known.dataset, known.model, known.config_files.split(), rest)))
     return 0
 
 

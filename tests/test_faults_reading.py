@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import recbole_disent
+from recbole_disent.build import data_report
 from recbole_disent.config.config import Config
 from recbole_disent.data import text_files
 from recbole_disent.data.item_file import read_items
-from recbole_disent.data.loading import report
 from recbole_disent.errors import UserError
 from tests.faults import HEAD, KEYS, config, hash_of, load, sequences, small_rows, write
 
@@ -282,7 +282,7 @@ def test_the_report_has_the_right_numbers():
         ("w", "i1", 1, 1_600_000_001),
     ]
     write("small", "inter", rows)
-    found = report("small", "SASRec", [], ["--data_path=."])
+    found = data_report("small", "SASRec", [], ["--data_path=."])
     assert found["files"] == {"small.inter": 52}
     assert (found["interactions"], found["users"], found["items"]) == (52, 9, 7)
     assert found["time"]["unit"] == "s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -17,6 +16,7 @@ from recbole.utils.url import (
 
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
+from recbole_disent.hashing import file_digest
 
 
 def download(url: str, name: str, folder: str) -> None:
@@ -67,11 +67,7 @@ def _check_archive(path: str, url: str, name: str, record: str) -> None:
     If there is no record, the function checks that the archive can be unpacked and records its checksum in
     the format of ``sha256sum``.
     """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = file_digest(path)
     if not os.path.exists(record):
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:

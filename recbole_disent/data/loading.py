@@ -17,7 +17,7 @@ from recbole_disent.data.dataset import InteractionDataset, PartDataset, Sequenc
 from recbole_disent.data.ordering import group_order
 from recbole_disent.data.report import describe
 from recbole_disent.data.statistics_check import check_statistics, count
-from recbole_disent.errors import UserError, nearest, wrap_errors
+from recbole_disent.errors import UserError, nearest
 from recbole_disent.hashing import digest
 from recbole_disent.parallel import process_group
 from recbole_disent.parallel.shared_memory import build_once_per_node
@@ -94,11 +94,15 @@ def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
     Raises:
         UserError: see :func:`create_dataset`, or the training part is empty.
     """
-    dataset = create_dataset(config)
-    dataset.sizes = count(dataset)
-    parts = dataset.build()
+    dataset, parts = _split(config)
     _check(config, dataset)
     return dataset, parts
+
+
+def _split(config: Any) -> tuple[PartDataset, list[PartDataset]]:
+    dataset = create_dataset(config)
+    dataset.sizes = count(dataset)
+    return dataset, dataset.build()
 
 
 @dataclass
@@ -153,9 +157,7 @@ def prepare_once(config: Any) -> None:
 
 
 def _make(config: Any) -> dict[str, Any]:
-    dataset = create_dataset(config)
-    dataset.sizes = count(dataset)
-    parts = dataset.build()
+    dataset, parts = _split(config)
     return {
         "dataset": dataset,
         "parts": parts,
@@ -202,29 +204,3 @@ def _check_selected(config: Any, dataset: PartDataset) -> None:
                 f"{config['load_col']['inter'] if config['load_col'] else '[...]'}, 'item': "
                 f"['{config['ITEM_ID_FIELD']}', '{field}']}}"
             )
-
-
-def report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
-    """Read and split a data set, and describe it.
-
-    Args:
-        dataset: name of the data set.
-        model: name of the model for which the data are read, a sequential or a general model.
-        config_files: paths of YAML files.
-        words: command-line words ``--key=value``.
-
-    Returns:
-        The report; see :func:`recbole_disent.data.report.describe`.
-
-    Raises:
-        UserError: a file is missing or faulty, or a key is wrong.
-    """
-    from recbole.utils import init_seed
-
-    from recbole_disent.config.config import Config
-
-    config = Config(model, dataset, config_files, cmd_args=words)
-    init_seed(config["seed"], config["reproducibility"])  # a random split depends on the seed
-    with wrap_errors(f"dataset '{dataset}'"):
-        data = create_dataset(config)
-        return describe(data, data.build())

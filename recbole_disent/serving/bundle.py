@@ -11,7 +11,6 @@ Nothing in it is unpickled or executed when it is loaded.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -236,7 +235,7 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
             )
         model.load_other_parameter(restored(others, device))
     facts = {key: value for key, value in described.items() if key not in ("config", "other_parameters")}
-    facts["digest"] = hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()
+    facts["digest"] = file_digest(folder / CONFIG)
     return Source(model.eval(), config, dataset, catalogue, facts, folder)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
+from recbole_disent.hashing import file_digest
 from recbole_disent.tables.atomic import render
 from recbole_disent.tables.catalogue import read_catalogue
 from recbole_disent.tables.columns import Choice
@@ -134,14 +135,11 @@ def _digest_of_files(tables: list[list[Path]], options: dict[str, Any]) -> str:
     for files in tables:
         parts.append(str(len(files)).encode())
         for path in files:
-            hasher = hashlib.sha256()
             try:
-                with open(path, "rb") as file:
-                    while block := file.read(2**20):
-                        hasher.update(block)
+                content = bytes.fromhex(file_digest(path))
             except OSError as error:
                 raise UserError(f"{path}: the file cannot be read ({error.strerror})") from error
-            parts += [(kind_of_file(path) + path.suffix).encode(), hasher.digest()]
+            parts += [(kind_of_file(path) + path.suffix).encode(), content]
     return _digest(parts)
 
 
