@@ -13,7 +13,6 @@ import os
 import random
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +27,7 @@ import torch
 
 from recbole_disent import __version__
 from recbole_disent.data import archive
+from recbole_disent.files import temporary_folder
 from recbole_disent.hashing import digest, file_digest
 
 ENTRY = "entry.json"
@@ -236,30 +236,24 @@ def _store(
         "files": files,
     }
     final = cache_folder / f"{recorded.config['dataset']}-{_mark(entry)}"
-    temporary = None
     try:
-        cache_folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache_folder, prefix=f".{final.name}.", suffix=".tmp"))
-        temporary.chmod(0o755)
-        # The files are not flushed to the disk, which takes long: checksums reveal a loss of power.
-        archive.write(str(temporary), found, {"config": recorded, "logger": found["dataset"].logger})
-        (temporary / ENTRY).write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
-        size = _size(temporary)
-        if size > limit * 2**30:
-            return None, f"they take {size / 2**30:.2g} GiB, more than prepared_limit_gb={limit:g}"
-        _make_room(cache_folder, limit * 2**30 - size)
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not final.is_dir():  # otherwise another process has written the same entry
-                raise
+        with temporary_folder(final) as temporary:
+            # The files are not flushed to the disk, which takes long: checksums reveal a loss of power.
+            archive.write(str(temporary), found, {"config": recorded, "logger": found["dataset"].logger})
+            (temporary / ENTRY).write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+            size = _size(temporary)
+            if size > limit * 2**30:
+                return None, f"they take {size / 2**30:.2g} GiB, more than prepared_limit_gb={limit:g}"
+            _make_room(cache_folder, limit * 2**30 - size)
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not final.is_dir():  # otherwise another process has written the same entry
+                    raise
     except archive.NotStorable as error:
         return None, f"they contain an object of the type {error}"
     except OSError as error:
         return None, f"{cache_folder}: {error.strerror or error}"
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return str(final), None
 
 

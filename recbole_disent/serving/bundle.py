@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from recbole_disent.content.matrix import Content
 from recbole_disent.errors import UserError
+from recbole_disent.files import temporary_folder
 from recbole_disent.hashing import file_digest
 from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.result_file import versions
@@ -78,21 +77,15 @@ def write(
     if out.exists() and not (overwrite and (out / CONFIG).is_file()):
         hint = "say --overwrite to replace a bundle" if (out / CONFIG).is_file() else "give another name"
         raise UserError(f"bundle '{out.name}': the folder is there already; {hint}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with temporary_folder(out) as temporary:
         _fill(source, temporary, histories, extras)
         _require_same_scores(source, read(temporary))
-        temporary.chmod(0o755)
         if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-            os.replace(out, old)
-            os.replace(temporary, out)
-            shutil.rmtree(old)
+            with temporary_folder(out) as old:
+                os.replace(out, old)
+                os.replace(temporary, out)
         else:
             os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 

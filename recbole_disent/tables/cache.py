@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable
 from logging import getLogger
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_text
+from recbole_disent.files import temporary_folder, write_text
 from recbole_disent.hashing import file_digest
 from recbole_disent.tables.atomic import render
 from recbole_disent.tables.catalogue import read_catalogue
@@ -199,28 +198,23 @@ def _compare(events: pd.DataFrame, items: pd.DataFrame, summary: dict[str, Any])
 
 def _write(cache: Path, name: str, data: dict[str, bytes], summary: dict[str, Any]) -> None:
     """Write a folder under a temporary name, then rename it."""
+    final = cache / name
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache, prefix=f".{name}.", suffix=".tmp"))
+        with temporary_folder(final) as temporary:
+            for kind, content in data.items():
+                with open(temporary / f"{name}.{kind}", "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            sizes = {f"{name}.{kind}": len(content) for kind, content in data.items()}
+            stored = {"sizes": sizes, "summary": summary}
+            write_text(temporary / SUMMARY, json.dumps(stored, ensure_ascii=False, indent=2) + "\n")
+            if final.exists() and not _complete(final):
+                shutil.rmtree(final)  # a file is missing or truncated
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not _complete(final):  # otherwise another process has written the folder
+                    raise
     except OSError as error:
         raise UserError(f"cache_folder: {cache} cannot be written to ({error.strerror})") from error
-    try:
-        temporary.chmod(0o755)
-        for kind, content in data.items():
-            with open(temporary / f"{name}.{kind}", "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        sizes = {f"{name}.{kind}": len(content) for kind, content in data.items()}
-        stored = {"sizes": sizes, "summary": summary}
-        write_text(temporary / SUMMARY, json.dumps(stored, ensure_ascii=False, indent=2) + "\n")
-        final = cache / name
-        if final.exists() and not _complete(final):
-            shutil.rmtree(final)  # a file is missing or truncated
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not _complete(final):  # otherwise another process has written the folder
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
