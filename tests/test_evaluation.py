@@ -332,6 +332,16 @@ def test_recboles_beyond_accuracy_metrics_and_ours(make_config):
         assert 0 < result["intralistdiversity@10"] < 2
 
 
+def test_lists_of_all_items_cover_all_items(make_config):
+    """RecBole's denominator has the padding item as well, with which the coverage is 30 / 31."""
+    evaluator, loader, net, _ = evaluator_and_loader(
+        make_config, "SASRec", metrics=["ItemCoverage", "NDCG"], topk=[30], filter_history=False
+    )
+    assert evaluator.train.item_num == 31
+    with torch.no_grad():
+        assert evaluator.evaluate(net, loader)["itemcoverage@30"] == 1
+
+
 def test_intra_list_diversity_equals_its_definition(make_config):
     evaluator, loader, net, _ = evaluator_and_loader(
         make_config, "SASRec", metrics=["IntraListDiversity", "NDCG"], metric_decimal_place=8

@@ -283,7 +283,8 @@ class RankingEvaluator:
 
     def _describe_data(self, struct: DataStruct) -> None:
         train = self.train
-        struct.set("data.num_items", train.item_num)
+        # RecBole counts the padding item too, so that its coverage cannot reach 1.
+        struct.set("data.num_items", train.item_num - 1)
         struct.set("data.num_users", train.user_num)
         # RecBole's counters leave out the first click of each user for sequential models only.
         for name, side in (("data.count_users", 0), ("data.count_items", 1)):
