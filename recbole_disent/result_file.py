@@ -121,7 +121,7 @@ def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested:
         "data": data.report,
         "table": cache.summary_of(config["data_path"]),
         "content_hash": next((m.content_hash for m in model.modules() if hasattr(m, "content_hash")), None),
-        "chosen": getattr(model, "chosen", None),
+        "chosen": {**(getattr(model, "chosen", None) or {}), **trainer.ranking.chosen()} or None,
         "candidate_hashes": trainer.ranking.candidate_hashes(),
         "short_candidate_rows": trainer.ranking.short_rows(),
         "rows": {

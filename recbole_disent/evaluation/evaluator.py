@@ -19,6 +19,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.evaluation.full_ranking import rank_among_all
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import hit_matrix, placed, ranks, top_columns
+from recbole_disent.evaluation.repeats import is_closed, put_last, repeats_of
 from recbole_disent.evaluation.scoring import Scorer, item_vectors
 from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader, filters_history
 from recbole_disent.parallel import process_group
@@ -41,6 +42,8 @@ class RankingEvaluator:
         self.needs = Register(config)
         self._drawn: dict[str, drawing.Candidates] = {}
         self._vectors: Tensor | None = None
+        # Whether items of a history are ranked last, because no training target repeats one.
+        self.gated: bool = config["repeat_gate"] and is_closed(train)
         # Rank of the held-out item of each query of the last evaluation, for statistics.
         self.last_ranks: np.ndarray | None = None
 
@@ -70,6 +73,10 @@ class RankingEvaluator:
     def short_rows(self) -> dict[str, int]:
         """Return part -> number of rows with fewer candidates than requested."""
         return {part: drawn.short_rows for part, drawn in self._drawn.items()}
+
+    def chosen(self) -> dict[str, str]:
+        """Return what ``repeat_gate`` became, for the result file; empty without the key."""
+        return {"repeat_gate": "closed" if self.gated else "open"} if self.config["repeat_gate"] else {}
 
     def _weights(self, dataset: Any) -> np.ndarray:
         if self.config[f"{dataset.part}_neg_sample_args"]["distribution"] == "uniform":
@@ -194,7 +201,7 @@ class RankingEvaluator:
         dataset, device = scorer.dataset, scorer.device
         table, query_vectors = scorer.vectors
         row = item = torch.zeros(0, dtype=torch.long)
-        if filters_history(self.config):
+        if self.gated or filters_history(self.config):
             row, item = dataset.earlier(queries.rows)
         lists = self._needs_lists
         ranked = rank_among_all(
@@ -206,9 +213,12 @@ class RankingEvaluator:
             k if lists else 0,
             permutation.to(device) if lists else None,
             whole_rows,
+            keep=not self.gated,
         )
         number = torch.from_numpy(queries.number)
         rank, mean_rank = placed(ranked.greater.cpu(), ranked.equal.cpu(), tie_break[number])
+        if self.gated:
+            put_last((rank, mean_rank), row, item, queries.owner, queries.positives, dataset.item_num - 1)
         found = {"ranks": rank, "rec.topk": hit_matrix(rank, queries.owner, len(rank), k)}
         if self.needs.need("rec.meanrank"):
             one = torch.ones_like(rank)
@@ -229,7 +239,7 @@ class RankingEvaluator:
         """Add the lists; metrics of lists leave out a list with fewer than k items."""
         found["rec.items"] = best[full]
         if self.needs.need("rec.repeats"):
-            found["rec.repeats"] = _repeats(dataset, queries.rows, best)[full]
+            found["rec.repeats"] = repeats_of(dataset, queries.rows, best)[full]
 
     def _rank_rows(
         self,
@@ -247,11 +257,11 @@ class RankingEvaluator:
             scores = scorer.all_items(queries.batch)
             own = scores[owner.to(device), positives.to(device)]
             scores[:, 0] = float("-inf")
-            if filters_history(self.config):
+            if self.gated or filters_history(self.config):
                 row, item = dataset.earlier(queries.rows)
                 scores[row.to(device), item.to(device)] = float("-inf")
-                # A held-out item is ranked even if the user has met it before.
-                scores[owner.to(device), positives.to(device)] = own
+                if not self.gated:  # A held-out item is ranked even if the user has met it before.
+                    scores[owner.to(device), positives.to(device)] = own
             column, items = positives, None
         else:
             users = queries.batch[dataset.uid_field].numpy()
@@ -268,6 +278,8 @@ class RankingEvaluator:
             permutation.to(device),
         )
         rank, mean_rank = rank.cpu(), mean_rank.cpu()
+        if drawn is None and self.gated:
+            put_last((rank, mean_rank), row, item, owner, positives, dataset.item_num - 1)
         n = len(queries.number)
         found = {"ranks": rank, "rec.topk": hit_matrix(rank, owner, n, k)}
         if self.needs.need("rec.meanrank"):
@@ -296,11 +308,3 @@ class RankingEvaluator:
                 users, items = (side[train.train_mask] for side in train.history)
                 self._vectors = cooccurrence_vectors(users, items, train.user_num, train.item_num)
             struct.set("data.item_vectors", self._vectors)
-
-
-def _repeats(dataset: Any, rows: np.ndarray, items: Tensor) -> Tensor:
-    """Whether the user has met each item of a list before: bool (Q, k)."""
-    row, item = dataset.earlier(rows)
-    met = torch.unique(row * dataset.item_num + item)
-    keys = torch.arange(len(rows))[:, None] * dataset.item_num + items
-    return torch.isin(keys, met)

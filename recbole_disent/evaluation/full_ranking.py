@@ -175,18 +175,21 @@ def rank_among_all(
     k: int = 0,
     permutation: Tensor | None = None,
     whole_rows: int = 1,
+    keep: bool = True,
 ) -> Ranked:
     """Rank one held-out item of each query among all items.
 
     Args:
         table: float (N, D), row 0 belongs to the padding item, which is not ranked.
         queries: float (R, K, D); an item's score is the best of the K inner products.
-        targets: int64 (R,) on the CPU, the held-out items, which are ranked in any case.
+        targets: int64 (R,) on the CPU, the held-out items.
         row, item: int64 (M,) on the CPU, pairs of a query and an item that is not ranked.
         k: length of the lists of the best items; 0: no lists.
         permutation: int64 (N,), order of equal scores in lists, as in :func:`.ranks.top_columns`.
         whole_rows: number of queries whose scores for all items may be in memory at a time. Only queries
             with equal scores in their lists need them.
+        keep: whether held-out items are ranked in any case. Otherwise the lists do not hold those that
+            *row* and *item* name, while the counts still compare their scores.
 
     Returns:
         The ranks and the lists.
@@ -195,7 +198,7 @@ def rank_among_all(
         UserError: a score is not a number.
     """
     tiles = _Tiles(table, queries)
-    mask = _Mask(tiles, row, item, targets)
+    mask = _Mask(tiles, row, item, targets if keep else torch.zeros_like(targets))
     own = tiles.own_scores(targets.to(table.device))
     found = _count(tiles, mask, targets, own, k)
     if found is None:
