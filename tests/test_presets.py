@@ -69,6 +69,16 @@ def test_the_data_choose_between_short_and_long_histories(tmp_path, caplog):
         assert named["passes_per_window"] == 1
 
 
+def test_the_dropout_of_tssr_follows_the_data(tmp_path):
+    for length, dropout in ((4, 0.3), (12, 0.1)):
+        rows = [(f"u{u}", f"i{(u + t) % 15}", 1, t) for u in range(20) for t in range(length)]
+        write_inter(tmp_path, f"of{length}", rows)
+        keys = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 5, "topk": [3], "valid_metric": "NDCG@3"}
+        made = Config("TSSR", f"of{length}", config_dict=keys)
+        build_data(made)
+        assert made["hidden_dropout_prob"] == dropout
+
+
 def test_a_chosen_preset_that_does_not_fit_the_users_keys_is_left_out(tmp_path, caplog):
     write_inter(tmp_path, "of12", [(f"u{u}", f"i{(u + t) % 15}", 1, t) for u in range(20) for t in range(12)])
     keys = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 5, "topk": [3], "valid_metric": "NDCG@3",

@@ -1,4 +1,4 @@
-"""Which preset of DisentS2S suits a data set."""
+"""Which preset suits a data set, for models with the presets ``short`` and ``long``."""
 
 from __future__ import annotations
 
