@@ -75,12 +75,10 @@ def driver(program: str, python: str, arguments: dict[str, Any], threads: int = 
     Raises:
         subprocess.CalledProcessError: the program failed.
     """
-    variables = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    root = str(PROGRAMS.parent.parent)
-    if python == sys.executable:
-        variables["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    else:
-        variables["PYTHONPATH"] = ""
+    variables = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    # Other environments must not import the packages of this one.
+    paths = [str(PROGRAMS.parent.parent), os.environ.get("PYTHONPATH", "")]
+    variables["PYTHONPATH"] = os.pathsep.join(paths) if python == sys.executable else ""
     with tempfile.TemporaryDirectory() as folder:
         given, result = Path(folder) / "arguments.json", Path(folder) / "result.json"
         given.write_text(json.dumps(arguments | {"threads": threads}), encoding="utf-8")

@@ -1,15 +1,16 @@
 """This package against RecTools and RecBole: cost of an epoch, quality after the same time, speed of lists.
 
-Every program runs in its own environment (``benchmarks/environments.py`` makes them in ``--environments``) and
-with one thread. All train the same network as far as each project allows: 2 blocks, 2 heads, width 64 (also
-inside the feed-forward net), the same dropout, a softmax over all items, Adam with a learning rate of 0.001,
-and batches of 128 sequences (RecBole has no sequences in a batch and takes 2,048 pairs). This package trains
-for ``--epochs`` epochs, and the others for the same CPU time; the time of their epoch is that of their
-batches times the batches of an epoch.
+Every program has its own environment (``benchmarks/environments.py`` makes them in ``--environments``)
+and one thread. All train the same network as far as each project allows: 2 blocks, 2 heads, width 64
+(also inside the feed-forward net of SASRec), the same dropout, a softmax over all items, Adam with a
+learning rate of 0.001, the last ``--max_length`` targets of a user, and batches of 128 sequences (a batch
+of RecBole has 2,048 pairs). This package trains for ``--epochs`` epochs, and the others train for the
+same CPU time. The time of an epoch is the mean time of the trained batches, multiplied by the number of
+batches of an epoch.
 
-The last event of a user is the test item and the last but one is not trained. The lists of the ``--k`` best
-items come from the history without the test item and leave that history out. This program computes the metrics
-of all lists.
+The last event of a user is the test item, and the last but one is not trained. The lists of the ``--k``
+best items come from the history without the test item, and leave out the items of that history. This
+program computes the metrics of all lists.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def read_events(path: Path) -> pd.DataFrame:
     groups = events.groupby("user_id", sort=False)["item_id"]
     place, size = groups.cumcount() + 1, groups.transform("size")
     part = np.select([place == size, place == size - 1], ["test", "valid"], "train")
-    events = pd.DataFrame({"user": events["user_id"], "item": events["item_id"], "place": place, "part": part})
-    return events[size >= 3].reset_index(drop=True)
+    columns = {"user": events["user_id"], "item": events["item_id"], "place": place, "part": part}
+    return pd.DataFrame(columns)[size >= 3].reset_index(drop=True)
 
 
 def write_atomic(events: pd.DataFrame, folder: Path, name: str) -> None:
@@ -129,7 +130,8 @@ def main() -> None:
             print(name, json.dumps(facts), file=sys.stderr)
     budget = results[OURS]["train_seconds"]
     print(f"{args.dataset}, length {args.max_length}, dropout {args.dropout}, {args.threads} thread(s)")
-    print(f"{len(targets)} users, {events['item'].nunique()} items; {budget:.0f} CPU seconds of training each")
+    size = f"{len(targets)} users, {events['item'].nunique()} items"
+    print(f"{size}; {budget:.0f} CPU seconds of training each")
     print()
     head = ("CPU s an epoch", "peak GiB", "epochs trained", f"NDCG@{CUT}", f"Recall@{CUT}", "users ranked/s")
     table(list(rows_of(results, targets)), ("", *head))

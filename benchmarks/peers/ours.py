@@ -18,7 +18,7 @@ from recbole_disent.session import build_data, build_model
 
 def work(arguments: dict[str, Any]) -> dict[str, Any]:
     """Train, then make the lists from the histories without the test items."""
-    keys = recbole_keys(arguments) | {"train_mode": "sequences", "train_windows": "last"}
+    keys = recbole_keys(arguments) | {"train_mode": "sequences", "train_windows": "last", "negatives": "all"}
     data = build_data(Config("SASRec", arguments["dataset"], config_dict=keys))
     net = build_model(data)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
