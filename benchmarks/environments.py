@@ -87,6 +87,6 @@ def driver(program: str, python: str, arguments: dict[str, Any], threads: int = 
             check=True,
             cwd=folder,
             env=os.environ | variables,
-            stdout=sys.stderr,
+            stdout=subprocess.DEVNULL,
         )
         return json.loads(result.read_text(encoding="utf-8"))
