@@ -45,9 +45,8 @@ def test_the_benchmark_of_the_training_prints_a_ratio(start, capsys):
 
 def write_events(folder, rows):
     (folder / "some").mkdir()
-    lines = [
-        "\t".join(map(str, row)) for row in (["user_id:token", "item_id:token", "timestamp:float"], *rows)
-    ]
+    head = ("user_id:token", "item_id:token", "timestamp:float")
+    lines = ["\t".join(map(str, row)) for row in (head, *rows)]
     (folder / "some" / "some.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
