@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from recbole.model.layers import TransformerEncoder, TransformerLayer
-from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_disent.recbole import vectors
+
+_MODULE = "recbole.model.sequential_recommender.sasrec"
 
 
 def last_state(model: Any) -> vectors.Vectors:
@@ -20,14 +21,14 @@ def last_state(model: Any) -> vectors.Vectors:
     and GELU are torch's fused functions, and one product gives queries, keys and values. The states equal
     the states of ``model.forward`` up to rounding. A class with its own ``forward`` keeps it.
     """
-    if type(model).forward is not SASRec.forward or type(model.trm_encoder) is not TransformerEncoder:
+    if type(model).forward.__module__ != _MODULE or type(model.trm_encoder) is not TransformerEncoder:
         return vectors.last_state(model)
     return model.item_embedding.weight, lambda batch: _encode(
         model, batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
     )[:, None]
 
 
-def _encode(model: SASRec, items: Tensor, lengths: Tensor) -> Tensor:
+def _encode(model: Any, items: Tensor, lengths: Tensor) -> Tensor:
     """States at the last item: int64 (B, L), left-aligned, and int64 (B,) -> float (B, D)."""
     states = model.item_embedding(items) + model.position_embedding.weight[: items.shape[1]]
     states = model.LayerNorm(states)
