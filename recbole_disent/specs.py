@@ -108,7 +108,8 @@ _ROWS = (
     ),
     # RecBole's causal models can learn from whole sequences, because the state at a position depends
     # only on the positions up to it.
-    *(ModelSpec(name, **_CAUSAL) for name in ("SASRec", "SASRecF", "FDSA", "GRU4Rec", "GRU4RecF")),  # type: ignore[arg-type]
+    ModelSpec("SASRec", **_CAUSAL | {"vectors": "recbole_disent.recbole.sasrec:last_state"}),  # type: ignore[arg-type]
+    *(ModelSpec(name, **_CAUSAL) for name in ("SASRecF", "FDSA", "GRU4Rec", "GRU4RecF")),  # type: ignore[arg-type]
     ModelSpec(
         "BERT4Rec",
         properties=("softmax.yaml", "negatives.yaml", "chunked.yaml", "masked.yaml"),

@@ -12,5 +12,7 @@ show preparation.py --dataset ml-1m --max_length 200
 show scale.py --interactions 20000000 --max_length 200
 show evaluation.py --dataset toys --max_length 50 --mode pop100
 show evaluation.py --dataset toys --max_length 50 --mode full --recbole_users 4096
+show evaluation.py --dataset beauty --max_length 50 --mode full --recbole_users 2048
+show recommend.py --dataset beauty --max_length 50
 show training.py --dataset toys --max_length 50 --ours SASRec --train_mode pairs --seconds 15
 show training.py --dataset toys --max_length 50 --ours SASRec --seconds 15

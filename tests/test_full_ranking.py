@@ -103,6 +103,16 @@ def test_a_score_that_is_not_a_number_is_an_error(tile, place):
         rank_among_all(table, queries, targets, row, item)
 
 
+def test_products_of_large_numbers_that_are_no_number_are_an_error(tile):
+    """All entries are finite, but a score is the difference of two infinite products."""
+    table, queries, targets, row, item = example(9, 1, False)
+    table[4] = torch.tensor([1e30, -1e30, 0, 0])
+    queries[2, 0] = 1e30
+    assert table.isfinite().all()
+    with pytest.raises(UserError, match="not numbers"):
+        rank_among_all(table, queries, targets, row, item)
+
+
 def test_no_array_has_a_row_of_scores_for_each_query():
     """With more items than a tile has columns, no tensor holds a score of each query and item."""
     from torch.utils._python_dispatch import TorchDispatchMode

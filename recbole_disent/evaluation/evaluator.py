@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recbole_disent.data import candidates as drawing
 from recbole_disent.errors import UserError
-from recbole_disent.evaluation.full_ranking import rank_among_all
+from recbole_disent.evaluation.full_ranking import largest_entry, rank_among_all
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import hit_matrix, placed, ranks, top_columns
 from recbole_disent.evaluation.repeats import is_closed, put_last, repeats_of
@@ -133,6 +133,8 @@ class RankingEvaluator:
         scorer = Scorer(model, dataset, self.config["device"])
         if drawn is None:
             scorer.vectors = item_vectors(model, self.config["model"])
+            if scorer.vectors is not None:
+                scorer.largest = largest_entry(scorer.vectors[0])
         seed = np.random.SeedSequence([self.config["candidate_seed"], _PARTS[dataset.part]])
         rng = np.random.default_rng(seed)
         tie_break = torch.from_numpy(rng.random(loader.n_queries))
@@ -213,6 +215,7 @@ class RankingEvaluator:
             k if lists else 0,
             permutation.to(device) if lists else None,
             whole_rows,
+            scorer.largest,
             keep=not self.gated,
         )
         number = torch.from_numpy(queries.number)

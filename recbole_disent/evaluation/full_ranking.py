@@ -64,6 +64,8 @@ class _Tiles:
         The result is valid until the next call.
         """
         torch.mm(self._queries, items.T, out=self._products)
+        if self.vectors == 1:
+            return self._products
         parts = self._products.view(self.vectors, self.rows, self.width)
         best = parts[0]
         for other in parts[1:]:
@@ -142,7 +144,7 @@ class _Places:
         """Queries whose item is new in tile *number*, int64 (m,), and the scores of these items, (m,)."""
         part = slice(self._bounds[number], self._bounds[number + 1])
         rows = self._order[part]
-        return rows, scores[rows, self._items[part] - first]
+        return rows, scores.take(rows * scores.shape[1] + self._items[part] - first)
 
 
 class _Lists:
@@ -175,6 +177,7 @@ def rank_among_all(
     k: int = 0,
     permutation: Tensor | None = None,
     whole_rows: int = 1,
+    largest: Tensor | None = None,
     keep: bool = True,
 ) -> Ranked:
     """Rank one held-out item of each query among all items.
@@ -188,6 +191,7 @@ def rank_among_all(
         permutation: int64 (N,), order of equal scores in lists, as in :func:`.ranks.top_columns`.
         whole_rows: number of queries whose scores for all items may be in memory at a time. Only queries
             with equal scores in their lists need them.
+        largest: float (), result of :func:`largest_entry` for the table; None: it is computed.
         keep: whether held-out items are ranked in any case. Otherwise the lists do not hold those that
             *row* and *item* name, while the counts still compare their scores.
 
@@ -200,14 +204,18 @@ def rank_among_all(
     tiles = _Tiles(table, queries)
     mask = _Mask(tiles, row, item, targets if keep else torch.zeros_like(targets))
     own = tiles.own_scores(targets.to(table.device))
-    found = _count(tiles, mask, targets, own, k)
+    # Sums of D products below this bound are numbers, so that the scores need no check.
+    entries = largest_entry(table) if largest is None else largest
+    bound = entries.double() * largest_entry(queries) * table.shape[1]
+    numbers = bool(bound < torch.finfo(table.dtype).max / 2)
+    found = _count(tiles, mask, targets, own, k, numbers)
     if found is None:
         # The products of this machine depend on the place in a tile: take the targets from the tiles.
         places = _Places(tiles, targets)
         for number, (_, first, scores) in enumerate(tiles):
             rows, values = places.of(scores, number, first)
             own[rows, 0] = values
-        found = _count(tiles, mask, targets, own, k)
+        found = _count(tiles, mask, targets, own, k, numbers)
         assert found is not None
     greater, equal, lists = found
     ranked = Ranked(greater, equal, len(table) - 1 - mask.counts)
@@ -222,29 +230,43 @@ def rank_among_all(
     return ranked
 
 
+def largest_entry(values: Tensor) -> Tensor:
+    """Return the greatest absolute value, float (); NaN if there is a NaN, 0 for an empty tensor."""
+    return torch.linalg.vector_norm(values, float("inf")) if values.numel() else values.new_zeros(())
+
+
 def _count(
-    tiles: _Tiles, mask: _Mask, targets: Tensor, own: Tensor, k: int
+    tiles: _Tiles, mask: _Mask, targets: Tensor, own: Tensor, k: int, numbers: bool
 ) -> tuple[Tensor, Tensor, _Lists | None] | None:
-    """Count better and equal scores; None if a target has another score in its tile than in *own*."""
-    greater = torch.zeros(tiles.rows, dtype=torch.long, device=own.device)
-    equal, largest = torch.zeros_like(greater), own[:, 0]
+    """Count better and equal scores; None if a target has another score in its tile than in *own*.
+
+    Args:
+        numbers: whether all scores are known to be numbers.
+    """
     lists = _Lists(own, min(k, len(tiles.table) - 1)) if k else None
     # Sums of floats are much faster than sums of bools on a CPU, and exact below 2^24 columns.
     holds = torch.empty(tiles.rows, tiles.width, device=own.device)
-    same = []
+    greater, equal, largest, same = [], [], [own[:, 0]], []
     places = _Places(tiles, targets)
     for number, (begin, first, scores) in enumerate(tiles):
         rows, values = places.of(scores, number, first)
         same.append((values == own[rows, 0]).all())
         mask.apply(scores, number, begin, first)
-        best = scores.amax(1)
-        largest = torch.maximum(largest, best)  # NaN if one of both is
-        greater += torch.gt(scores, own, out=holds).sum(1).long()
-        equal += torch.eq(scores, own, out=holds).sum(1).long()
+        greater.append(torch.gt(scores, own, out=holds).sum(1))
+        if lists is not None or not numbers:
+            largest.append(scores.amax(1))
         if lists is not None:
-            lists.update(scores, best, first)
-    checked(largest)
-    return (greater, equal, lists) if bool(torch.stack(same).all()) else None
+            lists.update(scores, largest[-1], first)
+        equal.append(torch.eq(scores, own, out=scores).sum(1))  # in place: the scores have done their work
+    checked(torch.stack(largest))
+    if not bool(torch.stack(same).all()):
+        return None
+    return _total(greater), _total(equal), lists
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """Sum of the counts of all tiles: float (R,) each -> int64 (R,)."""
+    return torch.stack(parts).long().sum(0)
 
 
 def _whole(table: Tensor, queries: Tensor, rows: Tensor, mask: _Mask) -> Tensor:

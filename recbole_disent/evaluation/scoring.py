@@ -27,6 +27,7 @@ class Scorer:
 
     Attributes:
         vectors: result of :func:`item_vectors`, for a full ranking in tiles; None: no such ranking.
+        largest: float (), greatest absolute value of the item table of *vectors*; None: not known.
     """
 
     def __init__(self, model: Any, dataset: Any, device: torch.device) -> None:
@@ -34,6 +35,7 @@ class Scorer:
         self.n_items: int = dataset.item_num
         self._sorts_all = True
         self.vectors: tuple[Tensor, Callable[[Any], Tensor]] | None = None
+        self.largest: Tensor | None = None
 
     def all_items(self, batch: Interaction) -> Tensor:
         """Scores of all items, padding included: float (B, n_items), a new tensor."""
