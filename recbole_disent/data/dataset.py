@@ -18,7 +18,7 @@ from recbole_disent.data.filtering import FilteredDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.ordering import group_order, time_order, value_order
 from recbole_disent.data.padded import describe_padded
-from recbole_disent.data.store import SequenceStore, flatten_ranges
+from recbole_disent.data.store import SequenceStore, flatten_ranges, narrow
 from recbole_disent.data.times import TimeTies, numbers_of, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
@@ -170,11 +170,10 @@ class SequenceDataset(PartDataset, SequentialDataset):
         self._aug_presets()
         users = events[self.uid_field].numpy()
         order = self._event_order(users, events)
-        fields = {name: events[name][order] for name in events if name != self.uid_field}
+        fields = {name: narrow(events[name][order]) for name in events if name != self.uid_field}
         self.store = store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
         self.file_position = order
-        position = torch.arange(len(store))
-        rows = position[position > store.starts(position)]
+        rows = store.later_events()
         suffix = self.config["LIST_SUFFIX"]
         wanted = self.config["history_fields"]
         for field in wanted or []:
@@ -295,6 +294,14 @@ class SequenceDataset(PartDataset, SequentialDataset):
             return row, lists[row, column]
         ends = self.inter_feat.rows[rows]
         return flatten_ranges(self.store.starts(ends), ends, self.store.items)
+
+    def history_sizes(self, index: np.ndarray) -> np.ndarray:
+        """Return the number of events of the user before each row, without a maximum: int64 (n,)."""
+        rows = torch.from_numpy(index)
+        if not isinstance(self.inter_feat, LazyInteraction):
+            return self.inter_feat[self.item_list_length_field][rows].numpy()
+        ends = self.inter_feat.rows[rows]
+        return (ends - self.store.starts(ends)).numpy()
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         rows = self.inter_feat

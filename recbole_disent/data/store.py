@@ -27,7 +27,7 @@ class SequenceStore:
         counts = np.bincount(users, minlength=n_users)
         self.offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         self.users = torch.from_numpy(users.astype(np.int32))
-        self.fields = {name: _narrow(values) for name, values in fields.items()}
+        self.fields = {name: narrow(values) for name, values in fields.items()}
         self.item_field = item_field
 
     def __len__(self) -> int:
@@ -43,6 +43,12 @@ class SequenceStore:
         """Number of bytes of all arrays."""
         tensors = [self.users, self.offsets, *self.fields.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
+
+    def later_events(self) -> Tensor:
+        """Return the positions of all events except the first event of each user: int64."""
+        later = torch.ones(len(self), dtype=torch.bool)
+        later[self.offsets[:-1][self.offsets.diff() > 0]] = False
+        return later.nonzero()[:, 0]
 
     def starts(self, ends: Tensor) -> Tensor:
         """Return the position of the first event of the user of each event in *ends*."""
@@ -133,7 +139,7 @@ def flatten_ranges(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor
     return owner, values[begins[owner] + offset].long()
 
 
-def _narrow(values: Tensor) -> Tensor:
+def narrow(values: Tensor) -> Tensor:
     """Convert int64 ids to int32 if they fit, which halves the size of the store."""
     if values.dtype == torch.int64 and (not values.numel() or int(values.max()) < 2**31 - 1):
         return values.to(torch.int32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,8 @@ from torch import Tensor
 
 # Items of a tile that the limit on the memory of a chunk assumes.
 _TILE = 1024
+# Bytes that the limit assumes for a position of a padded history, and for an event that is not ranked.
+_POSITION, _EVENT = 2048, 128
 
 
 @dataclass
@@ -62,13 +63,14 @@ class EvalLoader:
     ``recbole.utils.case_study`` uses ``is_sequential`` and ``uid2history_item``.
 
     Args:
-        config: configuration; ``eval_batch_size`` and ``eval_memory_mb`` limit the size of a chunk.
+        config: configuration; ``eval_batch_size`` and ``eval_memory_mb`` limit the size of a chunk. The limit
+            on the memory counts scores, and for sequences also the positions and the events of histories.
         dataset: part of a data set.
         transform: RecBole's batch transform of the model.
         full: whether all items are ranked.
 
     Attributes:
-        step: number of queries of a chunk.
+        step: largest number of queries of a chunk; chunks of long histories have fewer.
         whole_rows: number of queries whose scores for all items may be in memory at a time. A chunk of a
             full ranking can be larger, because most models score a tile of the items at a time
             (``evaluation/full_ranking.py``).
@@ -101,6 +103,26 @@ class EvalLoader:
         if full and not dataset.one_target_per_query:
             new[1:] = np.diff(keys[self._order]) != 0
         self._bounds = np.append(np.flatnonzero(new), len(keys))
+        self._chunks = self._cut()
+
+    def _cut(self) -> list[int]:
+        """Return the first query of each chunk, and the end of the last chunk."""
+        dataset, n = self.dataset, self.n_queries
+        if not dataset.one_target_per_query:
+            return [*range(0, n, self.step), n]
+        memory = self.config["eval_memory_mb"] * 2**20
+        widths = dataset.inter_feat[dataset.item_list_length_field].numpy()[self._order]
+        if not dataset.trim:
+            widths = np.full_like(widths, dataset.max_item_list_len)
+        events = np.concatenate([[0], np.cumsum(dataset.history_sizes(self._order))])
+        bounds = [0]
+        while (begin := bounds[-1]) < n:
+            part = widths[begin : begin + self.step]  # ascending
+            positions = np.arange(1, len(part) + 1) * part
+            fitting = np.searchsorted(positions, memory // _POSITION, side="right")
+            unranked = np.searchsorted(events, events[begin] + memory // _EVENT, side="right") - 1 - begin
+            bounds.append(begin + max(1, int(min(fitting, unranked))))
+        return bounds
 
     @property
     def is_sequential(self) -> bool:
@@ -133,7 +155,7 @@ class EvalLoader:
         return len(self._bounds) - 1
 
     def __len__(self) -> int:
-        return math.ceil(self.n_queries / self.step)
+        return len(self._chunks) - 1
 
     def __bool__(self) -> bool:
         return self.n_queries > 0
@@ -149,8 +171,8 @@ class EvalLoader:
         for chunk in range(len(self)):
             if chunk % every != first and not drawn:
                 continue
-            begin = chunk * self.step
-            bounds = self._bounds[begin : begin + self.step + 1]
+            begin, end = self._chunks[chunk : chunk + 2]
+            bounds = self._bounds[begin : end + 1]
             held = self._order[bounds[0] : bounds[-1]]
             owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
             rows = self._order[bounds[:-1]]
