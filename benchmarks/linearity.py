@@ -5,12 +5,12 @@ users of a data set. Then it does the same on 10 % of the users with other maxim
 ``loss_chunk_mb``. Each row has its own process; all other keys have their defaults, except that the
 evaluation leaves out the items of the histories.
 
-``--events=10000`` measures a synthetic data set instead, with ``--users`` users of that many events each and
-``--items`` items. Two more rows have the number of interactions of the 10 % in ten times and in a hundred times
-as many users, whose histories are as much shorter.
+``--events=10000`` measures a synthetic data set instead, with ``--users`` users of that many events each
+and ``--items`` items. Two more rows have the number of interactions of the 10 % in ten times and in a
+hundred times as many users, whose histories are as much shorter.
 
-The last line is ``seconds_per_interaction_100_to_10=<ratio> peak_gb=<peak of the whole data set>``, followed by
-``seconds_per_interaction_long_to_short=<ratio>`` for synthetic data.
+The last line is ``seconds_per_interaction_100_to_10=<ratio> peak_gb=<peak of the whole data set>``, and
+also ``seconds_per_interaction_long_to_short=<ratio>`` for synthetic data.
 """
 
 from __future__ import annotations

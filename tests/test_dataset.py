@@ -9,7 +9,8 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_disent.config.config import Config
-from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.data.loading import data_hash
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.build import make_loaders

@@ -11,7 +11,8 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import init_seed
 
 from recbole_disent.data import candidates as drawing
-from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import top_columns

@@ -34,9 +34,9 @@ def group_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     new, counts = new[groups], counts[groups]
     # The arrays of all rows decide the peak memory of a preparation.
     small = np.int32 if len(keys) < 2**31 else np.int64
-    rank = np.arange(len(keys), dtype=small)
+    rank: np.ndarray = np.arange(len(keys), dtype=small)
     rank -= np.repeat((np.cumsum(counts) - counts).astype(small), counts)
-    place = np.repeat(new, counts)
+    place: np.ndarray = np.repeat(new, counts)
     place += rank
     order = by_key[place]
     del by_key, place

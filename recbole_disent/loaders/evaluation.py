@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
+
+from recbole_disent.loaders.sharding import own_users
+from recbole_disent.parallel import process_group
 
 # Items of a tile that the limit on the memory of a chunk assumes.
 _TILE = 1024
@@ -103,18 +107,22 @@ class EvalLoader:
         if full and not dataset.one_target_per_query:
             new[1:] = np.diff(keys[self._order]) != 0
         self._bounds = np.append(np.flatnonzero(new), len(keys))
-        self._chunks = self._cut()
+        self._chunks = self._cut(self._order)
 
-    def _cut(self) -> list[int]:
-        """Return the first query of each chunk, and the end of the last chunk."""
-        dataset, n = self.dataset, self.n_queries
+    def _cut(self, order: np.ndarray) -> list[int]:
+        """Return the first query of each chunk, and the end of the last chunk.
+
+        Args:
+            order: int64, the held-out rows of the queries, sorted by length.
+        """
+        dataset, n = self.dataset, len(order)
         if not dataset.one_target_per_query:
-            return [*range(0, n, self.step), n]
+            return [*range(0, self.n_queries, self.step), self.n_queries]
         memory = self.config["eval_memory_mb"] * 2**20
-        widths = dataset.inter_feat[dataset.item_list_length_field].numpy()[self._order]
+        widths = dataset.inter_feat[dataset.item_list_length_field].numpy()[order]
         if not dataset.trim:
             widths = np.full_like(widths, dataset.max_item_list_len)
-        events = np.concatenate([[0], np.cumsum(dataset.history_sizes(self._order))])
+        events = np.concatenate([[0], np.cumsum(dataset.history_sizes(order))])
         bounds = [0]
         while (begin := bounds[-1]) < n:
             part = widths[begin : begin + self.step]  # ascending
@@ -165,20 +173,40 @@ class EvalLoader:
 
     def chunks(self, first: int, every: int) -> Iterator[tuple[int, EvalBatch]]:
         """Yield the chunks *first*, *first* + *every*, ... of the evaluation, each with its number."""
-        items = self.dataset.inter_feat[self.dataset.iid_field]
         # A transform (BERT4Rec) draws random numbers, and all processes must draw the same ones.
         drawn = self.config["transform"] is not None
-        for chunk in range(len(self)):
-            if chunk % every != first and not drawn:
-                continue
-            begin, end = self._chunks[chunk : chunk + 2]
-            bounds = self._bounds[begin : end + 1]
-            held = self._order[bounds[0] : bounds[-1]]
-            owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-            rows = self._order[bounds[:-1]]
-            # The number of a query breaks ties, so that it must not depend on the chunks.
-            number = rows if self.dataset.one_target_per_query else np.arange(begin, begin + len(rows))
-            batch = self.transform(self.dataset, self.dataset[rows])
-            held_items = items[torch.from_numpy(held)]
-            if chunk % every == first:
-                yield chunk, EvalBatch(number, rows, batch, torch.from_numpy(owner), held_items)
+        for chunk, (begin, end) in enumerate(pairwise(self._chunks)):
+            if chunk % every == first or drawn:
+                batch = self._chunk(self._order, self._bounds[begin : end + 1], begin)
+                if chunk % every == first:
+                    yield chunk, batch
+
+    def local_chunks(self) -> Iterator[tuple[int, EvalBatch]]:
+        """Yield the chunks of this process, each with a number; the processes together have all queries.
+
+        With the key ``divide_users``, these are the queries of this process's users.
+        """
+        if not self.config["divide_users"]:
+            yield from self.chunks(process_group.rank(), process_group.world())
+            return
+        users = self.dataset.inter_feat[self.dataset.uid_field]
+        order = self._order[own_users(self.dataset.store, users).numpy()[self._order]]
+        for chunk, (begin, end) in enumerate(pairwise(self._cut(order))):
+            yield chunk, self._chunk(order, np.arange(begin, end + 1), begin)
+
+    def _chunk(self, order: np.ndarray, bounds: np.ndarray, begin: int) -> EvalBatch:
+        """Return a chunk.
+
+        Args:
+            order: int64, held-out rows of the queries.
+            bounds: int64 (Q + 1,), index in *order* of the first row of each query, and the end of the last.
+            begin: number of the first query.
+        """
+        held = order[bounds[0] : bounds[-1]]
+        owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        rows = order[bounds[:-1]]
+        # The number of a query breaks ties, so that it must not depend on the chunks.
+        number = rows if self.dataset.one_target_per_query else np.arange(begin, begin + len(rows))
+        batch = self.transform(self.dataset, self.dataset[rows])
+        items = self.dataset.inter_feat[torch.from_numpy(held)][self.dataset.iid_field]
+        return EvalBatch(number, rows, batch, torch.from_numpy(owner), items)
