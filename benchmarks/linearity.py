@@ -1,7 +1,7 @@
 """Growth of the time and the memory of a run with the data, the lengths of histories and the maximum length.
 
-The script prepares data, trains DisentS2S for a whole epoch and evaluates it on 10 %, 30 % and 100 % of the
-users of a data set. Then it does the same on 10 % of the users with other maximum lengths and another limit
+The script prepares data, trains DisentS2S for an epoch, or for at most ``--pairs`` pairs of it, and evaluates
+it on 10 %, 30 % and 100 % of the users of a data set. Then it does the same on 10 % of the users with other maximum lengths and another limit
 ``loss_chunk_mb``. Each row has its own process; all other keys have their defaults, except that the
 evaluation leaves out the items of the histories.
 
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
     """CPU seconds of each step of a row, peak memory of its process in GiB, and numbers of its data."""
 
     prepare: float
-    epoch: float
+    training: float
     evaluation: float
     prepare_peak: float
     peak: float
@@ -71,7 +71,7 @@ def write(folder: str, name: str, rows: pd.DataFrame) -> None:
 
 
 def measure(args: argparse.Namespace, keys: dict[str, int]) -> Measured:
-    """Prepare the data, train an epoch and rank the validation part."""
+    """Prepare the data, train and rank the validation part."""
     torch.set_num_threads(args.threads)
     times = [process_time()]
     cfg = config(args, "DisentS2S", filter_history=True, prepared_limit_gb=0, **keys)
@@ -86,6 +86,8 @@ def measure(args: argparse.Namespace, keys: dict[str, int]) -> Measured:
         sum(net.calculate_loss(batch)).backward()
         trainer.optimizer.step()
         pairs += len(batch)
+        if 0 < args.pairs <= pairs:
+            break
     times.append(process_time())
     trainer.ranking.evaluate(net.eval(), data.loaders[1])
     times.append(process_time())
@@ -93,7 +95,7 @@ def measure(args: argparse.Namespace, keys: dict[str, int]) -> Measured:
 
 
 def main() -> None:
-    args = arguments(__doc__, events=0, users=200, items=20_000)
+    args = arguments(__doc__, pairs=0, events=0, users=200, items=20_000)
     top, memory = args.max_length, 256
     with tempfile.TemporaryDirectory() as folder:
         plan = []
@@ -123,13 +125,13 @@ def main() -> None:
     what = f"synthetic, {args.events} events a user" if args.events else args.dataset
     print(f"{what}, {args.threads} thread(s), CPU time")
     head = ("users", "maximum length", "loss_chunk_mb", "interactions", "prepare, s", "peak of prepare, GiB",
-            "pairs", "epoch, s", "microseconds a pair", "evaluation, s", "peak, GiB")  # fmt: skip
+            "pairs", "training, s", "microseconds a pair", "evaluation, s", "peak, GiB")  # fmt: skip
     rows = []
     for (users, _, length, memory), row in zip(plan, found, strict=True):
-        rows.append((users, length, memory, row.events, row.prepare, row.prepare_peak, row.pairs, row.epoch,
-                     1e6 * row.epoch / row.pairs, row.evaluation, row.peak))  # fmt: skip
+        rows.append((users, length, memory, row.events, row.prepare, row.prepare_peak, row.pairs, row.training,
+                     1e6 * row.training / row.pairs, row.evaluation, row.peak))  # fmt: skip
     table(rows, head)
-    each = [row.epoch / row.pairs for row in found]
+    each = [row.training / row.pairs for row in found]
     last = f"seconds_per_interaction_100_to_10={each[2] / each[0]:.2f} peak_gb={found[2].peak:.2f}"
     if args.events:
         last += f" seconds_per_interaction_long_to_short={each[0] / each[4]:.2f}"

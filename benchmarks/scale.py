@@ -3,8 +3,8 @@
 Lengths and popularity follow power laws. One process loads the file, prepares and stores the data and
 trains ``--batches`` batches of DisentS2S. A second process maps the prepared data and trains as well. The
 last line is ``peak_gb=... cpu_seconds=... again_peak_gb=... again_prepare=...``, with the peak memory and
-the CPU time of the first process, and the peak memory and the preparation of the second. ``--folder`` keeps the file of
-interactions, and a later call with the same numbers uses it again.
+the CPU time of the first process, and the peak memory and the preparation of the second. ``--folder`` keeps
+the file of interactions, and a later call with the same numbers uses it again.
 
 ``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
 in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
@@ -47,6 +47,16 @@ def write(folder: Path, interactions: int, users: int, items: int, every_item: b
             part = slice(begin, begin + 10**6)
             lines = zip(user[part].tolist(), item[part].tolist(), time[part].tolist(), strict=True)
             file.write("".join(f"{u}\t{i}\t{t}\n" for u, i, t in lines))
+
+
+def folder_of(args: argparse.Namespace, temporary: str) -> str:
+    """Return a folder with the data set, below ``args.folder`` or *temporary*, without prepared data."""
+    folder = Path(args.folder or temporary, f"{args.interactions}-{args.users}-{args.items}")
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        write(folder, args.interactions, args.users, args.items)
+    shutil.rmtree(folder / "prepared", ignore_errors=True)
+    return str(folder)
 
 
 class Steps:
@@ -131,12 +141,8 @@ def main() -> None:
         compare_steps(args)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(args.folder or temporary, f"{args.interactions}-{args.users}-{args.items}")
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            write(folder, args.interactions, args.users, args.items)
-        shutil.rmtree(folder / "prepared", ignore_errors=True)
-        first, again = (common.in_own_process(measure, args, str(folder)) for _ in range(2))
+        folder = folder_of(args, temporary)
+        first, again = (common.in_own_process(measure, args, folder) for _ in range(2))
     rows = first.pop("rows")
     print(f"{args.interactions} interactions, length {args.max_length}, {args.threads} thread(s)")
     names = {name: f"{name}, GiB" if "peak" in name else f"{name}, s" for name in first}
