@@ -1,9 +1,9 @@
 """Growth of the time and the memory of a run with the data, the lengths of histories and the maximum length.
 
-The script prepares data, trains DisentS2S for an epoch, or for at most ``--pairs`` pairs of it, and evaluates
-it on 10 %, 30 % and 100 % of the users of a data set. Then it does the same on 10 % of the users with other maximum lengths and another limit
-``loss_chunk_mb``. Each row has its own process; all other keys have their defaults, except that the
-evaluation leaves out the items of the histories.
+The script prepares data, trains DisentS2S for an epoch, or for at most ``--pairs`` pairs of the epoch, and
+evaluates it, on 10 %, 30 % and 100 % of the users of a data set. Then it does the same on 10 % of the users
+with other maximum lengths and another limit ``loss_chunk_mb``. Each row has its own process; all other keys
+have their defaults, except that the evaluation leaves out the items of the histories.
 
 ``--events=10000`` measures a synthetic data set instead, with ``--users`` users of that many events each
 and ``--items`` items. Two more rows have the number of interactions of the 10 % in ten times and in a
@@ -128,13 +128,14 @@ def main() -> None:
             "pairs", "training, s", "microseconds a pair", "evaluation, s", "peak, GiB")  # fmt: skip
     rows = []
     for (users, _, length, memory), row in zip(plan, found, strict=True):
-        rows.append((users, length, memory, row.events, row.prepare, row.prepare_peak, row.pairs, row.training,
-                     1e6 * row.training / row.pairs, row.evaluation, row.peak))  # fmt: skip
+        data = row.events, row.prepare, row.prepare_peak
+        each = 1e6 * row.training / row.pairs
+        rows.append((users, length, memory, *data, row.pairs, row.training, each, row.evaluation, row.peak))
     table(rows, head)
-    each = [row.training / row.pairs for row in found]
-    last = f"seconds_per_interaction_100_to_10={each[2] / each[0]:.2f} peak_gb={found[2].peak:.2f}"
+    cost = [row.training / row.pairs for row in found]
+    last = f"seconds_per_interaction_100_to_10={cost[2] / cost[0]:.2f} peak_gb={found[2].peak:.2f}"
     if args.events:
-        last += f" seconds_per_interaction_long_to_short={each[0] / each[4]:.2f}"
+        last += f" seconds_per_interaction_long_to_short={cost[0] / cost[4]:.2f}"
     print(last)
 
 
