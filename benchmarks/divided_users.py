@@ -1,9 +1,10 @@
 """Memory of each process of a training with and without the key ``divide_users``.
 
 One process prepares a synthetic data set. Then one process and ``--nproc`` processes map the prepared data,
-make every batch of an epoch of DisentS2S and of an evaluation, and train ``--steps`` of the batches. The table
-has the figures of the process with the largest memory. The last line is ``mapped_divided_to_whole=<ratio>``
-of the resident memory of the prepared data. ``--folder`` keeps the file of interactions, as in scale.py.
+make every batch of an epoch of DisentS2S and of an evaluation, and train ``--steps`` of the batches. The
+table has the figures of the process with the largest memory. The last line is
+``mapped_divided_to_whole=<ratio>`` of the resident memory of the prepared data. ``--folder`` keeps the file
+of interactions, as in scale.py.
 """
 
 from __future__ import annotations
