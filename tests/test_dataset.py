@@ -352,3 +352,10 @@ def test_user_bounds_cut_the_events_into_nearly_equal_parts(parts):
     sizes = np.diff(made.offsets.numpy()[bounds])
     assert sizes.sum() == len(users)
     assert np.abs(sizes - len(users) / parts).max() <= 8
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_users_with_training_rows_are_counted_without_the_rows(make_config, split):
+    parts = SequenceDataset(make_config("SASRec", eval_args={"order": "TO", **split})).build()
+    for part in parts:
+        assert part.count_row_users() == len(part.inter_feat[part.uid_field].unique())

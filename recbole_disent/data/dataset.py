@@ -60,6 +60,10 @@ class PartDataset(FilteredDataset):
         """Return the item of each training click: int (n,)."""
         return self.history[1][self.train_mask]
 
+    def count_row_users(self) -> int:
+        """Return the number of users that have a row in this part."""
+        return int(self.inter_feat[self.uid_field].bincount().count_nonzero())
+
     def _change_feat_format(self) -> None:
         self._times = self._order = self.time_ties = None
         if self.time_field in self.inter_feat:
@@ -269,6 +273,13 @@ class SequenceDataset(PartDataset, SequentialDataset):
         """
         split, group = self.config["eval_args"]["split"], self.config["eval_args"]["group_by"]
         return int("LS" in split or ("RS" in split and group == "user"))
+
+    def count_row_users(self) -> int:
+        """Return the number of users that have a row in this part."""
+        if self.part == "train" and isinstance(self.inter_feat, LazyInteraction):
+            # The first event of a user has no row. The rows themselves are as many as the events.
+            return int((self.train_end - self.store.offsets[:-1] > 1).sum())
+        return super().count_row_users()
 
     def training_counts(self) -> np.ndarray:
         """Return the number of training clicks of each item, after click_noise: int64 (n_items,)."""
