@@ -3,12 +3,17 @@
 ``python distributed.py --dataset=ml-100k --nproc=2`` times the same global batches of DisentS2S, or of
 ``--model``, with one thread per process, and counts the bytes of each collective operation. With
 ``--items=1000000`` the data are synthetic, and ``--item_optimizer=dense,sparse`` measures both optimisers.
+
+``--sharded=2,8,64`` trains nothing. It counts the rows of the item table that each process reads in a step,
+for these numbers of processes with 512 pairs each, and computes the bytes of two designs: every process has
+the whole table, or each row of the table has one process.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -25,6 +30,8 @@ from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, build_model, build_trainer
 
 _WARM = 3
+# Pairs of a process in a step, for a comparison of designs.
+_PAIRS = 512
 
 
 def counted() -> dict[str, int]:
@@ -48,8 +55,6 @@ def counted() -> dict[str, int]:
 
 def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[str, Any]:
     """Time the training steps of this process on its share of each batch."""
-    import argparse
-
     args = argparse.Namespace(**options)
     torch.set_num_threads(1)
     settings = config(args, args.model, checkpoint_dir=folder, **keys)
@@ -84,9 +89,37 @@ def steps(options: dict[str, Any], keys: dict[str, Any], folder: str) -> dict[st
     }
 
 
+def rows_read(options: dict[str, Any], keys: dict[str, Any], processes: int) -> tuple[float, int]:
+    """Return the mean number of distinct items in the windows of a process, and the number of negatives."""
+    args = argparse.Namespace(**options)
+    data = build_data(config(args, "DisentS2S", **keys, train_batch_size=_PAIRS * processes))
+    counts = []
+    for batch in islice(data.loaders[0], args.steps):
+        process = torch.repeat_interleave(torch.arange(len(batch.lengths)), batch.lengths) % processes
+        counts.append(len(torch.unique(process * data.dataset.item_num + batch.items)) / processes)
+    return float(np.mean(counts)), data.config["sampled_negatives"]
+
+
+def compare_designs(args: argparse.Namespace, keys: dict[str, Any]) -> None:
+    """Print the computed bytes of a step with a table in every process and with a sharded table."""
+    rows, width = [], 4 * args.hidden_size
+    for processes in map(int, args.sharded.split(",")):
+        own, negatives = rows_read(vars(args), keys, processes)
+        read = own + negatives
+        # A row of the table has two moments and the number of its last step.
+        memory = (args.items + 1) * (3 * width + 8)
+        whole = (processes - 1) * read * (8 + width)
+        sharded = (1 - 1 / processes) * read * (8 + 2 * width)
+        sizes = (size / 2**20 for size in (whole, sharded, memory, memory / processes))
+        rows.append((processes, own, negatives, *sizes))
+    print(f"DisentS2S, {args.items} items, length {args.max_length}, {_PAIRS} pairs a process; MiB a process")
+    table(rows, ("processes", "distinct rows of windows", "rows of negatives", "whole table: received",
+                 "sharded: sent", "whole table: memory", "sharded: memory"))  # fmt: skip
+
+
 def main() -> None:
     """Print the table and the ratios."""
-    more = {"items": 0, "item_optimizer": "auto"}
+    more = {"items": 0, "item_optimizer": "auto", "sharded": ""}
     args = arguments(__doc__ or "", model="DisentS2S", nproc=2, steps=15, batch=0, hidden_size=64, **more)
     keys: dict[str, Any] = {"hidden_size": args.hidden_size}
     if args.batch:
@@ -97,6 +130,9 @@ def main() -> None:
         if args.items:
             write(Path(folder), args.items * 11 // 10, args.items // 20, args.items, every_item=True)
             args.dataset, args.data_path = "synthetic", folder
+        if args.sharded:
+            compare_designs(args, {**keys, "checkpoint_dir": folder})
+            return
         for kind, n in product(args.item_optimizer.split(","), (1, args.nproc)):
             found = in_processes(n, steps, vars(args), {**keys, "item_optimizer": kind}, folder)
             slowest, busiest = (max(f[key] for f in found) * 1e3 for key in ("seconds", "cpu"))

@@ -2,8 +2,9 @@
 
 Lengths and popularity follow power laws. One process loads the file, prepares and stores the data and
 trains ``--batches`` batches of DisentS2S. A second process maps the prepared data and trains as well. The
-last line is ``peak_gb=... seconds=... again_peak_gb=... again_prepare=...``, with the peak memory and the
-sum of the first process, and the peak memory and the preparation of the second.
+last line is ``peak_gb=... cpu_seconds=... again_peak_gb=... again_prepare=...``, with the peak memory and
+the CPU time of the first process, and the peak memory and the preparation of the second. ``--folder`` keeps
+the file of interactions, and a later call with the same numbers uses it again.
 
 ``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
 in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
@@ -13,6 +14,7 @@ in turn, and prints the ratio of their medians. Every item then has a click. Fur
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 from time import process_time
@@ -45,6 +47,16 @@ def write(folder: Path, interactions: int, users: int, items: int, every_item: b
             part = slice(begin, begin + 10**6)
             lines = zip(user[part].tolist(), item[part].tolist(), time[part].tolist(), strict=True)
             file.write("".join(f"{u}\t{i}\t{t}\n" for u, i, t in lines))
+
+
+def folder_of(args: argparse.Namespace, temporary: str) -> str:
+    """Return a folder with the data set, below ``args.folder`` or *temporary*, without prepared data."""
+    folder = Path(args.folder or temporary, f"{args.interactions}-{args.users}-{args.items}")
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        write(folder, args.interactions, args.users, args.items)
+    shutil.rmtree(folder / "prepared", ignore_errors=True)
+    return str(folder)
 
 
 class Steps:
@@ -101,8 +113,8 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
     found["load and prepare"], data = common.seconds(lambda: build_data(cfg))
     found["load and prepare, CPU"] = process_time() - begin
     found["peak of load and prepare"] = common.peak_gb()
-    net = build_model(data)
-    optimizer = torch.optim.Adam(net.parameters())
+    net = build_model(data).train()
+    optimizer = build_trainer(data, net).optimizer
 
     def train() -> None:
         for number, batch in enumerate(data.loaders[0]):
@@ -112,7 +124,9 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
             sum(net.calculate_loss(batch)).backward()
             optimizer.step()
 
+    begin = process_time()
     found[f"{args.batches} training batches"], _ = common.seconds(train)
+    found[f"{args.batches} training batches, CPU"] = process_time() - begin
     found["peak"] = common.peak_gb()
     found["rows"] = len(data.loaders[0]._dataset.inter_feat)
     return found
@@ -121,13 +135,13 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
 def main() -> None:
     ratio = {"ratio_items": 0, "item_optimizer": "auto", "ema_decay": 0.0}
     args = common.arguments(
-        __doc__, interactions=20_000_000, users=138_493, items=26_744, batches=200, **ratio
+        __doc__, interactions=20_000_000, users=138_493, items=26_744, batches=200, folder="", **ratio
     )
     if args.ratio_items:
         compare_steps(args)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), args.interactions, args.users, args.items)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folder_of(args, temporary)
         first, again = (common.in_own_process(measure, args, folder) for _ in range(2))
     rows = first.pop("rows")
     print(f"{args.interactions} interactions, length {args.max_length}, {args.threads} thread(s)")
@@ -137,9 +151,9 @@ def main() -> None:
     # Two copies of a row, each with 12 bytes per position for item and time histories, and 28 further bytes.
     theirs = 2 * rows * (12 * args.max_length + 28) / 2**30
     print(f"RecBole's padded tensors for the {rows} training rows alone: {theirs:.1f} GiB (computed)")
-    sum_ = first["load and prepare"] + first[f"{args.batches} training batches"]
+    sum_ = first["load and prepare, CPU"] + first[f"{args.batches} training batches, CPU"]
     print(
-        f"peak_gb={first['peak']:.2f} seconds={sum_:.0f} again_peak_gb={again['peak']:.2f} "
+        f"peak_gb={first['peak']:.2f} cpu_seconds={sum_:.0f} again_peak_gb={again['peak']:.2f} "
         f"again_prepare={again['load and prepare']:.1f}"
     )
 

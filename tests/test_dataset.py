@@ -9,7 +9,9 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_disent.config.config import Config
-from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
+from recbole_disent.data import store
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.data.loading import data_hash
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.build import make_loaders
@@ -323,3 +325,37 @@ def test_loading_equals_recboles_reader(tmp_path):
     for field in theirs.inter_feat:
         assert np.array_equal(ours.inter_feat[field], theirs.inter_feat[field])
         assert ours.inter_feat[field].dtype == theirs.inter_feat[field].dtype
+
+
+def test_users_and_counts_of_a_store_do_not_depend_on_how_they_are_computed(monkeypatch):
+    rng = np.random.default_rng(0)
+    users = np.sort(rng.choice([1, 2, 4, 5, 9], 200))
+    items = rng.integers(1, 7, 200)
+    made = store.SequenceStore(users, {"item": torch.from_numpy(items)}, "item", 11)
+    few, many = torch.tensor([0, 57, 199]), torch.arange(200)
+    assert made.users_of(many).tolist() == users.tolist()
+    assert made.users_of(few).tolist() == users[[0, 57, 199]].tolist()
+    first = np.flatnonzero(np.diff(users, prepend=0))
+    assert made.later_events().tolist() == np.setdiff1d(np.arange(200), first).tolist()
+    mask = rng.random(200) < 0.5
+    monkeypatch.setattr(store, "_PART", 7)
+    assert made.item_counts(8, mask).tolist() == np.bincount(items[mask], minlength=8).tolist()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 20])
+def test_user_bounds_cut_the_events_into_nearly_equal_parts(parts):
+    users = np.repeat(np.arange(1, 101), np.random.default_rng(0).integers(0, 9, 100))
+    made = store.SequenceStore(users, {"item": torch.ones(len(users), dtype=torch.long)}, "item", 101)
+    bounds = made.user_bounds(parts)
+    assert len(bounds) == parts + 1
+    assert (bounds[0], bounds[-1]) == (0, 101)
+    sizes = np.diff(made.offsets.numpy()[bounds])
+    assert sizes.sum() == len(users)
+    assert np.abs(sizes - len(users) / parts).max() <= 8
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_users_with_training_rows_are_counted_without_the_rows(make_config, split):
+    parts = SequenceDataset(make_config("SASRec", eval_args={"order": "TO", **split})).build()
+    for part in parts:
+        assert part.count_row_users() == len(part.inter_feat[part.uid_field].unique())

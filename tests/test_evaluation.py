@@ -11,10 +11,12 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import init_seed
 
 from recbole_disent.data import candidates as drawing
-from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.evaluation.evaluator import RankingEvaluator
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import top_columns
+from recbole_disent.loaders import evaluation as loaders_evaluation
 from recbole_disent.loaders.build import make_loaders
 from recbole_disent.registry import get_model
 
@@ -266,6 +268,33 @@ def test_chunks_do_not_change_the_result(make_config):
         found.append(evaluator.last_ranks)
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(("position", "event"), [(2**15, 1), (1, 2**16), (2**15, 2**16), (2**30, 2**30)])
+def test_chunks_of_long_histories_have_fewer_queries(make_config, monkeypatch, position, event):
+    keys = {"filter_history": True, "eval_memory_mb": 1, "MAX_ITEM_LIST_LENGTH": 10}
+    evaluator, loader, net, _ = evaluator_and_loader(make_config, "SASRec", **keys)
+    with torch.no_grad():
+        evaluator.evaluate(net, loader)
+        expected = evaluator.last_ranks
+        monkeypatch.setattr(loaders_evaluation, "_POSITION", position)
+        monkeypatch.setattr(loaders_evaluation, "_EVENT", event)
+        evaluator, loader, net, _ = evaluator_and_loader(make_config, "SASRec", **keys)
+        evaluator.evaluate(net, loader)
+    assert np.array_equal(evaluator.last_ranks, expected)
+    chunks = list(loader)
+    assert sorted(np.concatenate([chunk.number for chunk in chunks])) == list(range(loader.n_queries))
+    for chunk in chunks:
+        owner, _ = loader.dataset.earlier(chunk.rows)
+        positions = chunk.batch["item_id_list"].numel()
+        assert len(owner) == loader.dataset.history_sizes(chunk.rows).sum()
+        if len(chunk.number) > 1:
+            assert positions * position <= 2**20
+            assert len(owner) * event <= 2**20
+    if position < 2**30:
+        assert len({len(chunk.number) for chunk in chunks}) > 1
+    else:
+        assert len(chunks) == loader.n_queries
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from recbole.data.dataset import Dataset, SequentialDataset
 
-from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
+from recbole_disent.data.dataset import SequenceDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.errors import UserError
 from recbole_disent.session import load_checkpoint, run
 from tests.faults import (

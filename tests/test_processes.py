@@ -80,6 +80,62 @@ def test_metrics_of_two_processes_are_those_of_one(run_keys, model, more):
         assert one[key] == two[key], key
 
 
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("DisentS2S", ["--train_batch_size=64", "--seq2seq_warmup=0", "--filter_history=True"]),
+        ("DisentS2S", ["--train_batch_size=3", "--eval_mode=pop8", "--topk=[1,9]", "--prepared_limit_gb=0"]),
+        ("SASRec", ["--attn_dropout_prob=0", "--train_batch_size=8", "--train_mode=sequences"]),
+        ("TSSR", ["--train_batch_size=4"]),  # some processes have no window of a batch
+    ],
+)
+@pytest.mark.slow
+def test_metrics_of_divided_users_are_those_of_one_process(run_keys, model, more):
+    more = [*more, "--hidden_dropout_prob=0", "--metric_decimal_place=12", "--precision=double"]
+    found = []
+    for n, divide in ((1, False), (2, True), (3, True)):
+        assert cli.main(words(run_keys, model, *more, f"--nproc={n}", f"--divide_users={divide}",
+                              f"--result_dir=n{n}", f"--checkpoint_dir=n{n}")) == 0  # fmt: skip
+        found.append(report(f"n{n}"))
+    for key in ("test_result", "best_valid_result", "best_epoch", "data_hash", "candidate_hashes", "rows"):
+        assert found[0][key] == found[1][key] == found[2][key], key
+
+
+def divided(keys):
+    """Return the users of this process's training windows and held-out rows, and the events it trains on."""
+    data = build_data(Config("DisentS2S", "hostile", config_dict={**keys, "divide_users": True}))
+    train, valid, _ = data.loaders
+    batches, chunks = list(train), [chunk for _, chunk in valid.local_chunks()]
+    windows = torch.cat([batch.users for batch in batches])
+    held = np.concatenate([chunk.number for chunk in chunks])
+    users = valid.dataset.inter_feat[valid.dataset.uid_field].numpy()[held]
+    return set(windows.tolist()), set(users.tolist()), held, sum(len(batch) for batch in batches)
+
+
+@pytest.mark.slow
+def test_divided_users_are_disjoint_and_complete(run_keys):
+    (all_users, all_held, rows, pairs), *_ = in_processes(1, divided, run_keys)
+    found = in_processes(3, divided, run_keys)
+    for place, everyone in ((0, all_users), (1, all_held)):
+        shares = [each[place] for each in found]
+        assert set.union(*shares) == everyone
+        assert sum(map(len, shares)) == len(everyone)
+        assert max(map(max, shares[:1])) < min(map(min, shares[1:]))  # ranges of users
+    assert sorted(np.concatenate([each[2] for each in found])) == sorted(rows)
+    assert sum(each[3] for each in found) == pairs
+    assert max(each[3] for each in found) < 0.6 * pairs
+
+
+@pytest.mark.parametrize("model", ["BPR", "BERT4Rec", "GRU4Rec"])
+def test_a_model_without_windows_cannot_divide_users(run_keys, model):
+    keys = {**run_keys, "divide_users": True, "train_mode": None}
+    if model == "BERT4Rec":
+        keys["train_mode"] = "sequences"
+    keys = {key: value for key, value in keys.items() if value is not None}
+    with pytest.raises(UserError, match=f"divide_users: got True, but {model} does not train on windows"):
+        build_data(Config(model, "hostile", config_dict=keys))
+
+
 @pytest.mark.slow
 def test_dropout_differs_between_processes_and_repeats_with_the_seed(run_keys):
     found = []

@@ -19,7 +19,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_disent import cli
-from recbole_disent.data.dataset import InteractionDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.errors import UserError
 from recbole_disent.quick_start import objective_function
 from recbole_disent.registry import get_model

@@ -19,8 +19,9 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_disent.data.dataset import InteractionDataset, SequenceDataset
+from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.data.ids import TokenIds
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
 from recbole_disent.data.reading import ReadingLog
 from recbole_disent.data.store import SequenceStore
@@ -36,6 +37,7 @@ _ENUMS: dict[str, Any] = {kind.__name__: kind for kind in (FeatureType, FeatureS
 _PLAIN = (type(None), bool, int, float, str)
 # Smaller arrays are read into memory, larger arrays are mapped.
 _MAPPED = 2**16
+_CHUNK = 2**20
 
 
 class NotStorable(Exception):
@@ -212,10 +214,11 @@ class _Reader:
 def _read_array(folder: str, number: int, checksum: int) -> np.ndarray:
     path = _path(folder, number)
     mapped = os.path.getsize(path) >= _MAPPED
-    array = np.asarray(np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False))
-    if _checksum(array) != checksum:
+    array = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+    found = _checksum_of_file(path, array) if mapped else _checksum(array)
+    if found != checksum:
         raise Damaged(f"{os.path.basename(path)} was changed")
-    return array
+    return np.asarray(array)
 
 
 def _path(folder: str, number: int) -> str:
@@ -223,6 +226,19 @@ def _path(folder: str, number: int) -> str:
 
 
 def _checksum(array: np.ndarray) -> int:
-    head = f"{array.dtype.str} {array.shape}".encode()
     content: Any = array.reshape(-1).view(np.uint8) if array.size else b""
-    return zlib.crc32(content, zlib.crc32(head))
+    return zlib.crc32(content, _checksum_of_shape(array))
+
+
+def _checksum_of_file(path: str, array: np.memmap) -> int:
+    """Return the checksum of a mapped array without bringing the pages of the array into this process."""
+    found = _checksum_of_shape(array)
+    with open(path, "rb") as file:
+        file.seek(array.offset)
+        while chunk := file.read(_CHUNK):
+            found = zlib.crc32(chunk, found)
+    return found
+
+
+def _checksum_of_shape(array: np.ndarray) -> int:
+    return zlib.crc32(f"{array.dtype.str} {array.shape}".encode())

@@ -83,12 +83,15 @@ def read_plain(
     data: dict[str, Any] = {}
     for name, kind in wanted:
         column = table.column(name)
+        table = table.drop_columns([name])  # frees each column after its conversion
         if kind == FeatureType.TOKEN:
             data[name] = _categories(column)
         else:
             data[name] = column.to_numpy()
             if not np.isfinite(data[name]).all():
                 return None
+    del column
+    pa.default_memory_pool().release_unused()
     return pd.DataFrame(data, copy=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
-from recbole.data.interaction import Interaction, cat_interactions
+from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import coo_matrix
 from torch import Tensor
@@ -16,9 +16,9 @@ from recbole_disent.data import splits
 from recbole_disent.data.click_noise import replace_clicks
 from recbole_disent.data.filtering import FilteredDataset
 from recbole_disent.data.lazy_interaction import LazyInteraction
-from recbole_disent.data.ordering import group_order, time_order, value_order
+from recbole_disent.data.ordering import time_order, value_order
 from recbole_disent.data.padded import describe_padded
-from recbole_disent.data.store import SequenceStore, flatten_ranges
+from recbole_disent.data.store import SequenceStore, flatten_ranges, narrow
 from recbole_disent.data.times import TimeTies, numbers_of, order_events
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
@@ -59,6 +59,10 @@ class PartDataset(FilteredDataset):
     def training_items(self) -> np.ndarray:
         """Return the item of each training click: int (n,)."""
         return self.history[1][self.train_mask]
+
+    def count_row_users(self) -> int:
+        """Return the number of users that have a row in this part."""
+        return int(self.inter_feat[self.uid_field].bincount().count_nonzero())
 
     def _change_feat_format(self) -> None:
         self._times = self._order = self.time_ties = None
@@ -139,6 +143,8 @@ class SequenceDataset(PartDataset, SequentialDataset):
 
     # The position after the last training event of each user: int64 (n_users,).
     train_end: Tensor
+    # The number of training clicks of each item: int64 (n_items,); None for pre-split histories.
+    _training_counts: np.ndarray | None = None
     takes_histories = True
 
     def _change_feat_format(self) -> None:
@@ -170,11 +176,10 @@ class SequenceDataset(PartDataset, SequentialDataset):
         self._aug_presets()
         users = events[self.uid_field].numpy()
         order = self._event_order(users, events)
-        fields = {name: events[name][order] for name in events if name != self.uid_field}
+        fields = {name: narrow(events[name][order]) for name in events if name != self.uid_field}
         self.store = store = SequenceStore(users[order], fields, self.iid_field, self.user_num)
         self.file_position = order
-        position = torch.arange(len(store))
-        rows = position[position > store.starts(position)]
+        rows = store.later_events()
         suffix = self.config["LIST_SUFFIX"]
         wanted = self.config["history_fields"]
         for field in wanted or []:
@@ -225,8 +230,10 @@ class SequenceDataset(PartDataset, SequentialDataset):
         seen = np.arange(len(self.store)) < stops[self.store.users.long()].numpy()
         if self.config["click_noise"]:
             self._corrupt(seen)
+        counts = self.store.item_counts(self.item_num, seen)
         for dataset in parts:
             dataset.train_end, dataset.history, dataset.train_mask = stops, history, seen
+            dataset._training_counts = counts
         return parts
 
     def _build_from_files(self) -> list[Any]:
@@ -256,6 +263,7 @@ class SequenceDataset(PartDataset, SequentialDataset):
         ends = self.train_end.scatter_reduce(0, self.store.users[others.rows].long(), others.rows + 1, "amax")
         both.train_end = ends
         both.train_mask = np.arange(len(self.store)) < ends[self.store.users.long()].numpy()
+        both._training_counts = self.store.item_counts(self.item_num, both.train_mask)
         return both
 
     def _keeps_first_events(self) -> int:
@@ -265,6 +273,17 @@ class SequenceDataset(PartDataset, SequentialDataset):
         """
         split, group = self.config["eval_args"]["split"], self.config["eval_args"]["group_by"]
         return int("LS" in split or ("RS" in split and group == "user"))
+
+    def count_row_users(self) -> int:
+        """Return the number of users that have a row in this part."""
+        if self.part == "train" and isinstance(self.inter_feat, LazyInteraction):
+            # The first event of a user has no row. The rows themselves are as many as the events.
+            return int((self.train_end - self.store.offsets[:-1] > 1).sum())
+        return super().count_row_users()
+
+    def training_counts(self) -> np.ndarray:
+        """Return the number of training clicks of each item, after click_noise: int64 (n_items,)."""
+        return super().training_counts() if self._training_counts is None else self._training_counts.copy()
 
     def training_items(self) -> np.ndarray:
         """Return the item of each training click, after click_noise: int (n,)."""
@@ -296,6 +315,14 @@ class SequenceDataset(PartDataset, SequentialDataset):
         ends = self.inter_feat.rows[rows]
         return flatten_ranges(self.store.starts(ends), ends, self.store.items)
 
+    def history_sizes(self, index: np.ndarray) -> np.ndarray:
+        """Return the number of events of the user before each row, without a maximum: int64 (n,)."""
+        rows = torch.from_numpy(index)
+        if not isinstance(self.inter_feat, LazyInteraction):
+            return self.inter_feat[self.item_list_length_field][rows].numpy()
+        ends = self.inter_feat.rows[rows]
+        return (ends - self.store.starts(ends)).numpy()
+
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         rows = self.inter_feat
         batch = rows.gather(index, self.trim) if isinstance(rows, LazyInteraction) else rows[index]
@@ -314,79 +341,3 @@ class SequenceDataset(PartDataset, SequentialDataset):
             shape=(self.user_num, self.item_num),
         )
         return matrix if form == "coo" else matrix.asformat(form)
-
-
-class InteractionDataset(PartDataset):
-    """RecBole's Dataset for general models, with the same held-out rows as :class:`SequenceDataset`.
-
-    The first interaction of a user is never a target of a sequential model, and the second interaction is
-    needed for training. Therefore two rows of a user are never held out, where RecBole keeps one.
-    """
-
-    rows_kept = 2
-    one_target_per_query = False
-    # The begin and the end of each user's events in the earlier parts, and the items of these events.
-    _earlier: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def _row_times(self) -> np.ndarray:
-        return self._times
-
-    def sort(self, by: Any, ascending: Any = True) -> None:
-        """Sort the rows; a sort by time uses the same precision as the order of sequences."""
-        if by == self.time_field and self._times is not None:
-            order = value_order(self._times)
-            self.inter_feat._reindex(torch.from_numpy(order))
-            self._times = self._times[order]
-        else:
-            super().sort(by, ascending)
-
-    def build(self) -> list[Any]:
-        """Split into the training, validation and test part."""
-        parts = super().build()
-        sizes = [len(part.inter_feat) for part in parts]
-        history = tuple(
-            np.concatenate([part.inter_feat[field].numpy() for part in parts])
-            for field in (self.uid_field, self.iid_field)
-        )
-        if self.benchmark_filename_list is not None and self._times is not None:
-            # The events of a file are in the same order as in sequences.
-            order = np.lexsort((self._times, np.repeat(np.arange(3), sizes)))
-            history = tuple(side[order] for side in history)
-        self._forget_times(parts)
-        seen = np.arange(sum(sizes)) < sizes[0]
-        if self.config["click_noise"]:
-            self._corrupt(parts[0].inter_feat)
-        for number, dataset in enumerate(parts):
-            dataset.history, dataset.train_mask = history, seen
-            dataset._earlier_parts = parts[:number]
-        return parts
-
-    def joined_with(self, valid: InteractionDataset) -> InteractionDataset:
-        """Return this training part and a validation part as one training part."""
-        both = self.copy(cat_interactions([self.inter_feat, valid.inter_feat]))
-        both.train_mask = np.arange(len(self.train_mask)) < len(both.inter_feat)
-        return both
-
-    def earlier(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return the events of the user of each row in earlier parts.
-
-        See :meth:`SequenceDataset.earlier` for the arguments and the result.
-        """
-        if self._earlier is None:
-            users = torch.cat([part.inter_feat[self.uid_field] for part in self._earlier_parts])
-            items = torch.cat([part.inter_feat[self.iid_field] for part in self._earlier_parts])
-            ends = users.bincount(minlength=self.user_num).cumsum(0)
-            begins = torch.cat([ends.new_zeros(1), ends[:-1]])
-            self._earlier = begins, ends, items[users.argsort(stable=True)]
-        begins, ends, items = self._earlier
-        wanted = self.inter_feat[self.uid_field][torch.from_numpy(index)]
-        return flatten_ranges(begins[wanted], ends[wanted], items)
-
-    def _corrupt(self, train: Interaction) -> None:
-        """Replace the same clicks as :class:`SequenceDataset`, in the order of users and then of time."""
-        order = group_order(train[self.uid_field].numpy())
-        items = train[self.iid_field].numpy().copy()
-        items[order] = replace_clicks(
-            items[order], self.item_num, self.config["click_noise"], self.config["click_noise_seed"]
-        )
-        train[self.iid_field] = torch.from_numpy(items)

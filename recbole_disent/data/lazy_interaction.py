@@ -85,7 +85,7 @@ class LazyInteraction(Interaction):
         if name not in self._columns:
             raise KeyError(name)
         if name == self.user_field:
-            return widen(self.store.users[rows])
+            return self.store.users_of(rows)
         if name == self.length_field:
             return self.store.history_lengths(rows, self.max_length)
         if name in self.list_fields:

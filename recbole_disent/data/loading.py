@@ -13,7 +13,8 @@ from recbole.utils import EvaluatorType, ModelType
 from recbole_disent.config.key_rules import load_yaml
 from recbole_disent.data import prepared
 from recbole_disent.data.atomic_files import require_dataset
-from recbole_disent.data.dataset import InteractionDataset, PartDataset, SequenceDataset
+from recbole_disent.data.dataset import PartDataset, SequenceDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.data.ordering import group_order
 from recbole_disent.data.report import describe
 from recbole_disent.data.statistics_check import check_statistics, count

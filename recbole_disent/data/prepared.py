@@ -124,6 +124,10 @@ def stored_or_made(config: Any, make: Callable[[Any], dict[str, Any]]) -> tuple[
     if reason is not None:
         getLogger().info(f"dataset '{config['dataset']}': the prepared data are not stored: {reason}")
     _set_config(found, config)
+    if written is not None:
+        # The mapped arrays replace those in the memory of this process.
+        with suppress(archive.Damaged):
+            found = read(written, config)
     return found, written
 
 

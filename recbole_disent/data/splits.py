@@ -19,8 +19,8 @@ def group_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Returns:
         order: int64 (n,), the rows, one group after the other.
-        rank: int64 (n,), position of each row of *order* in its group, from 0.
-        size: int64 (n,), number of rows in the group of each row of *order*.
+        rank: int32 or int64 (n,), position of each row of *order* in its group, from 0.
+        size: int32 or int64 (n,), number of rows in the group of each row of *order*.
     """
     if not len(keys):
         empty = np.zeros(0, dtype=np.int64)
@@ -28,13 +28,19 @@ def group_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     by_key = group_order(keys)
     ordered = keys[by_key]
     new = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    del ordered
     counts = np.diff(np.append(new, len(keys)))
     groups = np.argsort(by_key[new], kind="stable")  # a group's first row is its earliest
-    size = np.repeat(counts[groups], counts[groups])
-    begin = np.cumsum(counts[groups]) - counts[groups]
-    rank = np.arange(len(keys)) - np.repeat(begin, counts[groups])
-    order = by_key[np.repeat(new[groups], counts[groups]) + rank]
-    return order, rank, size
+    new, counts = new[groups], counts[groups]
+    # The arrays of all rows decide the peak memory of a preparation.
+    small = np.int32 if len(keys) < 2**31 else np.int64
+    rank: np.ndarray = np.arange(len(keys), dtype=small)
+    rank -= np.repeat((np.cumsum(counts) - counts).astype(small), counts)
+    place: np.ndarray = np.repeat(new, counts)
+    place += rank
+    order = by_key[place]
+    del by_key, place
+    return order, rank, np.repeat(counts.astype(small), counts)
 
 
 _HELD_OUT = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Events of a part of a count, and number of times that the wanted events are fewer than all events.
+_PART, _FEW = 2**24, 8
+
 
 class SequenceStore:
     """Store of all events, in which the history of an event is a range of preceding events.
@@ -27,7 +30,7 @@ class SequenceStore:
         counts = np.bincount(users, minlength=n_users)
         self.offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         self.users = torch.from_numpy(users.astype(np.int32))
-        self.fields = {name: _narrow(values) for name, values in fields.items()}
+        self.fields = {name: narrow(values) for name, values in fields.items()}
         self.item_field = item_field
 
     def __len__(self) -> int:
@@ -44,9 +47,43 @@ class SequenceStore:
         tensors = [self.users, self.offsets, *self.fields.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
 
+    def later_events(self) -> Tensor:
+        """Return the positions of all events except the first event of each user: int64."""
+        later = torch.ones(len(self), dtype=torch.bool)
+        later[self.offsets[:-1][self.offsets.diff() > 0]] = False
+        return later.nonzero()[:, 0]
+
+    def users_of(self, ends: Tensor) -> Tensor:
+        """Return the user of each event in *ends*: int64."""
+        if ends.numel() * _FEW > len(self):
+            return self.users[ends].long()
+        # A search in `offsets` reads no page of `users`, which may be mapped and as large as the events.
+        return torch.searchsorted(self.offsets, ends, right=True) - 1
+
     def starts(self, ends: Tensor) -> Tensor:
         """Return the position of the first event of the user of each event in *ends*."""
-        return self.offsets[self.users[ends].long()]
+        return self.offsets[self.users_of(ends)]
+
+    def item_counts(self, n_items: int, mask: np.ndarray) -> np.ndarray:
+        """Return the number of events of each item among the events of a mask: int64 (n_items,)."""
+        counts, items = np.zeros(n_items, dtype=np.int64), self.items.numpy()
+        for begin in range(0, len(items), _PART):  # numpy counts copies of all numbers with 8 bytes each
+            part = slice(begin, begin + _PART)
+            counts += np.bincount(items[part][mask[part]], minlength=n_items)
+        return counts
+
+    def user_bounds(self, parts: int) -> list[int]:
+        """Cut the users into contiguous parts with about the same number of events.
+
+        Args:
+            parts: number of parts n.
+
+        Returns:
+            The first user of each part, and the number of users: n + 1 values.
+        """
+        wanted = torch.arange(1, parts) * len(self) // parts
+        inner = torch.searchsorted(self.offsets[:-1].contiguous(), wanted).tolist()
+        return [0, *inner, len(self.offsets) - 1]
 
     def history_lengths(self, ends: Tensor, max_length: int) -> Tensor:
         """Return the number of events of the user before each event, at most *max_length*."""
@@ -133,7 +170,7 @@ def flatten_ranges(begins: Tensor, ends: Tensor, values: Tensor) -> tuple[Tensor
     return owner, values[begins[owner] + offset].long()
 
 
-def _narrow(values: Tensor) -> Tensor:
+def narrow(values: Tensor) -> Tensor:
     """Convert int64 ids to int32 if they fit, which halves the size of the store."""
     if values.dtype == torch.int64 and (not values.numel() or int(values.max()) < 2**31 - 1):
         return values.to(torch.int32)

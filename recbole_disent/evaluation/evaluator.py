@@ -139,13 +139,11 @@ class RankingEvaluator:
         rng = np.random.default_rng(seed)
         tie_break = torch.from_numpy(rng.random(loader.n_queries))
         permutation = torch.from_numpy(rng.permutation(limit + (drawn is None)))
-        # Each of n processes ranks every n-th chunk. Chunks and ranks are the same as with a single
-        # process, and all processes compute the same metrics from all ranks.
+        # Each process ranks its chunks, and all processes compute the same metrics from all ranks.
         ours = []
-        rank, world = process_group.rank(), process_group.world()
-        with bar(f"Evaluate ({dataset.part})", len(range(rank, len(loader), world)),
-                 show_progress and rank == 0) as shown:  # fmt: skip
-            for number, queries in loader.chunks(rank, world):
+        with bar(f"Evaluate ({dataset.part})", -(-len(loader) // process_group.world()),
+                 show_progress and process_group.rank() == 0) as shown:  # fmt: skip
+            for number, queries in loader.local_chunks():
                 ranked = self._rank(scorer, queries, drawn, tie_break, permutation, k, loader.whole_rows)
                 ours.append((number, queries.number, ranked))
                 shown.update()

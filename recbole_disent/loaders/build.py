@@ -15,7 +15,7 @@ from recbole_disent.data.dataset import PartDataset
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.evaluation import EvalLoader
 from recbole_disent.loaders.prefixes import build_train_loader
-from recbole_disent.loaders.sharding import sharded
+from recbole_disent.loaders.sharding import check_divide_users, sharded
 
 
 def make_loaders(config: Any, parts: list[PartDataset]) -> tuple[Any, Any, Any]:
@@ -53,7 +53,9 @@ def make_train_loader(config: Any, train: PartDataset) -> Any:
         train_loader = build_train_loader
         if theirs is not TrainDataLoader:  # auto-encoders have a loader of users
             train_loader = lambda c, d, s: theirs(c, d, s, shuffle=c["shuffle"])  # noqa: E731
-    return sharded(train_loader(config, train, sampler))
+    loader = train_loader(config, train, sampler)
+    check_divide_users(config, loader)
+    return sharded(loader)
 
 
 def _train_sampler(config: Any, train: PartDataset) -> Any:

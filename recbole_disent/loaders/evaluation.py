@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,13 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_disent.loaders.sharding import own_users
+from recbole_disent.parallel import process_group
+
 # Items of a tile that the limit on the memory of a chunk assumes.
 _TILE = 1024
+# Bytes that the limit assumes for a position of a padded history, and for an event that is not ranked.
+_POSITION, _EVENT = 2048, 128
 
 
 @dataclass
@@ -62,13 +67,14 @@ class EvalLoader:
     ``recbole.utils.case_study`` uses ``is_sequential`` and ``uid2history_item``.
 
     Args:
-        config: configuration; ``eval_batch_size`` and ``eval_memory_mb`` limit the size of a chunk.
+        config: configuration; ``eval_batch_size`` and ``eval_memory_mb`` limit the size of a chunk. The limit
+            on the memory counts scores, and for sequences also the positions and the events of histories.
         dataset: part of a data set.
         transform: RecBole's batch transform of the model.
         full: whether all items are ranked.
 
     Attributes:
-        step: number of queries of a chunk.
+        step: largest number of queries of a chunk; chunks of long histories have fewer.
         whole_rows: number of queries whose scores for all items may be in memory at a time. A chunk of a
             full ranking can be larger, because most models score a tile of the items at a time
             (``evaluation/full_ranking.py``).
@@ -101,6 +107,30 @@ class EvalLoader:
         if full and not dataset.one_target_per_query:
             new[1:] = np.diff(keys[self._order]) != 0
         self._bounds = np.append(np.flatnonzero(new), len(keys))
+        self._chunks = self._cut(self._order)
+
+    def _cut(self, order: np.ndarray) -> list[int]:
+        """Return the first query of each chunk, and the end of the last chunk.
+
+        Args:
+            order: int64, the held-out rows of the queries, sorted by length.
+        """
+        dataset, n = self.dataset, len(order)
+        if not dataset.one_target_per_query:
+            return [*range(0, self.n_queries, self.step), self.n_queries]
+        memory = self.config["eval_memory_mb"] * 2**20
+        widths = dataset.inter_feat[dataset.item_list_length_field].numpy()[order]
+        if not dataset.trim:
+            widths = np.full_like(widths, dataset.max_item_list_len)
+        events = np.concatenate([[0], np.cumsum(dataset.history_sizes(order))])
+        bounds = [0]
+        while (begin := bounds[-1]) < n:
+            part = widths[begin : begin + self.step]  # ascending
+            positions = np.arange(1, len(part) + 1) * part
+            fitting = np.searchsorted(positions, memory // _POSITION, side="right")
+            unranked = np.searchsorted(events, events[begin] + memory // _EVENT, side="right") - 1 - begin
+            bounds.append(begin + max(1, int(min(fitting, unranked))))
+        return bounds
 
     @property
     def is_sequential(self) -> bool:
@@ -133,7 +163,7 @@ class EvalLoader:
         return len(self._bounds) - 1
 
     def __len__(self) -> int:
-        return math.ceil(self.n_queries / self.step)
+        return len(self._chunks) - 1
 
     def __bool__(self) -> bool:
         return self.n_queries > 0
@@ -143,20 +173,40 @@ class EvalLoader:
 
     def chunks(self, first: int, every: int) -> Iterator[tuple[int, EvalBatch]]:
         """Yield the chunks *first*, *first* + *every*, ... of the evaluation, each with its number."""
-        items = self.dataset.inter_feat[self.dataset.iid_field]
         # A transform (BERT4Rec) draws random numbers, and all processes must draw the same ones.
         drawn = self.config["transform"] is not None
-        for chunk in range(len(self)):
-            if chunk % every != first and not drawn:
-                continue
-            begin = chunk * self.step
-            bounds = self._bounds[begin : begin + self.step + 1]
-            held = self._order[bounds[0] : bounds[-1]]
-            owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-            rows = self._order[bounds[:-1]]
-            # The number of a query breaks ties, so that it must not depend on the chunks.
-            number = rows if self.dataset.one_target_per_query else np.arange(begin, begin + len(rows))
-            batch = self.transform(self.dataset, self.dataset[rows])
-            held_items = items[torch.from_numpy(held)]
-            if chunk % every == first:
-                yield chunk, EvalBatch(number, rows, batch, torch.from_numpy(owner), held_items)
+        for chunk, (begin, end) in enumerate(pairwise(self._chunks)):
+            if chunk % every == first or drawn:
+                batch = self._chunk(self._order, self._bounds[begin : end + 1], begin)
+                if chunk % every == first:
+                    yield chunk, batch
+
+    def local_chunks(self) -> Iterator[tuple[int, EvalBatch]]:
+        """Yield the chunks of this process, each with a number; the processes together have all queries.
+
+        With the key ``divide_users``, these are the queries of this process's users.
+        """
+        if not self.config["divide_users"]:
+            yield from self.chunks(process_group.rank(), process_group.world())
+            return
+        users = self.dataset.inter_feat[self.dataset.uid_field]
+        order = self._order[own_users(self.dataset.store, users).numpy()[self._order]]
+        for chunk, (begin, end) in enumerate(pairwise(self._cut(order))):
+            yield chunk, self._chunk(order, np.arange(begin, end + 1), begin)
+
+    def _chunk(self, order: np.ndarray, bounds: np.ndarray, begin: int) -> EvalBatch:
+        """Return a chunk.
+
+        Args:
+            order: int64, held-out rows of the queries.
+            bounds: int64 (Q + 1,), index in *order* of the first row of each query, and the end of the last.
+            begin: number of the first query.
+        """
+        held = order[bounds[0] : bounds[-1]]
+        owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        rows = order[bounds[:-1]]
+        # The number of a query breaks ties, so that it must not depend on the chunks.
+        number = rows if self.dataset.one_target_per_query else np.arange(begin, begin + len(rows))
+        batch = self.transform(self.dataset, self.dataset[rows])
+        items = self.dataset.inter_feat[torch.from_numpy(held)][self.dataset.iid_field]
+        return EvalBatch(number, rows, batch, torch.from_numpy(owner), items)

@@ -14,9 +14,10 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.data.store import narrow
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.batch import WindowBatch, trained_pairs
-from recbole_disent.loaders.sharding import local_shard
+from recbole_disent.loaders.sharding import local_shard, own_users
 from recbole_disent.ops.memory import release_memory
 from recbole_disent.parallel import process_group
 from recbole_disent.registry import spec_of
@@ -28,7 +29,7 @@ _FEW_STEPS = 10
 
 
 class Windows(NamedTuple):
-    """Windows of training sequences; each field is int64 (W,).
+    """Windows of training sequences; each field is int64 (W,), or int32 (W,) after :meth:`narrowed`.
 
     Attributes:
         users: internal user id.
@@ -52,8 +53,12 @@ class Windows(NamedTuple):
         return self.before + self.counts + 1 + self.after
 
     def at(self, index: Any) -> Windows:
-        """Return the windows that *index* selects."""
-        return Windows(*(part[index] for part in self))
+        """Return the windows that *index* selects, with int64 fields."""
+        return Windows(*(part[index].long() for part in self))
+
+    def narrowed(self) -> Windows:
+        """Return the windows with int32 fields where the values allow it."""
+        return Windows(*map(narrow, self))
 
 
 class WindowLoader(TrainDataLoader):
@@ -74,6 +79,8 @@ class WindowLoader(TrainDataLoader):
 
     # Each batch already is the shard of one process (loaders/sharding.py).
     shards_itself = True
+    # Whether the loader can give each process the windows of its own users (key divide_users).
+    divides_users = True
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
@@ -107,16 +114,16 @@ class WindowLoader(TrainDataLoader):
         return max(1, math.ceil(int(self._sizes().sum()) / self.step))
 
     def __iter__(self) -> Iterator[WindowBatch]:
-        windows = self._windows()
+        windows = self._windows().narrowed()  # all windows of the epoch are in memory
         order = torch.randperm(len(windows.users), generator=self.generator)
-        windows = windows.at(order)
-        batch = self._batch_of(windows.trained)
+        batch = self._batch_of(windows.trained[order])
         cuts = (batch[1:] != batch[:-1]).nonzero()[:, 0] + 1
         bounds = [0, *cuts.tolist(), len(order)]
+        del batch, cuts
         for number, (begin, end) in enumerate(pairwise(bounds), start=1):
             if number % _RELEASE_EVERY == 0:
                 release_memory()
-            yield self._collate(windows.at(slice(begin, end)))
+            yield self._collate(windows.at(order[begin:end]))
 
     def _batch_of(self, pairs: Tensor) -> Tensor:
         """Return the index of each window's batch, int64 (W,), from the number of pairs of each window."""
@@ -155,13 +162,19 @@ class WindowLoader(TrainDataLoader):
         windows = Windows(self._users[owner], begins, before, counts, after, owner, counts)
         return windows.at(window)._replace(phase=visit, trained=trained)
 
+    def _local(self, users: Tensor) -> Any:
+        """Return the index of this process's windows in a batch that is sorted by length."""
+        if self.config["divide_users"]:
+            return own_users(self._dataset.store, users).nonzero()[:, 0]
+        # Each process takes every n-th window, so that all have similar lengths.
+        return slice(process_group.rank(), None, process_group.world())
+
     def _collate(self, windows: Windows) -> WindowBatch:
         lengths, order = windows.lengths.sort()
         windows, number = windows.at(order), None
         if process_group.active():
-            # Each process takes every n-th of the sorted windows, so that all have similar lengths.
             ends = windows.trained.cumsum(0)
-            local = slice(process_group.rank(), None, process_group.world())
+            local = self._local(windows.users)
             windows, ends, lengths = windows.at(local), ends[local], lengths[local].contiguous()
             counts = windows.trained
             owner = torch.repeat_interleave(torch.arange(len(ends)), counts)
@@ -197,6 +210,8 @@ class MaskedWindowLoader(UserLoader):
     an Interaction of RecBole with users, item lists and lengths, which are the only columns that RecBole's
     model reads. RecBole's transform masks the items.
     """
+
+    divides_users = False  # the masks are drawn for a whole batch
 
     def _sizes(self) -> Tensor:
         return self._stops - self._begins

@@ -15,7 +15,7 @@ def choose_preset(train: Any) -> tuple[str, str]:
         ``long`` where users have more targets on average than a window holds, else ``short``; and a
         part of a sentence that says why.
     """
-    users = int(train.inter_feat[train.uid_field].bincount().count_nonzero())
+    users = train.count_row_users()
     mean, window = len(train.inter_feat) / max(1, users), train.max_item_list_len
     name = "long" if mean > window else "short"
     compared = "more" if name == "long" else "not more"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recbole_disent import registry
 from recbole_disent.content.matrix import Content
-from recbole_disent.data.dataset import InteractionDataset
+from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
 
