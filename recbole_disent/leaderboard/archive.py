@@ -75,6 +75,7 @@ _RESULT = (
     Column("parameters", int, ("parameters",), empty="never"),
     Column("processes", int, ("processes",)),
     Column("refit", json.loads, ("refit",), empty="missing"),
+    Column("intentions", json.loads, ("intentions",), empty="missing"),
     Column("threads", int, ("threads",), empty="missing"),
     Column("data_hash", str, ("data_hash",), empty="never"),
     Column("content_hash", str, ("content_hash",)),

@@ -21,6 +21,7 @@ from recbole_disent.leaderboard.tables import (
     cold_table,
     comparison_table,
     drawn_metric,
+    intentions_table,
     kept_table,
     main_table,
     search_budget_table,
@@ -99,6 +100,7 @@ def make_tables(collection: Collection, options: dict[str, Any]) -> list[Table]:
             comparison_table(group, compare(group, metrics, options), options),
             kept_table(group, metrics),
             beyond_accuracy_table(group),
+            intentions_table(group),
             *(breakdown_table(group, break_down(group, drawn_metric(metrics), f)) for f in FIELDS),
             cold_table(group, metrics, options["cold_below"]),
         ]

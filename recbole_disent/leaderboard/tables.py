@@ -113,7 +113,9 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
     rows = []
     for row in group.filled:
         config = row.results[0]["config"]
-        epochs = [r["epochs_run"] for r in row.results]
+        again = [(r.get("refit") or {}).get("epochs", 0) for r in row.results]
+        epochs = [r["epochs_run"] - more for r, more in zip(row.results, again, strict=True)]
+        refitted = f" + {np.mean(again):.0f} refit" if any(again) else ""
         # RecBole trains models such as Pop in one pass, independent of the key epochs.
         most = 1 if config["MODEL_TYPE"] == "TRADITIONAL" else config["epochs"]
         stopped = sum(e < most for e in epochs)
@@ -126,7 +128,7 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
             *(mean_and_spread(row.values(m), row in best[m]) for m in metrics),
             Cell(seeds if not row.errors else f"{seeds} ({len(row.errors)} missing)", len(row.seeds)),
             Cell(str(trials) if trials > 1 else "none", trials),
-            Cell(f"{np.mean(epochs):.0f} of {most}", float(np.mean(epochs))),
+            Cell(f"{np.mean(epochs):.0f} of {most}{refitted}", float(np.mean(epochs))),
             Cell(f"{stopped} of {len(epochs)}", stopped),
             Cell(f"{np.mean(seconds):.0f}", float(np.mean(seconds))),
             Cell(str(row.results[0]["parameters"]), row.results[0]["parameters"]),
@@ -158,6 +160,38 @@ def beyond_accuracy_table(group: ResultGroup) -> Table | None:
             for row in group.filled]  # fmt: skip
     notes = [f"{m}: {_BEYOND[m.partition('@')[0]]}." for m in metrics]
     return Table(f"{group.name}: beyond accuracy", [*name_head(group), *columns], rows, notes)
+
+
+def intentions_table(group: ResultGroup) -> Table | None:
+    """Return the table of how much the intention vectors of each row differ; None without such vectors."""
+    rows = []
+    for row in group.filled:
+        found = [r["intentions"] for r in row.results if r.get("intentions")]
+        if not found:
+            continue
+        won, weights = [np.array(f["won"]) for f in found], {len(f["won"]) for f in found}
+        least, most = np.array([w.min() for w in won]), np.array([w.max() for w in won])
+        values = [
+            np.array([f["cosine"] for f in found]),
+            np.array([f["entropy"] for f in found]),
+            least,
+            most,
+        ]
+        rows.append([
+            *name_cells(group, row),
+            Cell(", ".join(map(str, sorted(weights))), min(weights)),
+            *(mean_and_spread(v) for v in values),
+        ])  # fmt: skip
+    if not rows:
+        return None
+    head = [*name_head(group), "K", "mean cosine", "entropy of use", "least share won", "largest share won"]
+    notes = [
+        "Measured on the validation part. The cosine is the mean over two different intention vectors of a "
+        "history: 1 means that they are equal. An intention wins a target if it gives the target's best "
+        "score; the entropy of these shares is divided by ln K. A model that is not in the table has no "
+        "intentions, or one, with which nothing is disentangled.",
+    ]
+    return Table(f"{group.name}: intentions", head, rows, notes)
 
 
 def comparison_table(group: ResultGroup, found: list[Comparison], options: dict[str, Any]) -> Table | None:

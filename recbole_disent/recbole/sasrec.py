@@ -35,9 +35,9 @@ def _encode(model: Any, items: Tensor, lengths: Tensor) -> Tensor:
     *layers, last = model.trm_encoder.layer
     for layer in layers:
         attention = layer.multi_head_attention
-        heads = _heads(layer, _linear(states, attention.query, attention.key, attention.value), 3)
+        query, key, value = _heads(layer, _linear(states, attention.query, attention.key, attention.value), 3)
         # The padding comes after the last item, where a causal layer cannot see it.
-        attended = F.scaled_dot_product_attention(*heads, is_causal=True)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         states = _rest(layer, states, attended)
     attention = last.multi_head_attention
     key, value = _heads(last, _linear(states, attention.key, attention.value), 2)
