@@ -76,8 +76,42 @@ class SimilarBody(BaseModel):
     k: Length = 10
 
 
+class Row(BaseModel):
+    """One item of an answer."""
+
+    item: str
+    score: float
+    rank: int
+    text: str | None
+
+
+class ListRow(Row):
+    """One item of a list; the intention is null for a model with one vector, and for a popular item."""
+
+    intention: int | None
+
+
+class ListAnswer(BaseModel):
+    """Answer of POST /recommend."""
+
+    items: list[ListRow]
+    source: Literal["model", "popularity"]
+    unknown_items: int
+    bundle: str
+
+
+class SimilarAnswer(BaseModel):
+    """Answer of POST /similar."""
+
+    items: list[Row]
+    bundle: str
+
+
 class Answer(JSONResponse):
-    """A refusal in ASCII, because a request may hold texts that UTF-8 does not have."""
+    """JSON in ASCII, because a request may hold texts that UTF-8 does not have.
+
+    The routes return it in place of a dictionary: FastAPI would check and copy each value of that.
+    """
 
     def render(self, content: Any) -> bytes:
         """Return the bytes of the body."""
@@ -189,8 +223,8 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
         return Answer({"detail": faults}, 422)
 
-    @app.post("/recommend")
-    async def recommend(body: RecommendBody) -> dict[str, Any]:
+    @app.post("/recommend", response_model=None, responses={200: {"model": ListAnswer}})
+    async def recommend(body: RecommendBody) -> Answer:
         """Return the list of a known user, or of the items of a sequence, oldest first."""
         if (body.user is None) == (body.sequence is None):
             raise UserError("expected either 'user' or 'sequence'")
@@ -212,15 +246,11 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
             {"item": item, "score": score, "rank": rank, "intention": intention, "text": text}
             for rank, (item, score, intention, text) in enumerate(rows, start=1)
         ]
-        return {
-            "items": items,
-            "source": found.source,
-            "unknown_items": found.unknown_items,
-            "bundle": server.digest,
-        }
+        facts = {"source": found.source, "unknown_items": found.unknown_items, "bundle": server.digest}
+        return Answer({"items": items, **facts})
 
-    @app.post("/similar")
-    async def similar(body: SimilarBody) -> dict[str, Any]:
+    @app.post("/similar", response_model=None, responses={200: {"model": SimilarAnswer}})
+    async def similar(body: SimilarBody) -> Answer:
         """Return the items with the most similar vectors."""
         table = await _in_time(
             _batcher(server).call(server.recommender.similar_items, [body.item], body.k), limits
@@ -228,7 +258,7 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         ids = table["similar"].tolist()
         rows = zip(ids, table["score"].tolist(), table["rank"].tolist(), server.texts(ids), strict=True)
         items = [{"item": i, "score": s, "rank": r, "text": t} for i, s, r, t in rows]
-        return {"items": items, "bundle": server.digest}
+        return Answer({"items": items, "bundle": server.digest})
 
     @app.get("/items/{item_id:path}")
     async def item(item_id: str) -> dict[str, Any]:
