@@ -44,9 +44,14 @@ class Ask:
 
     @property
     def group(self) -> Hashable:
-        """Asks of one group are computed together; with diversity the length decides the list."""
+        """Asks of one group are computed together.
+
+        With diversity the length decides the list. Asks that name allowed items are apart, because they use
+        no index.
+        """
         length = self.k if self.diversity else 0
-        return self.user is None, self.filter_history, self.diversity, self.diversify, length
+        rules = self.filter_history, self.allowed is None
+        return self.user is None, *rules, self.diversity, self.diversify, length
 
 
 @dataclass
@@ -66,12 +71,14 @@ class Answer:
     unknown_items: int
 
 
-def answer(recommender: Any, asks: list[Ask]) -> list[Answer | UserError]:
+def answer(recommender: Any, asks: list[Ask], index: bool = False) -> list[Answer | UserError]:
     """Make the lists of asks of one group; the fault of one ask is its own.
 
     Args:
         recommender: a :class:`~recbole_disent.recommender.Recommender`.
         asks: of the same group.
+        index: whether candidates come from the index of the bundle. With diversity or allowed items all
+            scores are computed.
     """
     found: dict[int, Answer | UserError] = {}
     good: list[int] = []
@@ -89,13 +96,13 @@ def answer(recommender: Any, asks: list[Ask]) -> list[Answer | UserError]:
             found[number] = error
     if good:
         try:
-            found.update(zip(good, _together(recommender, [asks[n] for n in good]), strict=True))
+            found.update(zip(good, _together(recommender, [asks[n] for n in good], index), strict=True))
         except UserError as error:
             found.update(dict.fromkeys(good, error))
     return [found[number] for number in range(len(asks))]
 
 
-def _together(recommender: Any, asks: list[Ask]) -> list[Answer]:
+def _together(recommender: Any, asks: list[Ask], index: bool) -> list[Answer]:
     first, catalogue = asks[0], recommender.catalogue
     unknown = np.zeros(len(asks), dtype=np.int64)
     if first.user is None:
@@ -112,7 +119,9 @@ def _together(recommender: Any, asks: list[Ask]) -> list[Answer]:
             numbers = catalogue.item_numbers([item for own in lists for item in own])
             owner = np.repeat(np.arange(len(asks)), [len(own) for own in lists])
             setattr(filters, name, store_of(owner[numbers > 0], numbers[numbers > 0], len(asks)))
-    lists = recommender.lists(queries, max(ask.k for ask in asks), filters, first.diversity, first.diversify)
+    index = index and not first.diversity and first.allowed is None
+    longest = max(ask.k for ask in asks)
+    lists = recommender.lists(queries, longest, filters, first.diversity, first.diversify, index)
     answers = []
     for row, ask in enumerate(asks):
         numbers = lists.items[row, : ask.k]
@@ -136,12 +145,14 @@ class Batcher:
 
     Attributes:
         recommender: may be replaced at any time; a batch keeps the one that it began with.
+        index: whether candidates come from the index of the bundle, see :func:`answer`.
         largest: asks of a batch at the most.
         most_waiting: asks that may wait; more are refused with :class:`Busy`.
         batches, asks: how many were computed.
     """
 
     recommender: Any
+    index: bool = False
     largest: int = 64
     most_waiting: int = 1024
     batches: int = 0
@@ -155,12 +166,14 @@ class Batcher:
         """Number of asks that wait."""
         return len(self._waiting)
 
-    async def ask(self, ask: Ask) -> Answer:
-        """Wait for the list of an ask.
+    def ask(self, ask: Ask) -> asyncio.Future[Answer]:
+        """Put an ask into the queue.
+
+        Returns:
+            Its list, or the :class:`UserError` of what cannot be done. To cancel it takes it out of the queue.
 
         Raises:
             Busy: too many wait.
-            UserError: what is asked for cannot be done.
         """
         if len(self._waiting) >= self.most_waiting:
             self._forget_finished()
@@ -169,11 +182,11 @@ class Batcher:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ask, future))
         self._wake.set()
-        return await future
+        return future
 
-    async def call(self, function: Any, *args: Any) -> Any:
+    def call(self, function: Any, *args: Any) -> asyncio.Future[Any]:
         """Run something else in the thread of the batches."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def work(self) -> None:
         """Compute batches until cancelled."""
@@ -197,7 +210,7 @@ class Batcher:
         self.batches += 1
         self.asks += len(pairs)
         try:
-            found = await self.call(answer, self.recommender, [ask for ask, _ in pairs])
+            found = await self.call(answer, self.recommender, [ask for ask, _ in pairs], self.index)
         except Exception as error:  # a fault of ours must not stop the server
             getLogger().exception("serve: a batch failed")
             found = [error] * len(pairs)

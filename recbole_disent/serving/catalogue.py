@@ -105,7 +105,7 @@ def _look_up(numbers: dict[str, int], ids: Iterable[Any]) -> np.ndarray:
 
 def store_of(users: np.ndarray, items: np.ndarray, n_users: int) -> SequenceStore:
     """Make a store of items only: int (n,) users in ascending order and their items."""
-    fields: dict[str, Tensor] = {ITEM: torch.from_numpy(np.ascontiguousarray(items, dtype=np.int64))}
+    fields: dict[str, Tensor] = {ITEM: torch.from_numpy(np.require(items, np.int64, ("C", "W")))}
     return SequenceStore(np.asarray(users, dtype=np.int64), fields, ITEM, n_users)
 
 

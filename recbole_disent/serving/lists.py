@@ -306,8 +306,11 @@ class _Work:
         # All vectors with a few items at a time: the maximum reads products that are still in the cache.
         together = vectors.flatten(0, 1)
         step = max(256, _PRODUCTS // len(together))
+        memory = scores.new_empty(len(together) * step)
         for begin in range(0, len(self.table), step):
-            products = torch.mm(together, self.table[begin : begin + step].T)
+            part = self.table[begin : begin + step]
+            products = memory[: len(together) * len(part)].view(len(together), len(part))
+            torch.mm(together, part.T, out=products)
             torch.amax(products.view(rows, n_vectors, -1), 1, out=scores[:, begin : begin + step])
         return self._masked(scores, queries, numbers)
 
