@@ -1,15 +1,15 @@
 """Latency of the server with several numbers of clients, then a soak test with hostile requests.
 
-``python serve.py [BUNDLE] [--items=54542 --width=64 --model=SASRec] [--seconds=10] [--soak=60] [--index]``
-starts the server for a bundle. Without one it draws events and takes a new model, because the time of a list
-does not depend on the weights. A client keeps its connection open and requests the next list as soon as it has
-received the last list. The CPU time is that of the server process, all threads together.
+``python serve.py [BUNDLE] [--model=SASRec] [--seconds=10] [--soak=60]`` starts the server for a bundle. Without
+a bundle it draws events and takes a new model, because the time of a list does not depend on the weights. A
+client keeps its connection open and requests the next list as soon as it has received the last list. The CPU
+time belongs to the server process, all threads together.
 
 The soak test runs a second server, in whose queue ``--waiting`` requests may wait. 24 clients mix with malformed
-JSON, huge k, unknown ids, bodies of 10 MB, bodies that never end and new bundles. It prints the HTTP statuses that
-clients received and the memory of the server. ``faults`` counts what must not happen: a valid request without an
-answer, one with another status than 200 or 503, another 5xx than 503, and a server that ended. The exit status is
-1 if there are any.
+JSON, huge k, unknown ids, bodies of 10 MB, bodies that never end, and new bundles. The test prints the HTTP
+statuses that clients received and the memory of the server. ``faults`` counts what must not happen: a valid
+request without an answer, one with another status than 200 or 503, another 5xx than 503, and a server that
+ended. The exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -193,6 +193,13 @@ def of_process(pid: int) -> tuple[float, float]:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), resident
 
 
+def metrics(port: int) -> dict[str, float]:
+    """Counters of the server, by name without the prefix and without quotes."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {key.removeprefix("recbole_disent_").replace('"', ""): float(value) for key, _, value in lines}
+
+
 @contextmanager
 def serving(folder: Path, *words: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Start the server; port and process."""
@@ -219,12 +226,15 @@ def measure(folder: Path, users: list[str], seconds: float, words: list[str]) ->
         asyncio.run(load(port, users, 4, min(2, seconds)))  # warm-up
         rows = []
         for clients in (1, 16, 64):
-            before = of_process(server.pid)[0]
+            before, counted = of_process(server.pid)[0], metrics(port)
             times, statuses = asyncio.run(load(port, users, clients, seconds))
             cpu = (of_process(server.pid)[0] - before) / len(times) * 1000
+            batches, asks = (metrics(port)[key] - counted[key] for key in ("batches", "batched_requests"))
             p50, p99 = (float(p) for p in np.percentile(times, [50, 99]) * 1000)
-            rows.append((clients, len(times) / seconds, p50, p99, cpu, statuses))
-    table(rows, ("clients", "requests per second", "p50 ms", "p99 ms", "server CPU ms a request", "statuses"))
+            rows.append((clients, len(times) / seconds, p50, p99, cpu, asks / batches, statuses))
+    head = ("clients", "requests per second", "p50 ms", "p99 ms", "server CPU ms a request",
+            "requests of a batch", "statuses")  # fmt: skip
+    table(rows, head)
     print(f"ratio={rows[2][1] / rows[0][1]:.1f} cpu_ratio={rows[0][4] / rows[2][4]:.1f}")
 
 
@@ -241,10 +251,9 @@ def endure(folder: Path, bundle: Path, users: list[str], seconds: float, words: 
             others += found[1]
             memory.append(of_process(server.pid)[1])
         ended = server.poll() is not None
-        address = f"http://127.0.0.1:{port}/metrics"
-        counters = urllib.request.urlopen(address, timeout=60).read().decode()
-    reloads = [line.partition("_reloads_")[2] for line in counters.splitlines() if "reloads_total{" in line]
-    print(f"soak of {seconds:g} s: valid {dict(valid)}, others {dict(others)}, {', '.join(reloads)}")
+        counters = metrics(port)
+    reloads = ", ".join(f"{int(counters[f'reloads_total{{result={k}}}'])} {k}" for k in ("done", "failed"))
+    print(f"soak of {seconds:g} s: valid {dict(valid)}, others {dict(others)}, reloads: {reloads}")
     print("memory after each quarter, MiB: " + " ".join(f"{value:.0f}" for value in memory))
     faults = int(ended) + sum(n for status, n in valid.items() if status not in (200, 503))
     faults += sum(n for status, n in others.items() if isinstance(status, int) and status > 503)
@@ -254,16 +263,12 @@ def endure(folder: Path, bundle: Path, users: list[str], seconds: float, words: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--model", default="SASRec", help="of a drawn bundle")
     parser.add_argument("--items", type=int, default=54_542)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument(
-        "--seconds", type=float, default=10, help="for each number of clients; 0: not measured"
-    )
+    parser.add_argument("--seconds", type=float, default=10, help="for each number of clients; 0: none")
     parser.add_argument("--soak", type=float, default=60, help="seconds of the soak test; 0: none")
     parser.add_argument("--waiting", type=int, default=16, help="--max-waiting of the soak test")
     parser.add_argument("--timeout", type=float, default=10, help="--timeout of the soak test")

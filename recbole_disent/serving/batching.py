@@ -17,6 +17,10 @@ from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.lists import Filters
 
 
+# Turns of the event loop from the arrival of a request to its place in the queue, about.
+_TURNS = 8
+
+
 class Busy(Exception):
     """More requests wait than may; the caller should try again later."""
 
@@ -170,7 +174,7 @@ class Batcher:
         """Put an ask into the queue.
 
         Returns:
-            Its list, or the :class:`UserError` of what cannot be done. To cancel it takes it out of the queue.
+            Its list, or the :class:`UserError` of what cannot be done. Cancelled, it leaves the queue.
 
         Raises:
             Busy: too many wait.
@@ -192,6 +196,7 @@ class Batcher:
         """Compute batches until cancelled."""
         while True:
             await self._wake.wait()
+            await self._gather()
             self._forget_finished()
             batch, self._waiting = self._waiting[: self.largest], self._waiting[self.largest :]
             if not self._waiting:
@@ -201,6 +206,14 @@ class Batcher:
                 groups[pair[0].group].append(pair)
             for pairs in groups.values():
                 await self._compute(pairs)
+
+    async def _gather(self) -> None:
+        """Let requests that have arrived reach the queue, as long as some do: a larger batch costs less."""
+        seen = 0
+        while seen < len(self._waiting) < self.largest:
+            seen = len(self._waiting)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
 
     def _forget_finished(self) -> None:
         """Drop the asks of those who have given up, after a time-out or with a closed connection."""
