@@ -16,7 +16,6 @@ from recbole_disent.errors import UserError
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.lists import Filters
 
-
 # Turns of the event loop from the arrival of a request to its place in the queue, about.
 _TURNS = 8
 

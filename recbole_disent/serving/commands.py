@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
         "--unknown-users",
         default="error",
         choices=("error", "popularity"),
-        help="stop at a user that the model does not know (default), or give that user the most popular items",
+        help="stop at a user that the model does not know (default), or give that user popular items",
     )
     recommend.add_argument(
         "--diversity", type=float, default=0.0, help="0 (default): the best items by score; 1: most diverse"
