@@ -2,13 +2,13 @@
 
 ``python serve.py [BUNDLE] [--model=SASRec] [--seconds=10] [--soak=60]`` starts the server for a bundle.
 Without a bundle it draws events and takes a new model, because the time of a list does not depend on the
-weights. A client keeps its connection open and requests the next list as soon as it has received the last list.
-The CPU time belongs to the server process, all threads together.
+weights. A client keeps its connection open and requests the next list as soon as it has received the last
+list. The CPU time belongs to the server process, all threads together.
 
 The soak test runs a second server, in whose queue ``--waiting`` requests may wait. 24 clients mix with
 malformed JSON, huge k, unknown ids, bodies of 10 MB, bodies that never end, and new bundles. The test prints
-the HTTP statuses that clients received and the memory of the server. ``faults`` counts what must not happen: a
-valid request without an answer, one with another status than 200 or 503, another 5xx than 503, and a server
+the HTTP statuses that clients received and the memory of the server. ``faults`` counts what must not happen:
+a valid request without an answer, one with another status than 200 or 503, another 5xx than 503, and a server
 that ended. The exit status is 1 if there are any.
 """
 
