@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from recbole_disent.errors import UserError
 from recbole_disent.serving import tables
-from recbole_disent.serving.arguments import check_k, refuse_unknown
+from recbole_disent.serving.arguments import check_device, check_k, refuse_unknown
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.encode import Encoder
 from recbole_disent.serving.filters import read_filters
+from recbole_disent.serving.index import Index
+from recbole_disent.serving.likeness import Likeness
 from recbole_disent.serving.lists import Filters, ListMaker, Lists, Queries
 from recbole_disent.serving.source import Source, from_checkpoint
 
@@ -36,7 +39,7 @@ def load(
 
     Args:
         path: folder of a bundle, or ``.pth`` file of a run.
-        device: where the model of a bundle computes, such as ``cpu`` or ``cuda``.
+        device: where the model of a bundle computes, such as ``cuda``; for a checkpoint its keys say so.
         config_dict: configuration keys of a checkpoint that differ here, such as ``data_path``.
         memory_mb: bound of the scores that are in memory at once, MiB.
 
@@ -47,6 +50,7 @@ def load(
         >>> rec = load("bundle")  # doctest: +SKIP
         >>> rec.recommend_sequences([["i1", "i2"]], k=10)  # doctest: +SKIP
     """
+    check_device(device, os.path.isdir(path))
     if os.path.isdir(path):
         from recbole_disent.serving.bundle import read
 
@@ -219,23 +223,21 @@ class Recommender:
         ids = tables.column(items, "item", "items")
         numbers = self.catalogue.item_numbers(ids)
         refuse_unknown(ids, numbers, "items", "item", "")
-        vectors = torch.nn.functional.normalize(self._item_table(), dim=-1)
-        k = min(k, len(vectors) - 2) if len(vectors) > 2 else 0
-        found = []
-        for number in numbers.tolist():
-            cosines = vectors @ vectors[number]
-            cosines[[0, number]] = float("-inf")
-            values, order = cosines.sort(descending=True, stable=True)
-            found.append((values[:k].cpu().numpy(), order[:k].cpu().numpy()))
+        similar, cosines = self._likeness.nearest(numbers, k)
+        k = similar.shape[1]
         frame = pd.DataFrame(
             {
                 "item": np.repeat(np.array(ids, dtype=object), k),
-                "similar": self.catalogue.items[np.concatenate([f[1] for f in found])] if found else [],
-                "score": np.concatenate([f[0] for f in found]) if found else [],
+                "similar": self.catalogue.items[similar.ravel()],
+                "score": cosines.ravel(),
                 "rank": np.tile(np.arange(1, k + 1), len(ids)),
             }
         )
         return tables.like(frame, tables.kind_of(items))
+
+    @cached_property
+    def _likeness(self) -> Likeness:
+        return Likeness(self._item_table())
 
     # -- vectors -----------------------------------------------------------------------
 
@@ -337,6 +339,10 @@ class Recommender:
         rows = torch.arange(len(sequences))
         return Queries(store, rows, None, store.offsets[1:] == store.offsets[:-1]), unknown
 
+    def load_index(self) -> Index:
+        """Return the approximate index of a bundle, see :meth:`Source.index`; its file is read once."""
+        return self.source.index(*self._item_table().shape)
+
     def lists(
         self,
         queries: Queries,
@@ -356,7 +362,7 @@ class Recommender:
             raise UserError(
                 f"index: got diversity={diversity}, expected 0, because diverse lists need all scores"
             )
-        found = self.source.index(*self._item_table().shape) if index else None
+        found = self.load_index() if index else None
         return self._maker.make(queries, k, filters, float(diversity), diversify, found)
 
     def _table(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import threading
 import time
 
 import pytest
+import torch
 
 from recbole_disent import load
 from recbole_disent.serving import inspect, inspect_page
@@ -41,6 +43,11 @@ def test_the_inspect_page(rec, tmp_path):
     assert f"<h2>user {user}</h2>" in found
     for item in rec.recommend([user], k=3)["item"]:
         assert f"<code>{item}</code>" in found
+    # A table for each of the three intentions, and the events and the recommendations of the person.
+    assert len(re.findall(r"<h2>|<h3>", found)) >= 4
+    person = found[found.index(f"<h2>user {user}</h2>") :]
+    events = len(rec.catalogue.histories.events_of(torch.tensor([1]))[1])
+    assert person.count("<tr") >= min(events, rec.encoder.max_length) + 3
 
 
 def test_the_page_of_the_server(rec, tmp_path):
@@ -60,6 +67,8 @@ def test_the_page_of_the_server(rec, tmp_path):
         port = server.servers[0].sockets[0].getsockname()[1]
         user = rec.users[2]
         found, complaints = dom(f"http://127.0.0.1:{port}/?user={user}&k=3", tmp_path)
+        unknown, _ = dom(f"http://127.0.0.1:{port}/?user=nobody", tmp_path)
+        diverse, _ = dom(f"http://127.0.0.1:{port}/?user={user}&k=4&diversity=1", tmp_path)
     finally:
         server.should_exit = True
         thread.join()
@@ -67,3 +76,14 @@ def test_the_page_of_the_server(rec, tmp_path):
     assert "DisentS2S, trained on hostile: 30 items" in found
     for item in rec.recommend([user], k=3)["item"]:
         assert f"<td>{item}</td>" in found
+    assert rows(found) == ["1", "2", "3"]
+    assert "the user 'nobody' is not known to the model" in unknown
+    assert rows(unknown) == []
+    assert rows(diverse) == ["1", "2", "3", "4"]
+    for item in rec.recommend([user], k=4, diversity=1.0)["item"]:
+        assert f"<td>{item}</td>" in diverse
+
+
+def rows(page):
+    """Ranks of the table of the page."""
+    return re.findall(r"<tr><td>(\d+)</td>", page[page.index('id="rows"') :])

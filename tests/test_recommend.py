@@ -9,8 +9,10 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_disent import load
+from recbole_disent.cli import main
 from recbole_disent.errors import UserError
 from recbole_disent.serving import diversity
+from recbole_disent.serving.catalogue import Catalogue
 from recbole_disent.serving.select import top_items
 from recbole_disent.session import load_checkpoint, run
 
@@ -358,3 +360,33 @@ def test_mmr_equals_its_definition(recommender, model):
 def test_a_user_whose_allowed_items_are_unknown_does_not_get_all_items(recommender, rule, message):
     with pytest.raises(UserError, match=message):
         recommender("Pop").recommend(["u1"], items_allowed=rule)
+
+
+def test_what_was_ignored_is_refused(recommender, tmp_path, capsys):
+    rec = recommender("SASRec")
+    user = str(rec.users[0])
+    with pytest.raises(UserError, match="filter_history: got 'no', expected True or False"):
+        rec.recommend([user], filter_history="no")
+    path = str(next(tmp_path.rglob("*.pth")))
+    with pytest.raises(UserError, match="device: got 'cuda', but the configuration of a checkpoint says"):
+        load(path, device="cuda")
+    sequences = tmp_path / "s.txt"
+    sequences.write_text("i1 i2\n")
+    out = ["--out", str(tmp_path / "x.csv")]
+    for words, message in (
+        (["--users", "all", "--k", "0"], "k: got 0, expected a whole number of at least 1"),
+        (["--users", "all", "--diversity", "nan"], "--diversity: got nan, expected a number in [0, 1]"),
+        (["--sequences", str(sequences), "--unknown-users", "popularity"], "expected it with --users"),
+    ):
+        assert main(["recommend", path, *words, *out]) == 2
+        assert message in capsys.readouterr().err
+    page = str(tmp_path / "p.html")
+    assert main(["inspect", path, "--k", "0", "--out", page]) == 2
+    assert main(["inspect", path, "--sequence", f"{rec.items[0]} nowhere", "--out", page]) == 0
+    assert "sequence 1 (unknown item ids, left out: 1)" in (tmp_path / "p.html").read_text(encoding="utf-8")
+
+
+def test_ids_that_are_there_twice_are_refused():
+    catalogue = Catalogue(np.array(["[PAD]", "a", "a"], dtype=object), np.zeros(3, np.int64))
+    with pytest.raises(UserError, match="1 item ids are there twice"):
+        catalogue.item_numbers(["a"])

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import io
+import re
+import runpy
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
+import torch
 
 from recbole_disent import load
 from recbole_disent.cli import main
+from recbole_disent.errors import UserError
+from recbole_disent.serving import approximate
+from recbole_disent.serving.index import Index
 from recbole_disent.session import run
 
 pytest.importorskip("fastapi")
@@ -138,9 +150,9 @@ def test_too_many_and_too_slow_requests_get_503(folder, monkeypatch):
     go = threading.Event()
     real = batching.answer
 
-    def slow(recommender, asks):
+    def slow(recommender, *given):
         go.wait(10)
-        return real(recommender, asks)
+        return real(recommender, *given)
 
     monkeypatch.setattr(batching, "answer", slow)
     limits = Limits(waiting=2, seconds=1.5)
@@ -202,3 +214,106 @@ def test_values_that_an_answer_cannot_hold_are_refused(folder, body):
         answer = client.post("/recommend", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422
         assert "Input should be" in answer.text
+
+
+@pytest.mark.slow
+def test_the_soak_test_finds_no_fault(folder, monkeypatch):
+    benchmarks = Path(__file__).resolve().parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(benchmarks))
+    soak = runpy.run_path(str(benchmarks / "serve.py"))
+    copy = folder.with_name("served")
+    shutil.copytree(folder, copy)
+    said = io.StringIO()
+    with redirect_stdout(said):
+        limits = ["--max-waiting=4", "--timeout=1.5"]
+        faults = soak["endure"](copy, folder, load(folder).users.tolist(), 16, limits)
+    text = said.getvalue()
+    assert faults == 0, text
+    # Each kind of request was there: valid ones, too many, malformed, unknown, too long and too slow.
+    valid, others = re.search(r"valid (\{.*?\}), others (\{.*?\})", text).groups()
+    assert {200, 503} == set(ast.literal_eval(valid))
+    assert {200, 404, 408, 422} <= set(ast.literal_eval(others))
+    assert {413, "closed"} & set(ast.literal_eval(others))
+    assert int(re.search(r"reloads: (\d+) done", text)[1]) >= 1
+    assert float(re.search(r"memory_growth=(\S+)", text)[1]) < 0.25
+
+
+@pytest.mark.parametrize("kind", ["faiss", "hnsw"])
+def test_lists_by_the_index_are_those_of_recommend(make_keys, tmp_path, monkeypatch, kind):
+    pytest.importorskip({"faiss": "faiss", "hnsw": "hnswlib"}[kind])
+    monkeypatch.setattr(approximate, "_SHARE", 1e9)
+    path = run(config_dict=make_keys("DisentS2S", epochs=1))["checkpoint"]
+    folder = load(path).save(tmp_path / "b", index=kind)
+    rec, used = load(folder), []
+    search = Index.search
+    monkeypatch.setattr(Index, "search", lambda self, *given: used.append(1) or search(self, *given))
+    some, ids = list(rec.items), rec.users.tolist()
+    with TestClient(make_app(folder, index=True)) as client:
+        assert client.get("/health").json()["index"] == kind
+
+        def ask(**body):
+            used.clear()
+            return items(client.post("/recommend", json={"k": 4, **body})), bool(used)
+
+        assert ask(user=ids[0]) == (list(rec.recommend(ids[:1], 4, index=True)["item"]), True)
+        assert ask(sequence=some[:2])[1]
+        found, by_index = ask(user=ids[1], items_excluded=some[:9])
+        assert by_index
+        assert not set(found) & {*some[:9], *history(rec, 2)}
+        # These need the scores of all items, and are the lists of a server without an index.
+        exact = list(rec.recommend(ids[:1], 4, items_allowed=some[:20])["item"])
+        assert ask(user=ids[0], items_allowed=some[:20]) == (exact, False)
+        exact = list(rec.recommend(ids[:1], 4, diversity=0.7)["item"])
+        assert ask(user=ids[0], diversity=0.7) == (exact, False)
+        # One of a batch that names allowed items does not decide for the others.
+        asks = [batching.Ask(ids[0], k=4), batching.Ask(ids[0], k=4, allowed=tuple(some[:20]))]
+        assert asks[0].group != asks[1].group
+
+
+def history(rec, user):
+    return [rec.catalogue.items[n] for n in rec.catalogue.histories.events_of(torch.tensor([user]))[1]]
+
+
+def test_an_index_that_is_not_there_is_refused_at_the_start(folder, capsys):
+    assert main(["serve", str(folder), "--index"]) == 2
+    assert "index: there is none here; export a bundle with --index" in capsys.readouterr().err
+    with pytest.raises(UserError, match="index: there is none here"):
+        make_app(folder, index=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--port=0"], "got --port=0, expected a number from 1 to 65535"),
+        (["--timeout=nan"], "got --timeout=nan and --max-waiting=1024, expected numbers above 0"),
+        (["--max-waiting=0"], "--max-waiting=0, expected numbers above 0"),
+        (["--device=nothing"], "device: got 'nothing', expected a device that PyTorch has here"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused(folder, capsys, words, message):
+    assert main(["serve", str(folder), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_batch_takes_what_has_arrived(folder):
+    """Requests that are put into the queue within a few turns of the loop are computed together."""
+    rec = load(folder)
+
+    async def go():
+        batcher = batching.Batcher(rec)
+        work = asyncio.create_task(batcher.work())
+
+        async def ask(user, turns):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await batcher.ask(batching.Ask(user, k=3))
+
+        found = await asyncio.gather(*(ask(user, n) for n, user in enumerate(rec.users[:6])))
+        work.cancel()
+        return found, batcher.batches
+
+    found, batches = asyncio.run(go())
+    assert batches == 1
+    assert [answer.items for answer in found] == [
+        list(rec.recommend([user], k=3)["item"]) for user in rec.users[:6]
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_disent.errors import UserError
 
@@ -13,6 +14,22 @@ def check_k(k: Any) -> None:
     """Raise :class:`UserError` if *k* is no whole number of at least 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise UserError(f"k: got {k!r}, expected a whole number of at least 1")
+
+
+def check_device(device: Any, bundle: bool) -> None:
+    """Raise :class:`UserError` if PyTorch cannot compute on *device*, or if it is given for a checkpoint."""
+    if not bundle and str(device) != "cpu":
+        raise UserError(
+            f"device: got '{device}', but the configuration of a checkpoint says where it computes; give "
+            "use_gpu and gpu_id, or export a bundle"
+        )
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"device: got '{device}', expected a device that PyTorch has here, such as cpu or cuda ({first})"
+        ) from error
 
 
 def refuse_unknown(ids: list[Any], numbers: np.ndarray, key: str, word: str, hint: str) -> None:

@@ -16,6 +16,9 @@ from recbole_disent.errors import UserError
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.lists import Filters
 
+# Turns of the event loop from the arrival of a request to its place in the queue, about.
+_TURNS = 8
+
 
 class Busy(Exception):
     """More requests wait than may; the caller should try again later."""
@@ -44,9 +47,14 @@ class Ask:
 
     @property
     def group(self) -> Hashable:
-        """Asks of one group are computed together; with diversity the length decides the list."""
+        """Asks of one group are computed together.
+
+        With diversity the length decides the list. Asks that name allowed items are apart, because they use
+        no index.
+        """
         length = self.k if self.diversity else 0
-        return self.user is None, self.filter_history, self.diversity, self.diversify, length
+        rules = self.filter_history, self.allowed is None
+        return self.user is None, *rules, self.diversity, self.diversify, length
 
 
 @dataclass
@@ -66,12 +74,14 @@ class Answer:
     unknown_items: int
 
 
-def answer(recommender: Any, asks: list[Ask]) -> list[Answer | UserError]:
+def answer(recommender: Any, asks: list[Ask], index: bool = False) -> list[Answer | UserError]:
     """Make the lists of asks of one group; the fault of one ask is its own.
 
     Args:
         recommender: a :class:`~recbole_disent.recommender.Recommender`.
         asks: of the same group.
+        index: whether candidates come from the index of the bundle. With diversity or allowed items all
+            scores are computed.
     """
     found: dict[int, Answer | UserError] = {}
     good: list[int] = []
@@ -89,13 +99,13 @@ def answer(recommender: Any, asks: list[Ask]) -> list[Answer | UserError]:
             found[number] = error
     if good:
         try:
-            found.update(zip(good, _together(recommender, [asks[n] for n in good]), strict=True))
+            found.update(zip(good, _together(recommender, [asks[n] for n in good], index), strict=True))
         except UserError as error:
             found.update(dict.fromkeys(good, error))
     return [found[number] for number in range(len(asks))]
 
 
-def _together(recommender: Any, asks: list[Ask]) -> list[Answer]:
+def _together(recommender: Any, asks: list[Ask], index: bool) -> list[Answer]:
     first, catalogue = asks[0], recommender.catalogue
     unknown = np.zeros(len(asks), dtype=np.int64)
     if first.user is None:
@@ -112,7 +122,9 @@ def _together(recommender: Any, asks: list[Ask]) -> list[Answer]:
             numbers = catalogue.item_numbers([item for own in lists for item in own])
             owner = np.repeat(np.arange(len(asks)), [len(own) for own in lists])
             setattr(filters, name, store_of(owner[numbers > 0], numbers[numbers > 0], len(asks)))
-    lists = recommender.lists(queries, max(ask.k for ask in asks), filters, first.diversity, first.diversify)
+    index = index and not first.diversity and first.allowed is None
+    longest = max(ask.k for ask in asks)
+    lists = recommender.lists(queries, longest, filters, first.diversity, first.diversify, index)
     answers = []
     for row, ask in enumerate(asks):
         numbers = lists.items[row, : ask.k]
@@ -136,12 +148,14 @@ class Batcher:
 
     Attributes:
         recommender: may be replaced at any time; a batch keeps the one that it began with.
+        index: whether candidates come from the index of the bundle, see :func:`answer`.
         largest: asks of a batch at the most.
         most_waiting: asks that may wait; more are refused with :class:`Busy`.
         batches, asks: how many were computed.
     """
 
     recommender: Any
+    index: bool = False
     largest: int = 64
     most_waiting: int = 1024
     batches: int = 0
@@ -155,12 +169,14 @@ class Batcher:
         """Number of asks that wait."""
         return len(self._waiting)
 
-    async def ask(self, ask: Ask) -> Answer:
-        """Wait for the list of an ask.
+    def ask(self, ask: Ask) -> asyncio.Future[Answer]:
+        """Put an ask into the queue.
+
+        Returns:
+            Its list, or the :class:`UserError` of what cannot be done. Cancelled, it leaves the queue.
 
         Raises:
             Busy: too many wait.
-            UserError: what is asked for cannot be done.
         """
         if len(self._waiting) >= self.most_waiting:
             self._forget_finished()
@@ -169,16 +185,17 @@ class Batcher:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ask, future))
         self._wake.set()
-        return await future
+        return future
 
-    async def call(self, function: Any, *args: Any) -> Any:
+    def call(self, function: Any, *args: Any) -> asyncio.Future[Any]:
         """Run something else in the thread of the batches."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def work(self) -> None:
         """Compute batches until cancelled."""
         while True:
             await self._wake.wait()
+            await self._gather()
             self._forget_finished()
             batch, self._waiting = self._waiting[: self.largest], self._waiting[self.largest :]
             if not self._waiting:
@@ -189,6 +206,14 @@ class Batcher:
             for pairs in groups.values():
                 await self._compute(pairs)
 
+    async def _gather(self) -> None:
+        """Let requests that have arrived reach the queue, as long as some do: a larger batch costs less."""
+        seen = 0
+        while seen < len(self._waiting) < self.largest:
+            seen = len(self._waiting)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+
     def _forget_finished(self) -> None:
         """Drop the asks of those who have given up, after a time-out or with a closed connection."""
         self._waiting = [pair for pair in self._waiting if not pair[1].done()]
@@ -197,7 +222,7 @@ class Batcher:
         self.batches += 1
         self.asks += len(pairs)
         try:
-            found = await self.call(answer, self.recommender, [ask for ask, _ in pairs])
+            found = await self.call(answer, self.recommender, [ask for ask, _ in pairs], self.index)
         except Exception as error:  # a fault of ours must not stop the server
             getLogger().exception("serve: a batch failed")
             found = [error] * len(pairs)

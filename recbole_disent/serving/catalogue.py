@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -38,20 +37,28 @@ class Catalogue:
     texts: list[str] | None = None
 
     @cached_property
-    def _item_index(self) -> pd.Index:
-        return pd.Index(self.items)
+    def _number_of_item(self) -> dict[str, int]:
+        return _numbers_of(self.items, "item")
 
     @cached_property
-    def _user_index(self) -> pd.Index:
-        return pd.Index([] if self.users is None else self.users)
+    def _number_of_user(self) -> dict[str, int]:
+        return {} if self.users is None else _numbers_of(self.users, "user")
 
     def item_numbers(self, ids: Iterable[Any]) -> np.ndarray:
-        """Internal ids of items: int64 (n,), 0 for an unknown id."""
-        return _numbers(self._item_index, ids)
+        """Internal ids of items: int64 (n,), 0 for an unknown id.
+
+        Raises:
+            UserError: an id is there twice in :attr:`items`.
+        """
+        return _look_up(self._number_of_item, ids)
 
     def user_numbers(self, ids: Iterable[Any]) -> np.ndarray:
-        """Internal ids of users: int64 (n,), 0 for an unknown id."""
-        return _numbers(self._user_index, ids)
+        """Internal ids of users: int64 (n,), 0 for an unknown id.
+
+        Raises:
+            UserError: an id is there twice in :attr:`users`.
+        """
+        return _look_up(self._number_of_user, ids)
 
     def encode(self, sequences: list[Any]) -> tuple[SequenceStore, np.ndarray]:
         """Turn lists of item ids into a store in which sequence number s is "user" s.
@@ -83,14 +90,22 @@ class Catalogue:
         return self.users
 
 
-def _numbers(index: pd.Index, ids: Iterable[Any]) -> np.ndarray:
-    found = index.get_indexer(pd.Index([str(i) for i in ids], dtype=object))
-    return np.maximum(found, 0).astype(np.int64)  # row 0 is the padding: it is nobody's id
+# Dictionaries: an index of pandas 3 copies its texts for each search, which takes longer than to make a list.
+def _numbers_of(ids: np.ndarray, word: str) -> dict[str, int]:
+    found = dict(zip(ids.tolist(), range(len(ids)), strict=True))
+    if len(found) < len(ids):
+        raise UserError(f"bundle: {len(ids) - len(found)} {word} ids are there twice; export it again")
+    return found
+
+
+def _look_up(numbers: dict[str, int], ids: Iterable[Any]) -> np.ndarray:
+    # Row 0 is the padding: it is nobody's id.
+    return np.array([numbers.get(str(i), 0) for i in ids], dtype=np.int64)
 
 
 def store_of(users: np.ndarray, items: np.ndarray, n_users: int) -> SequenceStore:
     """Make a store of items only: int (n,) users in ascending order and their items."""
-    fields: dict[str, Tensor] = {ITEM: torch.from_numpy(np.ascontiguousarray(items, dtype=np.int64))}
+    fields: dict[str, Tensor] = {ITEM: torch.from_numpy(np.require(items, np.int64, ("C", "W")))}
     return SequenceStore(np.asarray(users, dtype=np.int64), fields, ITEM, n_users)
 
 

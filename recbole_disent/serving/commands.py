@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ def add_commands(commands: Any) -> None:
     export.add_argument("--out", required=True, type=Path, help="folder of the bundle")
     export.add_argument("--no-histories", action="store_true", help="leave out the users and their histories")
     export.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
-
     export.add_argument(
         "--onnx", action="store_true", help="add the query encoder in ONNX, and the item vectors"
     )
@@ -23,32 +23,69 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="add the query encoder for torch.export.load, and the item vectors",
     )
-    export.add_argument("--index", choices=("faiss", "hnsw"), help="add an approximate index of the items")
+    export.add_argument(
+        "--index",
+        choices=("faiss", "hnsw"),
+        help="add an approximate index of the items, for 'recommend --index' and 'serve --index'",
+    )
 
     recommend = _command(commands, "recommend", "write lists of items for users or sequences", _recommend)
     who = recommend.add_mutually_exclusive_group(required=True)
     who.add_argument("--users", help="'all', or a CSV or Parquet file with a column 'user'")
     who.add_argument("--sequences", type=Path, help=".csv (columns sequence, item), .jsonl or .txt file")
-    recommend.add_argument("--k", type=int, default=10, help="items of a list")
+    recommend.add_argument("--k", type=int, default=10, help="length of a list; 10 by default")
     recommend.add_argument("--out", required=True, type=Path, help=".csv, .jsonl or .parquet file")
-    recommend.add_argument("--keep-history", action="store_true", help="recommend what the user has met, too")
-    recommend.add_argument("--allow", type=Path, help="CSV file: these items only (column item, maybe user)")
     recommend.add_argument(
-        "--exclude", type=Path, help="CSV file: never these items (column item, maybe user)"
+        "--keep-history", action="store_true", help="also recommend items that the user has met"
     )
-    recommend.add_argument("--unknown-users", default="error", choices=("error", "popularity"))
-    recommend.add_argument("--diversity", type=float, default=0.0, help="in [0, 1]")
-    recommend.add_argument("--diversify", default="intentions", choices=("intentions", "mmr"))
-    recommend.add_argument("--index", action="store_true", help="take candidates from the index")
-    recommend.add_argument("--batch", type=int, default=4096, help="lists that are made and kept at a time")
+    recommend.add_argument(
+        "--allow",
+        type=Path,
+        help="CSV file with a column 'item': recommend these items only; with a column 'user' or 'sequence' "
+        "the rule is for that one",
+    )
+    recommend.add_argument(
+        "--exclude", type=Path, help="CSV file in the same form: never recommend these items"
+    )
+    recommend.add_argument(
+        "--unknown-users",
+        default="error",
+        choices=("error", "popularity"),
+        help="stop at a user that the model does not know (default), or give that user popular items",
+    )
+    recommend.add_argument(
+        "--diversity", type=float, default=0.0, help="0 (default): the best items by score; 1: most diverse"
+    )
+    recommend.add_argument(
+        "--diversify",
+        default="intentions",
+        choices=("intentions", "mmr"),
+        help="what makes lists diverse: the intentions of a model that has several (default), or the item "
+        "vectors (maximal marginal relevance)",
+    )
+    recommend.add_argument(
+        "--index",
+        action="store_true",
+        help="take candidates from the index that the bundle was exported with; their scores are exact",
+    )
+    recommend.add_argument(
+        "--batch", type=int, default=4096, help="lists in memory at a time; 4096 by default"
+    )
     recommend.add_argument("--quiet", action="store_true", help="show no progress")
 
     inspect = _command(
         commands, "inspect", "show what intentions are, and why a person gets a list", _inspect
     )
-    inspect.add_argument("--user", action="append", default=[], help="id; may be given several times")
-    inspect.add_argument("--sequence", action="append", default=[], help="item ids, separated by blanks")
-    inspect.add_argument("--k", type=int, default=10, help="items of a list")
+    inspect.add_argument(
+        "--user", action="append", default=[], help="id of a user to explain; may be given several times"
+    )
+    inspect.add_argument(
+        "--sequence",
+        action="append",
+        default=[],
+        help="item ids, oldest first, separated by blanks (in quotes); may be given several times",
+    )
+    inspect.add_argument("--k", type=int, default=10, help="length of a list; 10 by default")
     inspect.add_argument(
         "--out", required=True, type=Path, help=".html file; the numbers go into a .json beside it"
     )
@@ -57,20 +94,39 @@ def add_commands(commands: Any) -> None:
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; this machine only by default"
     )
-    serve.add_argument("--port", type=int, default=8000)
-    serve.add_argument("--timeout", type=float, default=10.0, help="seconds that a request may take")
-    serve.add_argument("--max-waiting", type=int, default=1024, help="requests that may wait; others get 503")
+    serve.add_argument("--port", type=int, default=8000, help="8000 by default")
+    serve.add_argument(
+        "--timeout", type=float, default=10.0, help="seconds that a request may take; 10 by default"
+    )
+    serve.add_argument(
+        "--max-waiting",
+        type=int,
+        default=1024,
+        help="requests that may wait, others get 503; 1024 by default",
+    )
+    serve.add_argument(
+        "--index",
+        action="store_true",
+        help="take candidates from the index that the bundle was exported with; lists with diversity or "
+        "allowed items are made without it",
+    )
 
 
 def _command(commands: Any, name: str, about: str, do: Any) -> argparse.ArgumentParser:
+    keys = "Further --KEY=VALUE are configuration keys of a checkpoint that differ here, such as --data_path."
+    kinds = {"export": ".pth file of a run", "serve": "folder of a bundle"}
     parser = commands.add_parser(
-        name,
-        allow_abbrev=False,
-        help=about,
-        epilog="Further --KEY=VALUE are keys of a checkpoint that differ here, such as --data_path.",
+        name, allow_abbrev=False, help=about, description=about, epilog=None if name == "serve" else keys
     )
-    parser.add_argument("source", type=Path, help="folder of a bundle, or .pth file of a run")
-    parser.add_argument("--device", default="cpu", help="where a bundle computes; cpu by default")
+    parser.add_argument(
+        "source", type=Path, help=kinds.get(name, "folder of a bundle, or .pth file of a run")
+    )
+    if name != "export":
+        parser.add_argument(
+            "--device",
+            default="cpu",
+            help="where the model of a bundle computes, such as cuda; cpu by default",
+        )
     parser.set_defaults(do=do)
     return parser
 
@@ -82,7 +138,7 @@ def _load(known: argparse.Namespace, rest: list[str]) -> Any:
 
     if rest and known.source.is_dir():
         raise UserError(f"command line: got '{rest[0]}', which {known.command} does not know")
-    return load(known.source, known.device, key_values(rest) or None)
+    return load(known.source, getattr(known, "device", "cpu"), key_values(rest) or None)
 
 
 def _export(known: argparse.Namespace, rest: list[str]) -> int:
@@ -154,15 +210,19 @@ def _serve(known: argparse.Namespace, rest: list[str]) -> int:
         raise UserError(
             f"serve: '{known.source}' is no folder, expected a bundle; export one from a checkpoint"
         )
-    if not (known.timeout > 0 and known.max_waiting > 0):
-        raise UserError("serve: --timeout and --max-waiting must be above 0")
+    if not (0 < known.timeout < math.inf and known.max_waiting > 0):
+        raise UserError(
+            f"serve: got --timeout={known.timeout:g} and --max-waiting={known.max_waiting}, expected numbers "
+            "above 0"
+        )
+    if not 0 < known.port < 2**16:
+        raise UserError(f"serve: got --port={known.port}, expected a number from 1 to 65535")
     try:
         from recbole_disent.serving.http import Limits, serve
     except ImportError as error:
         raise UserError(
             f"serve needs the package '{error.name}': pip install 'recbole_disent[serve]'"
         ) from error
-    print(f"http://{known.host}:{known.port}", flush=True)
     limits = Limits(seconds=known.timeout, waiting=known.max_waiting)
-    serve(known.source, known.host, known.port, limits, known.device)
+    serve(known.source, known.host, known.port, limits, known.device, known.index)
     return 0

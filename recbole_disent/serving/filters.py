@@ -33,6 +33,8 @@ def read_filters(
     Raises:
         UserError: other values, or no known item among those *allowed* to all queries or to one of them.
     """
+    if not isinstance(history, (bool, np.bool_)):
+        raise UserError(f"filter_history: got {history!r}, expected True or False")
     filters = Filters(bool(history))
     for key, values in (("items_allowed", allowed), ("items_excluded", excluded)):
         if values is None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recbole_disent import __version__
 from recbole_disent.errors import UserError
-from recbole_disent.recommender import load
+from recbole_disent.recommender import Recommender, load
 from recbole_disent.serving.batching import Ask, Batcher, Busy
 from recbole_disent.serving.bundle_files import CONFIG
 from recbole_disent.serving.gate import Gate
@@ -76,8 +76,42 @@ class SimilarBody(BaseModel):
     k: Length = 10
 
 
+class Row(BaseModel):
+    """One item of an answer."""
+
+    item: str
+    score: float
+    rank: int
+    text: str | None
+
+
+class ListRow(Row):
+    """One item of a list; the intention is null for a model with one vector, and for a popular item."""
+
+    intention: int | None
+
+
+class ListAnswer(BaseModel):
+    """Answer of POST /recommend."""
+
+    items: list[ListRow]
+    source: Literal["model", "popularity"]
+    unknown_items: int
+    bundle: str
+
+
+class SimilarAnswer(BaseModel):
+    """Answer of POST /similar."""
+
+    items: list[Row]
+    bundle: str
+
+
 class Answer(JSONResponse):
-    """A refusal in ASCII, because a request may hold texts that UTF-8 does not have."""
+    """JSON in ASCII, because a request may hold texts that UTF-8 does not have.
+
+    The routes return it in place of a dictionary: FastAPI would check and copy each value of that.
+    """
 
     def render(self, content: Any) -> bytes:
         """Return the bytes of the body."""
@@ -91,17 +125,24 @@ class Server:
         folder: of the bundle.
         limits: of requests.
         device: where the model computes.
+        index: whether candidates come from the index of the bundle.
 
     Raises:
-        UserError: no bundle, or a faulty one.
+        UserError: no bundle, a faulty one, or one without the index that is asked for.
     """
 
-    def __init__(self, folder: Path, limits: Limits, device: str = "cpu") -> None:
-        self.folder, self.limits, self.device = folder, limits, device
+    def __init__(self, folder: Path, limits: Limits, device: str = "cpu", index: bool = False) -> None:
+        self.folder, self.limits, self.device, self.index = folder, limits, device, index
         self.metrics = Metrics()
         self._stamp = self._read_stamp()
-        self.recommender = load(folder, device)
+        self.recommender = self._load()
         self.batcher: Batcher | None = None
+
+    def _load(self) -> Recommender:
+        found = load(self.folder, self.device)
+        if self.index:
+            found.load_index()
+        return found
 
     def _read_stamp(self) -> tuple[int, int] | None:
         try:
@@ -119,7 +160,7 @@ class Server:
                 continue
             self._stamp = stamp
             try:
-                fresh = await asyncio.to_thread(load, self.folder, self.device)
+                fresh = await asyncio.to_thread(self._load)
             except Exception as error:  # whatever is wrong with the new one, the old one goes on
                 self.metrics.reloads["failed"] += 1
                 getLogger().warning(f"serve: the new bundle is not used: {error}")
@@ -143,23 +184,24 @@ class Server:
         return [catalogue.texts[number] or None for number in catalogue.item_numbers(items)]
 
 
-def make_app(folder: Path, limits: Limits | None = None, device: str = "cpu") -> Any:
+def make_app(folder: Path, limits: Limits | None = None, device: str = "cpu", index: bool = False) -> Any:
     """Make the ASGI application.
 
     Args:
         folder: of the bundle.
         limits: of requests.
         device: where the model computes.
+        index: whether candidates come from the index of the bundle.
 
     Raises:
-        UserError: no bundle, or a faulty one.
+        UserError: no bundle, a faulty one, or one without the index that is asked for.
     """
     limits = limits or Limits()
-    server = Server(folder, limits, device)
+    server = Server(folder, limits, device, index)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        server.batcher = Batcher(server.recommender, most_waiting=limits.waiting)
+        server.batcher = Batcher(server.recommender, index, most_waiting=limits.waiting)
         tasks = [asyncio.create_task(work) for work in (server.batcher.work(), server.watch())]
         yield
         for task in tasks:
@@ -189,8 +231,8 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
         return Answer({"detail": faults}, 422)
 
-    @app.post("/recommend")
-    async def recommend(body: RecommendBody) -> dict[str, Any]:
+    @app.post("/recommend", response_model=None, responses={200: {"model": ListAnswer}})
+    async def recommend(body: RecommendBody) -> Answer:
         """Return the list of a known user, or of the items of a sequence, oldest first."""
         if (body.user is None) == (body.sequence is None):
             raise UserError("expected either 'user' or 'sequence'")
@@ -206,29 +248,24 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
             allowed,
             tuple(body.items_excluded),
         )
-        found = await _in_time(_batcher(server).ask(ask), limits)
+        found = await _in_time(lambda: _batcher(server).ask(ask), limits)
         rows = zip(found.items, found.scores, found.intentions, server.texts(found.items), strict=True)
         items = [
             {"item": item, "score": score, "rank": rank, "intention": intention, "text": text}
             for rank, (item, score, intention, text) in enumerate(rows, start=1)
         ]
-        return {
-            "items": items,
-            "source": found.source,
-            "unknown_items": found.unknown_items,
-            "bundle": server.digest,
-        }
+        facts = {"source": found.source, "unknown_items": found.unknown_items, "bundle": server.digest}
+        return Answer({"items": items, **facts})
 
-    @app.post("/similar")
-    async def similar(body: SimilarBody) -> dict[str, Any]:
+    @app.post("/similar", response_model=None, responses={200: {"model": SimilarAnswer}})
+    async def similar(body: SimilarBody) -> Answer:
         """Return the items with the most similar vectors."""
-        table = await _in_time(
-            _batcher(server).call(server.recommender.similar_items, [body.item], body.k), limits
-        )
+        similar_items = server.recommender.similar_items
+        table = await _in_time(lambda: _batcher(server).call(similar_items, [body.item], body.k), limits)
         ids = table["similar"].tolist()
         rows = zip(ids, table["score"].tolist(), table["rank"].tolist(), server.texts(ids), strict=True)
         items = [{"item": i, "score": s, "rank": r, "text": t} for i, s, r, t in rows]
-        return {"items": items, "bundle": server.digest}
+        return Answer({"items": items, "bundle": server.digest})
 
     @app.get("/items/{item_id:path}")
     async def item(item_id: str) -> dict[str, Any]:
@@ -248,7 +285,8 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         """Return what answers."""
         about = server.recommender.about
         facts = {key: about.get(key) for key in ("model", "dataset", "data_hash", "n_items", "n_users")}
-        return {"status": "ok", "bundle": server.digest, **facts}
+        index = about["index"]["kind"] if server.index else None
+        return {"status": "ok", "bundle": server.digest, "index": index, **facts}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> str:
@@ -271,19 +309,23 @@ def _batcher(server: Server) -> Batcher:
     return server.batcher
 
 
-async def _in_time(work: Any, limits: Limits) -> Any:
-    try:
-        return await asyncio.wait_for(work, limits.seconds)
-    except (Busy, asyncio.TimeoutError) as error:
-        why = (
-            "too many requests wait"
-            if isinstance(error, Busy)
-            else f"it took longer than {limits.seconds:g} s"
-        )
-        raise HTTPException(503, f"{why}; try again later", {"Retry-After": "1"}) from error
+async def _in_time(start: Callable[[], asyncio.Future[Any]], limits: Limits) -> Any:
+    why = "too many requests wait"
+    with suppress(Busy):
+        work = start()
+        try:
+            # Not wait_for, which makes a task for each request before Python 3.12.
+            if (await asyncio.wait([work], timeout=limits.seconds))[0]:
+                return work.result()
+        finally:
+            work.cancel()
+        why = f"it took longer than {limits.seconds:g} s"
+    raise HTTPException(503, f"{why}; try again later", {"Retry-After": "1"})
 
 
-def serve(folder: Path, host: str, port: int, limits: Limits, device: str = "cpu") -> None:
+def serve(
+    folder: Path, host: str, port: int, limits: Limits, device: str = "cpu", index: bool = False
+) -> None:
     """Answer requests until the process is stopped.
 
     Args:
@@ -291,8 +333,13 @@ def serve(folder: Path, host: str, port: int, limits: Limits, device: str = "cpu
         host, port: address that is listened on.
         limits: of requests.
         device: where the model computes.
+        index: whether candidates come from the index of the bundle.
+
+    Raises:
+        UserError: no bundle, a faulty one, or one without the index that is asked for.
     """
     import uvicorn
 
-    app = make_app(folder, limits, device)
+    app = make_app(folder, limits, device, index)
+    print(f"http://{host}:{port}", flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=15, access_log=False)

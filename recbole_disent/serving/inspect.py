@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_disent.serving.arguments import check_k
 from recbole_disent.serving.lists import Filters, Queries
 from recbole_disent.serving.select import top_items
 
@@ -32,8 +33,9 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
         a bundle without histories), ``note`` (why there are none, or None) and ``people`` (a list).
 
     Raises:
-        UserError: unknown users, or a model that cannot do what is asked for.
+        UserError: unknown users, a *k* below 1, or a model that cannot do what is asked for.
     """
+    check_k(k)
     about = {key: recommender.about.get(key) for key in ("model", "dataset", "data_hash", "digest")}
     people = []
     if users:
@@ -42,11 +44,10 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
             _person(recommender, f"user {u}", queries.part(torch.tensor([n])), k) for n, u in enumerate(users)
         ]
     if sequences:
-        queries = recommender.queries_of_sequences(sequences)[0]
-        people += [
-            _person(recommender, f"sequence {n + 1}", queries.part(torch.tensor([n])), k)
-            for n in range(len(sequences))
-        ]
+        queries, unknown = recommender.queries_of_sequences(sequences)
+        for n, count in enumerate(unknown.tolist()):
+            title = f"sequence {n + 1}" + (f" (unknown item ids, left out: {count})" if count else "")
+            people.append(_person(recommender, title, queries.part(torch.tensor([n])), k))
     found, note = _intentions(recommender, k)
     return {"about": about, "intentions": found, "note": note, "people": people}
 

@@ -19,8 +19,8 @@ from recbole_disent.serving.select import NEVER, top_items
 
 # Rows that are encoded and scored at once at the most: more makes nothing faster.
 _ROWS = 256
-# Query vectors that are multiplied with the table at once, of a model with several.
-_PRODUCTS = 64
+# Products with a table that are in memory at once, of a model with several vectors: they stay in the cache.
+_PRODUCTS = 2**19
 
 
 @dataclass
@@ -211,7 +211,7 @@ class _Work:
         self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
         self.copies = 2 if self.table is not None else 3
         self.index: Index | None = None
-        self._buffers: dict[str, Tensor] = {}
+        self._buffer: Tensor | None = None
         if amount and self.table is None:
             raise UserError(
                 f"diversity: {encoder.name} has no item vectors to tell likeness by; leave it at 0"
@@ -296,28 +296,31 @@ class _Work:
         """Best of the inner products of K vectors with each column: float (B, C)."""
         assert self.table is not None
         rows, n_vectors, _ = vectors.shape
-        scores = self._buffer("scores", rows)
+        scores = self._scores(rows)
         if n_vectors == 1:
             torch.mm(vectors[:, 0], self.table.T, out=scores)
             return self._masked(scores, queries, numbers)
         if rows == 1:
             torch.amax(self.table @ vectors[0].T, 1, out=scores[0])
             return self._masked(scores, queries, numbers)
-        # All vectors of a few rows at once: the table is read once for them, not once for each vector.
-        step = max(1, _PRODUCTS // n_vectors)
-        for begin in range(0, rows, step):
-            part = vectors[begin : begin + step].flatten(0, 1)
-            products = torch.mm(part, self.table.T, out=self._buffer("products", len(part)))
-            torch.amax(products.view(-1, n_vectors, products.shape[1]), 1, out=scores[begin : begin + step])
+        # All vectors with a few items at a time: the maximum reads products that are still in the cache.
+        together = vectors.flatten(0, 1)
+        step = max(256, _PRODUCTS // len(together))
+        memory = scores.new_empty(len(together) * step)
+        for begin in range(0, len(self.table), step):
+            part = self.table[begin : begin + step]
+            products = memory[: len(together) * len(part)].view(len(together), len(part))
+            torch.mm(together, part.T, out=products)
+            torch.amax(products.view(rows, n_vectors, -1), 1, out=scores[:, begin : begin + step])
         return self._masked(scores, queries, numbers)
 
-    def _buffer(self, name: str, rows: int) -> Tensor:
+    def _scores(self, rows: int) -> Tensor:
         # Fresh memory of this size costs more than the products that fill it.
-        if name not in self._buffers or len(self._buffers[name]) < rows:
-            self._buffers[name] = torch.empty(
+        if self._buffer is None or len(self._buffer) < rows:
+            self._buffer = torch.empty(
                 rows, len(self.item_of), dtype=self.torch_dtype, device=self.encoder.device
             )
-        return self._buffers[name][:rows]
+        return self._buffer[:rows]
 
     def _masked(self, scores: Tensor, queries: Queries, numbers: Tensor) -> Tensor:
         filters = self.filters

@@ -21,6 +21,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically, write_text
 from recbole_disent.hashing import digest, file_digest
 from recbole_disent.serving import input_files
+from recbole_disent.serving.arguments import check_k
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 _COLUMNS = ("item", "score", "rank", "intention", "source")
@@ -59,12 +60,21 @@ class Request:
         """Check what can be checked before a model is loaded.
 
         Raises:
-            UserError: an ending that is not known, a file that is missing, or a batch below 1.
+            UserError: an ending that is not known, a file that is missing, a number that cannot be used, or
+                a key that says nothing here.
         """
+        check_k(self.k)
         if out.suffix not in ENDINGS:
             raise UserError(f"--out: got '{out}', expected a file that ends with {', '.join(ENDINGS)}")
         if self.batch < 1:
             raise UserError(f"--batch: got {self.batch}, expected at least 1")
+        if not 0 <= self.diversity <= 1:
+            raise UserError(f"--diversity: got {self.diversity}, expected a number in [0, 1]")
+        if self.sequences is not None and self.unknown_users != "error":
+            raise UserError(
+                "--unknown-users: got it with --sequences, expected it with --users; a sequence without a "
+                "known item gets popular items in any case"
+            )
         for key, path in self.files().items():
             if not path.is_file():
                 raise UserError(f"--{key}: the file '{path}' is not there")
