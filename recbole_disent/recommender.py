@@ -307,15 +307,19 @@ class Recommender:
         everybody = isinstance(users, str) and users == "all"
         return self.users if everybody else tables.column(users, "user", "users")
 
-    def queries_of_users(self, ids: Iterable[Any], unknown_users: str) -> Queries:
-        """Make the queries of users; those without an event get popular items."""
+    def queries_of_users(
+        self,
+        ids: Iterable[Any],
+        unknown_users: str,
+        hint: str = "leave them out, or say unknown_users='popularity'",
+    ) -> Queries:
+        """Make the queries of users; those without an event get popular items. *hint* ends an error."""
         if unknown_users not in UNKNOWN_USERS:
             raise UserError(f"unknown_users: got {unknown_users!r}, expected {' or '.join(UNKNOWN_USERS)}")
         self.catalogue.require_users()
         numbers = self.catalogue.user_numbers(ids)
         if unknown_users == "error":
-            hint = "; leave them out, or say unknown_users='popularity'"
-            refuse_unknown(list(ids), numbers, "users", "user", hint)
+            refuse_unknown(list(ids), numbers, "users", "user", f"; {hint}")
         users = torch.from_numpy(numbers)
         store = self.catalogue.histories
         if store is None:

@@ -34,11 +34,12 @@ def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
               "ndcg@5": rng.random(), "itemcoverage@50": 1 / 3}  # fmt: skip
     return {"schema": 1, "model": "BPR", "dataset": "d", "seed": 1, "test_result": tested,
             "best_valid_result": {"ndcg@10": 0.1}, "best_valid_score": 0.1, "valid_score_bigger": True,
-            "best_epoch": 1, "epochs_run": 3, "seconds": {"train": 1.25, "evaluation": 0.1}, "parameters": 5,
+            "best_epoch": 1, "epochs_run": 5, "seconds": {"train": 1.25, "evaluation": 0.1}, "parameters": 5,
             "peak_memory_mb": {"cpu": 100.5}, "processes": 1, "data_hash": "h", "content_hash": None,
             "candidate_hashes": {"test": "t", "valid": "v"}, "git_commit": None, "threads": 1,
             "versions": {"recbole_disent": "0.2.0", "ray": None}, "code": "c", "config": config,
-            "refit": {"epochs": 2}, **more}  # fmt: skip
+            "refit": {"epochs": 2}, "intentions": {"cosine": 0.25, "entropy": 0.9, "won": [0.5, 0.3, 0.2]},
+            **more}  # fmt: skip
 
 
 @pytest.fixture
@@ -90,6 +91,8 @@ def test_the_report_is_the_same_byte_for_byte(folder, tmp_path):
     text = old["report.md"].decode()
     assert "too hot" in text
     assert "comparisons" in text
+    assert " 3 of 3 + 2 refit |" in text
+    assert "| BPR | 3 | 0.2500 ± 0.0000 | 0.9000 ± 0.0000 | 0.2000 ± 0.0000 | 0.5000 ± 0.0000 |" in text
     assert "b=1; a=2e-07" in text
 
 

@@ -169,18 +169,14 @@ def intentions_table(group: ResultGroup) -> Table | None:
         found = [r["intentions"] for r in row.results if r.get("intentions")]
         if not found:
             continue
-        won, weights = [np.array(f["won"]) for f in found], {len(f["won"]) for f in found}
-        least, most = np.array([w.min() for w in won]), np.array([w.max() for w in won])
-        values = [
-            np.array([f["cosine"] for f in found]),
-            np.array([f["entropy"] for f in found]),
-            least,
-            most,
-        ]
+        won = [np.array(f["won"]) for f in found]
+        numbers = sorted({len(shares) for shares in won})
+        cosine, entropy = ([f[name] for f in found] for name in ("cosine", "entropy"))
+        values = (cosine, entropy, [w.min() for w in won], [w.max() for w in won])
         rows.append([
             *name_cells(group, row),
-            Cell(", ".join(map(str, sorted(weights))), min(weights)),
-            *(mean_and_spread(v) for v in values),
+            Cell(", ".join(map(str, numbers)), numbers[0]),
+            *(mean_and_spread(np.array(v)) for v in values),
         ])  # fmt: skip
     if not rows:
         return None

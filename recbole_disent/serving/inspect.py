@@ -39,7 +39,7 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
     about = {key: recommender.about.get(key) for key in ("model", "dataset", "data_hash", "digest")}
     people = []
     if users:
-        queries = recommender.queries_of_users(users, "error")
+        queries = recommender.queries_of_users(users, "error", "leave them out")
         people += [
             _person(recommender, f"user {u}", queries.part(torch.tensor([n])), k) for n, u in enumerate(users)
         ]
