@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
+from recbole_disent import __version__
 from recbole_disent.files import write_text
 from recbole_disent.parallel import process_group
 from recbole_disent.tables import cache
 from recbole_disent.training.checkpoint import config_to_dict
 
 SCHEMA = 1
-_PACKAGES = ("recbole_disent", "recbole", "torch", "numpy", "pandas", "scipy", "ray")
+_PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "ray")
 
 
 def versions() -> dict[str, str | None]:
@@ -29,7 +30,8 @@ def versions() -> dict[str, str | None]:
 
     The version of a package that is not installed is None.
     """
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    # A source tree that is not installed has no metadata.
+    found: dict[str, str | None] = {"python": platform.python_version(), "recbole_disent": __version__}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)
