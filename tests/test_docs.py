@@ -264,6 +264,7 @@ def known_options() -> set[str]:
     return found
 
 
+OPTION = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
 # Options of other programs.
 FOREIGN = {"index-url", "no-deps", "strict", "check", "nproc_per_node"}
 
@@ -274,8 +275,13 @@ def test_options_exist(document: Path) -> None:
     if missing:
         pytest.skip(f"needs {missing[0]}")
     text = document.read_text(encoding="utf-8")
-    options = set(re.findall(r"(?<![\w-])--([A-Za-z][\w-]*)", text)) - FOREIGN
-    unknown = options - known_options()
+    for command in re.findall(r"python benchmarks/[^`\n]*", text):
+        script = (ROOT / command.split()[1]).read_text(encoding="utf-8")
+        source = script + (ROOT / "benchmarks" / "common.py").read_text(encoding="utf-8")
+        for option in re.findall(OPTION, command):
+            assert re.search(rf"\b{option}\b", source), f"{document.name}: {command}"
+        text = text.replace(command, "")
+    unknown = set(re.findall(OPTION, text)) - FOREIGN - known_options()
     assert not unknown, f"{document.name}: {sorted(unknown)}"
 
 

@@ -62,6 +62,15 @@ def check_result(path: Path, result: Any) -> None:
     )
     versions = result["versions"]
     _check(f"{where}: versions", versions, dict.fromkeys(["recbole_disent", *versions], (str, _NONE)))
+    if result.get("intentions"):
+        found = result["intentions"]
+        _check(f"{where}: intentions", found, {"cosine": _NUMBER, "entropy": _NUMBER, "won": (list,)})
+        if not found["won"]:
+            raise UserError(f"{where}: intentions: won: got [], expected a share of each intention{_REMEDY}")
+        for name, value in [("won", share) for share in found["won"]] + [
+            (n, found[n]) for n in ("cosine", "entropy")
+        ]:
+            _require_number(where, f"intentions: {name}", value)
     mode = result["config"]["eval_args"]["mode"]
     if isinstance(mode, dict):
         _check(f"{where}: config.eval_args.mode", mode, {"test": (str,)})

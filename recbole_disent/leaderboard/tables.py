@@ -169,9 +169,9 @@ def intentions_table(group: ResultGroup) -> Table | None:
         found = [r["intentions"] for r in row.results if r.get("intentions")]
         if not found:
             continue
-        won = [np.array(f["won"]) for f in found]
+        won = [np.array(list(map(float, f["won"]))) for f in found]
         numbers = sorted({len(shares) for shares in won})
-        cosine, entropy = ([f[name] for f in found] for name in ("cosine", "entropy"))
+        cosine, entropy = ([float(f[name]) for f in found] for name in ("cosine", "entropy"))
         values = (cosine, entropy, [w.min() for w in won], [w.max() for w in won])
         rows.append([
             *name_cells(group, row),
