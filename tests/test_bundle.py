@@ -207,3 +207,24 @@ def test_a_folder_is_replaced_when_asked_and_only_a_bundle(checkpoint, tmp_path)
         rec.save(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "file").read_text() == "x"
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_bundle_that_cannot_be_replaced_stays(checkpoint, tmp_path, monkeypatch):
+    rec, out, moves = load(checkpoint("SASRec")), tmp_path / "b", []
+    rec.save(out)
+    before = sorted((p.name, p.read_bytes()) for p in out.iterdir())
+    replace = os.replace
+
+    def fails_once(source, target):
+        # The first move takes the former bundle away, and the second one puts the new bundle in its place.
+        moves.append((source, target))
+        if len(moves) == 2:
+            raise OSError("no space")
+        replace(source, target)
+
+    monkeypatch.setattr(
+        bundle.os, "replace", lambda s, t: fails_once(s, t) if out in (s, t) else replace(s, t)
+    )
+    with pytest.raises(OSError, match="no space"):
+        rec.save(out, overwrite=True)
+    assert sorted((p.name, p.read_bytes()) for p in out.iterdir()) == before

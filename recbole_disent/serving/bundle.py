@@ -83,7 +83,11 @@ def write(
         if out.exists():
             with temporary_folder(out) as old:
                 os.replace(out, old)
-                os.replace(temporary, out)
+                try:
+                    os.replace(temporary, out)
+                except OSError:
+                    os.replace(old, out)  # the block would delete the former bundle
+                    raise
         else:
             os.replace(temporary, out)
     return out
