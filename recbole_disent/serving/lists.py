@@ -273,9 +273,10 @@ class _Work:
         if approximate.too_many(index, vectors.shape[1], count):
             return None
         best = approximate.best_of(index, self.table, vectors, self.k, count, blocked)
-        for row in (best.found < self.k).nonzero()[:, 0].split(1):  # the index found too few
-            one = self._score(vectors[row], queries.part(row.cpu()), numbers[row.cpu()])
-            best.scores[row], best.items[row] = top_items(one, self.k)
+        for number in (best.found < self.k).nonzero()[:, 0].tolist():  # the index found too few
+            row = torch.tensor([number])
+            one = self._score(vectors[number : number + 1], queries.part(row), numbers[row])
+            best.scores[number : number + 1], best.items[number : number + 1] = top_items(one, self.k)
         return best.scores, best.items
 
     def _blocked(self, n_items: int, queries: Queries, numbers: Tensor) -> Tensor:
