@@ -58,6 +58,7 @@ def disentangle(layer, z: list[Tensor], side: int) -> list[Tensor]:
         keys.append(raw + torch.relu(layer.key_layer.weight @ raw + layer.key_layer.bias))
     query = norm(layer.position[t - 1] + z[t - 1] + layer.query_bias, layer.query_norm)
     p_i = softmax([k @ query / root for k in keys])
+    p_i[-1] = p_i[-1] + layer.last_item_weight  # not in the paper
     return [
         norm(
             layer.bias[side][k] + sum(p_k[i][k] * p_i[i] * z[i] for i in range(t)),

@@ -37,7 +37,7 @@ def test_numbers_of_a_person_are_those_of_the_model(checkpoint):
     assert sum(e["weight"] for e in person["events"]) == pytest.approx(1, abs=1e-5)
     for event in person["events"]:
         assert sum(event["intentions"]) == pytest.approx(1, abs=1e-5)
-    # The sum of p(k|i) p(i) z_i, normalised, is the query vector.
+    # The sum of p(k|i) w(i) z_i, normalised, is the query vector.
     queries = rec.queries_of_users([user], "error")
     batch = rec.encoder.batch(queries.store, queries.rows, queries.users)
     net = rec.encoder.model
@@ -45,6 +45,7 @@ def test_numbers_of_a_person_are_those_of_the_model(checkpoint):
         z = net.encoder(batch["item_id_list"])[0]
         p = torch.tensor([e["intentions"] for e in person["events"]])
         w = torch.tensor([e["weight"] for e in person["events"]])
+        w = w * (1 + net.disentanglement.last_item_weight)
         pooled = torch.einsum("lk,l,ld->kd", p, w, z[: len(w)])
         phi = net.disentanglement.output_norm(net.disentanglement.bias[0] + pooled) * net.scale
     np.testing.assert_allclose(phi.numpy(), rec.user_vectors([user])[0], rtol=1e-3, atol=1e-5)

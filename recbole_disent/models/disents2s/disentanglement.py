@@ -19,11 +19,16 @@ class Disentanglement(nn.Module):
         n_intentions: K.
         max_length: length of the longest sequence, and number of rows of the position table alpha.
         eps: epsilon of the five LayerNorms.
+        last_item_weight: what the weight of the last item gets in addition; 0 is the method of the paper.
     """
 
-    def __init__(self, width: int, n_intentions: int, max_length: int, eps: float) -> None:
+    def __init__(
+        self, width: int, n_intentions: int, max_length: int, eps: float, last_item_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.scale = width**-0.5
+        # A buffer, so that weights that were trained with another value or before it existed are refused.
+        self.register_buffer("last_item_weight", torch.tensor(last_item_weight))
         self.prototypes = nn.Parameter(torch.empty(n_intentions, width))  # c_k
         self.position = nn.Parameter(torch.empty(max_length, width))  # alpha_i
         self.query_bias = nn.Parameter(torch.empty(width))  # b'
@@ -60,7 +65,9 @@ class Disentanglement(nn.Module):
         return self.output_norm(self.bias[side] + pooled)
 
     def weights(self, z: Tensor, lengths: Tensor) -> Tensor:
-        """p(i), the weight of each item in the intention vectors: float (B, L); rows sum to 1, padding has 0.
+        """p(i) + w [i = t], the weight of each item in the intention vectors: float (B, L).
+
+        p(i) sums to 1, and padding has the weight 0. The last item t gets w = ``last_item_weight`` more.
 
         Args:
             z, lengths: as in :meth:`forward`.
@@ -69,11 +76,12 @@ class Disentanglement(nn.Module):
         placed = self.position[: z.shape[1]] + z
         query = self.query_norm(placed[torch.arange(z.shape[0], device=z.device), last] + self.query_bias)
         scores = torch.einsum("bld,bd->bl", self._keys(placed), query) * self.scale
-        padding = torch.arange(z.shape[1], device=z.device) > last[:, None]
-        return scores.masked_fill(padding, float("-inf")).softmax(-1)
+        place = torch.arange(z.shape[1], device=z.device)
+        shares = scores.masked_fill(place > last[:, None], float("-inf")).softmax(-1)
+        return shares + self.last_item_weight * (place == last[:, None])
 
     def prefix_sums(self, z: Tensor, jagged: JaggedBatch) -> Tensor:
-        """Sums of p(k|i) p(i) z_i over i, for every prefix of packed sequences at once.
+        """Sums of p(k|i) (p(i) + w [i = t]) z_i over i, for every prefix of packed sequences at once.
 
         p(k|i) does not depend on the prefix, and p(i) is a causal attention with the query at t. One
         masked matrix product with the values p(k|i) z_i, of width K D, therefore gives all sums.
@@ -88,7 +96,8 @@ class Disentanglement(nn.Module):
         placed = F.embedding(jagged.position, self.position) + z
         query = self.query_norm(placed + self.query_bias)
         values = torch.einsum("nk,nd->nkd", self.cluster(z), z).flatten(1)
-        return jagged.map(self._causal_sums, query * self.scale, self._keys(placed), values)
+        sums = jagged.map(self._causal_sums, query * self.scale, self._keys(placed), values)
+        return sums + self.last_item_weight * values
 
     @staticmethod
     def _causal_sums(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

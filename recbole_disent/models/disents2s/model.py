@@ -83,7 +83,9 @@ class DisentS2S(VectorRecommender):
             eps,
             None if content is None else content_embedding(content, width),
         )
-        self.disentanglement = Disentanglement(width, self.n_intentions, length, eps)
+        self.disentanglement = Disentanglement(
+            width, self.n_intentions, length, eps, config["last_item_weight"]
+        )
         self.initializer_range: float = config["initializer_range"]
         self.apply(self._init_weights)
 
@@ -370,12 +372,13 @@ class DisentS2S(VectorRecommender):
         """How much each item of a history contributes to each intention.
 
         Returns:
-            p(k|i), float (B, L, K), rows sum to 1, and p(i), float (B, L), which sums to 1 over the items of
-            a history and is 0 for padding.
+            p(k|i), float (B, L, K), rows sum to 1, and the weight of each item, float (B, L), which sums to
+            1 over the items of a history and is 0 for padding. The weight is p(i), or (p(i) + w [i = t]) /
+            (1 + w) with w = ``last_item_weight`` and the last item t.
         """
         z = self.encoder(interaction[self.ITEM_SEQ])
         weights = self.disentanglement.weights(z, interaction[self.ITEM_SEQ_LEN])
-        return self.disentanglement.cluster(z), weights
+        return self.disentanglement.cluster(z), weights / (1 + self.disentanglement.last_item_weight)
 
     def score_candidates(self, interaction: Any, candidates: Tensor) -> Tensor:
         """Scores of the candidates, int64 (B, C), of each sequence: float (B, C)."""
