@@ -14,7 +14,8 @@ SMALL = {"hidden_size": 32, "inner_size": 64, "n_layers": 1, "learning_rate": 0.
 DISENTS2S = {
     **SMALL, "n_intentions": 2, "hidden_dropout_prob": 0.0, "train_batch_size": 512,
     "item_lr_multiplier": 10.0,
-    "negatives": "all", "intention_pooling": "logsumexp", "intention_cosine": 0.5, "intention_balance": 0.0, "last_item_weight": 0.0,
+    "negatives": "all", "intention_pooling": "logsumexp", "intention_cosine": 0.5, "intention_balance": 0.0,
+    "last_item_weight": 0.0,
     "ema_decay": 0.0, "seq2seq_samples": 128,
     "seq2seq_variant": "latent", "seq2seq_weight": 0.05, "seq2seq_warmup": 0, "epochs": 3,
 }  # fmt: skip
