@@ -156,6 +156,7 @@ def _values(
     """New value of each tensor; new rows have the mean of the known rows plus the row that was drawn."""
     mine = _tensors(model, axes)
     buffers = {name for name, _ in model.named_buffers()} & set(axes)
+    settings = {name for name, b in model.named_buffers() if not b.dim() and b.is_floating_point()}
     content = {f"{name}.linear.weight" for name, _ in _contents(model)}
     theirs = {name: value for name, value in origin.weights.items() if name not in buffers}
     hint = f"train it with the keys of '{origin.path}' (its preset among them), or leave warm_start out"
@@ -178,6 +179,11 @@ def _values(
             raise UserError(
                 f"warm_start: the weight '{name}' of '{origin.path}' has the shape {list(old.shape)}, "
                 f"expected {shape}; {hint}"
+            )
+        if name in settings and not torch.equal(old, value):
+            raise UserError(
+                f"warm_start: '{name.split('.')[-1]}' is {old.item():g} in '{origin.path}', expected "
+                f"{value.item():g}; {hint}"
             )
         found[name] = old if axis is None else _matched(value, old, axis, rows[axis.of])
     return found

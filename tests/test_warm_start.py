@@ -195,6 +195,13 @@ def test_a_refit_on_the_same_data_is_warned_of(make_keys, caplog):
     assert "was trained on the validation part of this data" in caplog.text
 
 
+def test_weights_for_another_sum_over_the_items_are_refused(make_keys):
+    path = run(config_dict=make_keys("DisentS2S", epochs=1, last_item_weight=0.5))["checkpoint"]
+    assert started(make_keys("DisentS2S", last_item_weight=0.5), path)
+    with pytest.raises(UserError, match=r"'last_item_weight' is 0\.5 in '.*', expected 1; train it"):
+        started(make_keys("DisentS2S"), path)
+
+
 def test_misfits_are_one_sentence(make_keys, hostile, tmp_path):
     path = run(config_dict=make_keys("SASRec", epochs=1))["checkpoint"]
     bundle = load(path).save(tmp_path / "b", histories=False)
