@@ -22,6 +22,8 @@ class Disentanglement(nn.Module):
         last_item_weight: what the weight of the last item gets in addition; 0 is the method of the paper.
     """
 
+    last_item_weight: Tensor
+
     def __init__(
         self, width: int, n_intentions: int, max_length: int, eps: float, last_item_weight: float = 0.0
     ) -> None:
