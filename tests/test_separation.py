@@ -34,7 +34,9 @@ def test_intentions_that_are_too_alike_cost_their_excess(make_config, negatives)
 def test_intentions_that_are_not_in_use_cost_their_divergence(make_config, negatives):
     batch = windows(SEQUENCES)
     torch.manual_seed(0)
-    free, bound = (build(make_config, negatives=negatives, intention_balance=w) for w in (0.0, 0.7))
+    # The last item makes the intentions of these untrained models alike, and the penalty small.
+    keys = {"negatives": negatives, "last_item_weight": 0.0}
+    free, bound = (build(make_config, **keys, intention_balance=w) for w in (0.0, 0.7))
     pairs = bound.pairs_of_windows(batch, None)
     use = [0.0] * 3
     for past, target in zip(pairs.past, pairs.target_vectors, strict=True):
@@ -48,7 +50,7 @@ def test_intentions_that_are_not_in_use_cost_their_divergence(make_config, negat
         torch.manual_seed(2)  # of the sampled negatives
         losses.append(model.calculate_loss(batch)[0])
     assert (losses[0] - losses[1]).item() == pytest.approx(expected)
-    assert expected > 1e-4
+    assert expected > 1e-3
     # The penalty moves no item: the items have the gradient of the loss without it.
     items = [
         torch.autograd.grad(loss, model.encoder.item_embedding.weight, retain_graph=True)[0][10:]

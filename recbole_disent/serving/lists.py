@@ -275,8 +275,8 @@ class _Work:
         best = approximate.best_of(index, self.table, vectors, self.k, count, blocked)
         for number in (best.found < self.k).nonzero()[:, 0].tolist():  # the index found too few
             row = torch.tensor([number])
-            one = self._score(vectors[number : number + 1], queries.part(row), numbers[row])
-            best.scores[number : number + 1], best.items[number : number + 1] = top_items(one, self.k)
+            one = self._score(vectors[row], queries.part(row), numbers[row])
+            best.scores[row], best.items[row] = top_items(one, self.k)
         return best.scores, best.items
 
     def _blocked(self, n_items: int, queries: Queries, numbers: Tensor) -> Tensor:
