@@ -23,6 +23,9 @@ from recbole_disent.testing.small_data import (  # noqa: F401  (tests take them 
 
 register_metrics()
 
+# The tests compare numbers to the last digit and build models beside their data, so that they need the CPU.
+torch.cuda.is_available = lambda: False
+
 
 @pytest.fixture(autouse=True)
 def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

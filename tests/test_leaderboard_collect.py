@@ -121,3 +121,13 @@ def test_seeds_with_other_item_content_are_no_row(tmp_path):
     write(tmp_path, b=result(seed=2, content_hash="y"))
     with pytest.raises(UserError, match="the runs of SASRec differ in content_hash"):
         collect(tmp_path)
+
+
+def test_runs_on_several_devices_are_told_apart(tmp_path):
+    on = {device: {"config": {"device": device}} for device in ("cpu", "cuda")}
+    write(tmp_path, a=result(**on["cpu"]), b=result(seed=2, **on["cuda"]), c=result("GRU4Rec", **on["cuda"]))
+    table = main_table(collect(tmp_path).groups[0], ["ndcg@10"], OPTIONS)
+    assert table.head[-1] == "device"
+    assert sorted(row[-1].text for row in table.rows) == ["cpu, cuda", "cuda"]
+    write(tmp_path, a=result(**on["cuda"]))
+    assert "device" not in main_table(collect(tmp_path).groups[0], ["ndcg@10"], OPTIONS).head

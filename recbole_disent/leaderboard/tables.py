@@ -111,6 +111,8 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
     """Return the table of the accuracy and the training effort of each row."""
     best = {m: significantly_best(group, m, options) for m in metrics}
     rows = []
+    # Times and memory of different devices must not be compared.
+    several_devices = len({device for row in group.filled for device in _devices(row)}) > 1
     for row in group.filled:
         config = row.results[0]["config"]
         again = [(r.get("refit") or {}).get("epochs", 0) for r in row.results]
@@ -133,9 +135,10 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
             Cell(f"{np.mean(seconds):.0f}", float(np.mean(seconds))),
             Cell(str(row.results[0]["parameters"]), row.results[0]["parameters"]),
             Cell(f"{np.mean(memory):.0f}", float(np.mean(memory))),
+            *([Cell(", ".join(_devices(row)))] if several_devices else []),
         ])  # fmt: skip
     head = [*name_head(group), *metrics, "seeds", "trials", "epochs", "stopped early", "training, s",
-            "parameters", "memory, MiB"]  # fmt: skip
+            "parameters", "memory, MiB", *(["device"] if several_devices else [])]  # fmt: skip
     notes = [
         "Values are from the test part: mean ± standard deviation over seeds. A bold value is significantly "
         "better than every other value of the column, over users and over seeds; the level of each test is "
@@ -144,6 +147,11 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
     notes += [f"Not in the table: {title(row)}, seed {seed}: {error}."
               for row in group.rows for seed, error in row.errors.items()]  # fmt: skip
     return Table(f"{group.name}: accuracy", head, rows, notes)
+
+
+def _devices(row: Row) -> list[str]:
+    """Return the devices that the runs of a row had, such as cpu and cuda."""
+    return sorted({str(result["config"].get("device")) for result in row.results})
 
 
 def beyond_accuracy_table(group: ResultGroup) -> Table | None:
