@@ -18,9 +18,9 @@ from recbole_disent.session import build_data, build_model
 
 
 def main() -> None:
-    args = arguments(__doc__, model="SASRec", mode="pop100", recbole_users=512)
+    args = arguments(__doc__, model="SASRec", mode="pop100", recbole_users=512, score_dtype="float32")
     keys = {"eval_mode": args.mode, "topk": [1, 5, 10], "valid_metric": "NDCG@10"}
-    data = build_data(config(args, args.model, **keys))
+    data = build_data(config(args, args.model, score_dtype=args.score_dtype, **keys))
     net = build_model(data).eval()
     test, now = data.loaders[2], clock()
     evaluator = RankingEvaluator(data.config, data.loaders[0]._dataset)

@@ -194,3 +194,28 @@ def test_a_chunk_of_whole_rows_keeps_to_the_memory(make_config, monkeypatch):
         evaluator.evaluate(net, loader)
     assert max(sizes) == 4
     assert sum(sizes) == loader.n_queries
+
+
+def test_half_precision_counts_exactly():
+    """Small whole numbers are exact in bfloat16, also more than 256 equal scores in a tile."""
+    table, queries, targets, row, item = example(2000, 3, True)
+    exact = rank_among_all(table, queries, targets, row, item)
+    assert exact.equal.max() > 256
+    half = rank_among_all(table.bfloat16(), queries, targets, row, item)
+    for name in ("greater", "equal", "ranked"):
+        assert torch.equal(getattr(half, name), getattr(exact, name)), name
+
+
+def test_score_dtype_rounds_the_item_vectors(make_config, monkeypatch):
+    ranked = {}
+    for name in ("float32", "bfloat16"):
+        evaluator, loader, net, _ = evaluator_and_loader(make_config, "SASRec", score_dtype=name)
+        table = item_vectors(net, "SASRec")[0]
+        found = evaluator._item_vectors(net)[0]
+        assert torch.equal(found, table.bfloat16() if name == "bfloat16" else table)
+        evaluator.evaluate(net, loader)
+        ranked[name] = evaluator.last_ranks
+    assert ranked["bfloat16"].shape == ranked["float32"].shape
+    monkeypatch.setattr("recbole_disent.evaluation.evaluator.item_vectors", lambda *_: None)
+    with pytest.raises(UserError, match="score_dtype: got 'bfloat16', expected float32, .* SASRec"):
+        evaluator.evaluate(net, loader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
@@ -132,7 +133,7 @@ class RankingEvaluator:
             raise UserError(f"topk: got {k}, expected at most {limit}, the number of ranked items")
         scorer = Scorer(model, dataset, self.config["device"])
         if drawn is None:
-            scorer.vectors = item_vectors(model, self.config["model"])
+            scorer.vectors = self._item_vectors(model)
             if scorer.vectors is not None:
                 scorer.largest = largest_entry(scorer.vectors[0])
         seed = np.random.SeedSequence([self.config["candidate_seed"], _PARTS[dataset.part]])
@@ -165,6 +166,18 @@ class RankingEvaluator:
             )
         self._describe_data(struct)
         return self.metrics.evaluate(struct)
+
+    def _item_vectors(self, model: Any) -> tuple[Tensor, Callable[[Any], Tensor]] | None:
+        """Return :func:`.item_vectors` in the precision that ``score_dtype`` says."""
+        found, wanted = item_vectors(model, self.config["model"]), self.config["score_dtype"]
+        if wanted == "float32":
+            return found
+        if found is None:
+            raise UserError(
+                f"score_dtype: got '{wanted}', expected float32, because the scores of "
+                f"{self.config['model']} are not inner products"
+            )
+        return found[0].to(getattr(torch, wanted)), found[1]
 
     def _rank(
         self,

@@ -257,7 +257,8 @@ def _count(
             largest.append(scores.amax(1))
         if lists is not None:
             lists.update(scores, largest[-1], first)
-        equal.append(torch.eq(scores, own, out=scores).sum(1))  # in place: the scores have done their work
+        # In place, because the scores have done their work. A sum of bfloat16 is not exact above 256.
+        equal.append(torch.eq(scores, own, out=scores).sum(1, dtype=holds.dtype))
     checked(torch.stack(largest))
     if not bool(torch.stack(same).all()):
         return None
