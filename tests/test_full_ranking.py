@@ -217,5 +217,5 @@ def test_score_dtype_rounds_the_item_vectors(make_config, monkeypatch):
         ranked[name] = evaluator.last_ranks
     assert ranked["bfloat16"].shape == ranked["float32"].shape
     monkeypatch.setattr("recbole_disent.evaluation.evaluator.item_vectors", lambda *_: None)
-    with pytest.raises(UserError, match="score_dtype: got 'bfloat16', expected float32, .* SASRec"):
+    with pytest.raises(UserError, match=r"score_dtype: got 'bfloat16', expected float32, .* SASRec"):
         evaluator.evaluate(net, loader)
