@@ -8,7 +8,8 @@ the file of interactions, and a later call with the same numbers uses it again.
 
 ``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
 in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
-``--item_optimizer``, one value or two such as ``dense,sparse``, and ``--ema_decay``.
+``--item_optimizer``, one value or two such as ``dense,sparse``, ``--ema_decay``, and ``--model=SASRec`` for a
+model that learns from whole sequences with a sampled softmax.
 """
 
 from __future__ import annotations
@@ -60,15 +61,17 @@ def folder_of(args: argparse.Namespace, temporary: str) -> str:
 
 
 class Steps:
-    """Training steps of DisentS2S on a synthetic data set with a number of items."""
+    """Training steps of ``args.model`` on a synthetic data set with a number of items."""
 
     def __init__(self, args: argparse.Namespace, items: int, item_optimizer: str, folder: Path) -> None:
         folder.mkdir()
         write(folder, args.interactions, args.users, items, every_item=True)
         args = argparse.Namespace(**{**vars(args), "dataset": "synthetic", "data_path": str(folder)})
         keys = {"item_optimizer": item_optimizer, "ema_decay": args.ema_decay, "negatives": "sampled"}
+        if args.model != "DisentS2S":
+            keys |= {"train_mode": "sequences", "train_batch_size": 512}
         keys["checkpoint_dir"] = str(folder)
-        data = build_data(common.config(args, "DisentS2S", history_fields=["item_id"], **keys))
+        data = build_data(common.config(args, args.model, history_fields=["item_id"], **keys))
         self.net = build_model(data).train()
         self.trainer = build_trainer(data, self.net)
         self.batches = iter(data.loaders[0])
@@ -81,7 +84,8 @@ class Steps:
         begin = now()
         batch = next(self.batches)
         self.trainer.optimizer.zero_grad()
-        sum(self.net.calculate_loss(batch)).backward()
+        losses = self.net.calculate_loss(batch)
+        (sum(losses) if isinstance(losses, tuple) else losses).backward()
         self.trainer.optimizer.step()
         self.times.append(now() - begin)
 
@@ -98,7 +102,7 @@ def compare_steps(args: argparse.Namespace) -> None:
             for each in both:
                 each.step()
     rows = [(e.items, e.kind, float(np.median(e.times[warm:])) * 1e3) for e in both]
-    print(f"{args.batches} steps of DisentS2S, {args.interactions} interactions, {args.threads} thread(s)")
+    print(f"{args.batches} steps of {args.model}, {args.interactions} interactions, {args.threads} thread(s)")
     common.table(rows, ("items", "item_optimizer", "CPU ms a step"))
     print(f"ratio={rows[1][2] / rows[0][2]:.2f}")
 
@@ -133,7 +137,7 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
 
 
 def main() -> None:
-    ratio = {"ratio_items": 0, "item_optimizer": "auto", "ema_decay": 0.0}
+    ratio = {"ratio_items": 0, "item_optimizer": "auto", "ema_decay": 0.0, "model": "DisentS2S"}
     args = common.arguments(
         __doc__, interactions=20_000_000, users=138_493, items=26_744, batches=200, folder="", **ratio
     )
