@@ -69,6 +69,19 @@ def test_the_data_choose_between_short_and_long_histories(tmp_path, caplog):
         assert named["passes_per_window"] == 1
 
 
+def test_many_targets_are_a_long_history_even_if_a_window_holds_them(tmp_path, caplog):
+    for length, expected, compared in ((53, "short", "not more than 50"), (54, "long", "more than 50")):
+        rows = [(f"u{u}", f"i{(u + t) % 60}", 1, t) for u in range(5) for t in range(length)]
+        write_inter(tmp_path, f"of{length}", rows)
+        keys = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 80}
+        made = Config("DisentS2S", f"of{length}", config_dict=keys)
+        with caplog.at_level("INFO"):
+            build_data(made)
+        reason = f"a user has {length - 3:.1f} training targets on average, {compared}; it sets"
+        assert f"preset: {expected}, because {reason}" in caplog.text
+        assert made["hidden_dropout_prob"] == (0.5 if expected == "short" else 0.2)
+
+
 def test_the_dropout_of_tssr_follows_the_data(tmp_path):
     for length, dropout in ((4, 0.3), (12, 0.1)):
         rows = [(f"u{u}", f"i{(u + t) % 15}", 1, t) for u in range(20) for t in range(length)]
