@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 # Users with more training targets than this have long histories, even if a window holds them.
 _MANY = 50
 
