@@ -59,6 +59,14 @@ def clock() -> Callable[[], float]:
     return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
+def train_step(net: Any, optimizer: Any, batch: Any) -> None:
+    """Train *net* on a batch; its loss is one tensor or a tuple of tensors that are added."""
+    optimizer.zero_grad()
+    loss = net.calculate_loss(batch)
+    (sum(loss) if isinstance(loss, tuple) else loss).backward()
+    optimizer.step()
+
+
 def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> tuple[float, int]:
     """Train for about *limit* seconds after two batches of warm-up, timed by :func:`clock`.
 
@@ -72,10 +80,7 @@ def seconds_of_a_target(net: Any, optimizer: Any, loader: Any, limit: float) -> 
         for batch in loader:
             if number == 2:
                 targets, start = 0, now()
-            optimizer.zero_grad()
-            loss = net.calculate_loss(batch)
-            (sum(loss) if isinstance(loss, tuple) else loss).backward()
-            optimizer.step()
+            train_step(net, optimizer, batch)
             targets += len(batch)
             number += 1
             if number > 4 and now() - start > limit:

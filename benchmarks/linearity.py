@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from common import arguments, config, in_own_process, peak_gb, table
+from common import arguments, config, in_own_process, peak_gb, table, train_step
 
 from recbole_disent.session import build_data, build_model, build_trainer
 
@@ -82,9 +82,7 @@ def measure(args: argparse.Namespace, keys: dict[str, int]) -> Measured:
     trainer = build_trainer(data, net)
     pairs = 0
     for batch in data.loaders[0]:
-        trainer.optimizer.zero_grad()
-        sum(net.calculate_loss(batch)).backward()
-        trainer.optimizer.step()
+        train_step(net, trainer.optimizer, batch)
         pairs += len(batch)
         if 0 < args.pairs <= pairs:
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import perf_counter
 
 import torch
-from common import arguments, config, table
+from common import arguments, config, table, train_step
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,9 +38,7 @@ def main() -> None:
     def steps(count: int) -> int:
         pairs = 0
         for _, batch in zip(range(count), batches, strict=False):
-            optimizer.zero_grad()
-            sum(net.calculate_loss(batch)).backward()
-            optimizer.step()
+            train_step(net, optimizer, batch)
             pairs += len(batch)
         return pairs
 

@@ -1,15 +1,15 @@
 """Time and memory of loading, preparing and training on a synthetic data set of any size.
 
 Lengths and popularity follow power laws. One process loads the file, prepares and stores the data and
-trains ``--batches`` batches of DisentS2S. A second process maps the prepared data and trains as well. The
+trains ``--batches`` batches of ``--model``, which is DisentS2S or a model that learns from whole sequences.
+A second process maps the prepared data and trains as well. The
 last line is ``peak_gb=... cpu_seconds=... again_peak_gb=... again_prepare=...``, with the peak memory and
 the CPU time of the first process, and the peak memory and the preparation of the second. ``--folder`` keeps
 the file of interactions, and a later call with the same numbers uses it again.
 
 ``--ratio_items=1000000`` measures training steps instead, with ``--items`` and with ``--ratio_items`` items
 in turn, and prints the ratio of their medians. Every item then has a click. Further keys are
-``--item_optimizer``, one value or two such as ``dense,sparse``, ``--ema_decay``, and ``--model=SASRec`` for a
-model that learns from whole sequences with a sampled softmax.
+``--item_optimizer``, one value or two such as ``dense,sparse``, and ``--ema_decay``; the softmax is sampled.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import shutil
 import tempfile
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import common
 import numpy as np
 import torch
 
+from recbole_disent.config.config import Config
 from recbole_disent.session import build_data, build_model, build_trainer
 
 
@@ -60,6 +62,13 @@ def folder_of(args: argparse.Namespace, temporary: str) -> str:
     return str(folder)
 
 
+def config(args: argparse.Namespace, folder: Path | str, **keys: Any) -> Config:
+    """Return the configuration of ``args.model``, which learns from whole sequences."""
+    if args.model != "DisentS2S":
+        keys |= {"train_mode": "sequences", "train_batch_size": 512}
+    return common.config(args, args.model, history_fields=["item_id"], checkpoint_dir=str(folder), **keys)
+
+
 class Steps:
     """Training steps of ``args.model`` on a synthetic data set with a number of items."""
 
@@ -68,10 +77,7 @@ class Steps:
         write(folder, args.interactions, args.users, items, every_item=True)
         args = argparse.Namespace(**{**vars(args), "dataset": "synthetic", "data_path": str(folder)})
         keys = {"item_optimizer": item_optimizer, "ema_decay": args.ema_decay, "negatives": "sampled"}
-        if args.model != "DisentS2S":
-            keys |= {"train_mode": "sequences", "train_batch_size": 512}
-        keys["checkpoint_dir"] = str(folder)
-        data = build_data(common.config(args, args.model, history_fields=["item_id"], **keys))
+        data = build_data(config(args, folder, **keys))
         self.net = build_model(data).train()
         self.trainer = build_trainer(data, self.net)
         self.batches = iter(data.loaders[0])
@@ -83,10 +89,7 @@ class Steps:
         now = common.clock()
         begin = now()
         batch = next(self.batches)
-        self.trainer.optimizer.zero_grad()
-        losses = self.net.calculate_loss(batch)
-        (sum(losses) if isinstance(losses, tuple) else losses).backward()
-        self.trainer.optimizer.step()
+        common.train_step(self.net, self.trainer.optimizer, batch)
         self.times.append(now() - begin)
 
 
@@ -112,7 +115,7 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
     torch.set_num_threads(args.threads)
     args.dataset, args.data_path = "synthetic", folder
     found = {}
-    cfg = common.config(args, "DisentS2S", history_fields=["item_id"], checkpoint_dir=folder)
+    cfg = config(args, folder)
     begin = process_time()
     found["load and prepare"], data = common.seconds(lambda: build_data(cfg))
     found["load and prepare, CPU"] = process_time() - begin
@@ -124,9 +127,7 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, float]:
         for number, batch in enumerate(data.loaders[0]):
             if number == args.batches:
                 break
-            optimizer.zero_grad()
-            sum(net.calculate_loss(batch)).backward()
-            optimizer.step()
+            common.train_step(net, optimizer, batch)
 
     begin = process_time()
     found[f"{args.batches} training batches"], _ = common.seconds(train)

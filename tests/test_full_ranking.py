@@ -207,13 +207,21 @@ def test_half_precision_counts_exactly():
 
 
 def test_score_dtype_rounds_the_item_vectors(make_config, monkeypatch):
-    ranked = {}
+    ranked, tables = {}, []
+
+    def spy(table, *args, **keys):
+        tables.append(table.dtype)
+        return rank_among_all(table, *args, **keys)
+
+    monkeypatch.setattr("recbole_disent.evaluation.evaluator.rank_among_all", spy)
     for name in ("float32", "bfloat16"):
         evaluator, loader, net, _ = evaluator_and_loader(make_config, "SASRec", score_dtype=name)
         table = item_vectors(net, "SASRec")[0]
         found = evaluator._item_vectors(net)[0]
         assert torch.equal(found, table.bfloat16() if name == "bfloat16" else table)
         evaluator.evaluate(net, loader)
+        assert set(tables) == {getattr(torch, name)}
+        tables.clear()
         ranked[name] = evaluator.last_ranks
     assert ranked["bfloat16"].shape == ranked["float32"].shape
     monkeypatch.setattr("recbole_disent.evaluation.evaluator.item_vectors", lambda *_: None)
