@@ -8,6 +8,8 @@ The script trains both models and makes the list of each test user for ``diversi
 * coverage: share of the items that are in the list of anybody.
 
 ``--out`` is the folder of ``diversity.json`` and ``diversity.svg``. The tables are printed.
+``--results=FIRST,SECOND`` names two result files, of DisentS2S and of SASRec, whose checkpoints were kept
+(``recbole-disent compare --keep_checkpoints``). The script then trains nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +38,13 @@ MODELS = {
     "SASRec": {"train_mode": "sequences", "train_batch_size": 512},
 }
 CURVES = (("DisentS2S", "intentions"), ("DisentS2S", "mmr"), ("SASRec", "mmr"))
+
+
+def trained(result_file: str) -> dict[str, Any]:
+    """Return a result file with the path of its checkpoint, which is relative to the folder of the file."""
+    path = Path(result_file)
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {**report, "checkpoint": str(path.parent / report["checkpoint"])}
 
 
 def queries(rec: Any, data: Any) -> tuple[Queries, np.ndarray]:
@@ -95,7 +104,8 @@ def draw(figure: Any, curves: dict[str, list[dict[str, float]]]) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, epochs=60, seed=1, out="diversity")
+    args = arguments(__doc__, epochs=60, seed=1, out="diversity", results="")
+    files = dict(zip(MODELS, args.results.split(","), strict=True)) if args.results else {}
     out = Path(args.out).absolute()
     found: dict[str, Any] = {}
     curves: dict[str, list[dict[str, float]]] = {}
@@ -103,7 +113,10 @@ def main() -> None:
         for model, keys in MODELS.items():
             places = {"checkpoint_dir": folder, "result_dir": folder}
             own = {"epochs": args.epochs, "stopping_step": 5, "seed": args.seed, **keys, **places}
-            report = run(model, args.dataset, config_dict=common_keys(args, **own))
+            if files:
+                report = trained(files[model])
+            else:
+                report = run(model, args.dataset, config_dict=common_keys(args, **own))
             rec = load(report["checkpoint"])
             data = load_checkpoint(report["checkpoint"])[1]
             train = data.loaders[0]._dataset
@@ -137,7 +150,9 @@ def main() -> None:
     head = ("", "NDCG@10", "intra-list diversity", "coverage", "`diversity`", "intra-list diversity then",
             "gain", "coverage then")  # fmt: skip
     table(rows, head)
-    settings = {key: vars(args)[key] for key in ("dataset", "max_length", "epochs", "seed")}
+    # Trained models have settings of their own, which their result files hold.
+    names = ("dataset",) if files else ("dataset", "max_length", "epochs", "seed")
+    settings = {key: vars(args)[key] for key in names}
     text = json.dumps({"settings": settings, "models": found, "curves": curves}, indent=2, allow_nan=False)
     write_text(out / "diversity.json", text + "\n")
     pictures.require("the picture needs matplotlib: pip install 'recbole_disent[plots]'")

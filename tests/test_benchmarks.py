@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 NAMES = sorted(path.name for path in FOLDER.glob("*.py") if path.name not in ("common.py", "environments.py"))
@@ -41,6 +42,16 @@ def test_the_benchmark_of_the_training_prints_a_ratio(start, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"pairs_per_second=\d+\.\d", last)
     assert float(last.partition("=")[2]) > 1
+
+
+def test_products_that_are_added_in_place_count_as_operations(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    counter = runpy.run_path(str(FOLDER / "profile_step.py"))["flop_counter"]
+    a, b, c = torch.ones(3, 5), torch.ones(5, 7), torch.zeros(3, 7)
+    with counter() as counted:
+        c.addmm_(a, b)
+        torch.mm(a, b, out=c)
+    assert counted.get_total_flops() == 2 * 2 * 3 * 5 * 7
 
 
 def write_events(folder, rows):
