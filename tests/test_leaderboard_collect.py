@@ -54,6 +54,17 @@ def test_one_rule_for_the_history_whatever_the_key_says(tmp_path, first, second,
             collect(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "other", "told"),
+    [("repeat_gate", True, "False, True"), ("score_dtype", "bfloat16", "bfloat16, float32")],
+)
+def test_runs_that_rank_in_different_ways_are_not_compared(tmp_path, key, other, told):
+    # The first file is from a version that lacks the key.
+    write(tmp_path, a=result(), b=result(model="GRU4Rec", config={key: other}))
+    with pytest.raises(UserError, match=rf"runs differ in {key} \({told}\) and cannot be compared"):
+        collect(tmp_path)
+
+
 def test_files_that_are_no_tested_run_are_left_out(tmp_path):
     study = {"id": "a", "number": 0, "values": {}, "score": 0.5, "test_result": {"ndcg@10": 0.5}}
     write(

@@ -29,6 +29,7 @@ def result(rng: np.random.Generator, ranks: np.ndarray, **more) -> dict:
     """Return the content of a result file with metrics at the cut-offs 5 and 10."""
     config = {"MODEL_TYPE": "SEQUENTIAL", "eval_args": {"mode": {"valid": "uni99", "test": "uni99"}},
               "epochs": 3, "stopping_step": 2, "valid_metric": "NDCG@10", "device": "cpu",
+             "repeat_gate": True, "score_dtype": "bfloat16",
               "filter_history": None}  # fmt: skip
     tested = {"recall@5": float(np.mean(ranks <= 5)), "recall@10": float(np.mean(ranks <= 10)),
               "ndcg@5": rng.random(), "itemcoverage@50": 1 / 3}  # fmt: skip

@@ -227,9 +227,15 @@ def _check_alike(folder: Path, group: ResultGroup) -> None:
             f"report: {folder}, {group.name}: some runs were refitted with the validation part and others "
             "were not; give refit to all models of a plan or to none"
         )
-    filters = {str(_filters_history(r["config"])) for r in results}
-    if len(filters) > 1:
-        raise UserError(
-            f"report: {folder}, {group.name}: the runs differ in filter_history "
-            f"({', '.join(sorted(filters))}) and cannot be compared"
-        )
+    ways = {
+        "filter_history": {str(_filters_history(r["config"])) for r in results},
+        # Files of older versions lack these keys, which were at their defaults then.
+        "repeat_gate": {str(r["config"].get("repeat_gate") or False) for r in results},
+        "score_dtype": {r["config"].get("score_dtype") or "float32" for r in results},
+    }
+    for key, values in ways.items():
+        if len(values) > 1:
+            raise UserError(
+                f"report: {folder}, {group.name}: the runs differ in {key} ({', '.join(sorted(values))}) "
+                "and cannot be compared"
+            )

@@ -25,7 +25,8 @@ _LATER: dict[str, tuple[type, ...]] = {
     "git_commit": (str, _NONE), "content_hash": (str, _NONE), "code": (str, _NONE), "refit": (dict, _NONE),
     "processes": (int, _NONE), "threads": (int, _NONE), "seconds.evaluation": (int, float),
     "peak_memory_mb.gpu": (int, float), "config.filter_history": (bool, _NONE),
-    "config.repeatable": (bool, _NONE), "intentions": (dict, _NONE),
+    "config.repeatable": (bool, _NONE), "config.repeat_gate": (bool, _NONE),
+    "config.score_dtype": (str, _NONE), "intentions": (dict, _NONE),
 }  # fmt: skip
 _PLAN: dict[str, tuple[type, ...]] = {
     "runs": (list,), "trials": (list,), "searches": (list,), "options": (dict,), "sweep": (str, _NONE),
