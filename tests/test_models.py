@@ -66,7 +66,7 @@ class TestTSSR(ModelContract):
 
 class TestTSSRIdOnly(ModelContract):
     model = "TSSR"
-    keys: ClassVar = {"streams": "id", "train_batch_size": 8, "train_windows": "last"}
+    keys: ClassVar = {"streams": "id", "output": "id", "train_batch_size": 8, "train_windows": "last"}
 
 
 class TestTSSRContentOnly(ModelContract):

@@ -41,8 +41,8 @@ def gradients(model, loss):
 
 VARIANTS = [
     {}, {"user_weight": 0.0, "item_weight": 0.3}, {"item_weight": 0.0, "user_weight": 0.5},
-    {"user_weight": 0.0, "item_weight": 0.0}, {"n_cross_layers": 0}, {"gate": "none"}, {"gate": "concat"},
-    {"output": "linear"}, {"output": "both"}, {"temperature": 0.7, "n_heads": 1, "n_layers": 1},
+    {"user_weight": 0.0, "item_weight": 0.0}, {"n_cross_layers": 0}, {"gate": "sigmoid"},
+    {"gate": "concat"}, {"output": "linear"}, {"output": "id", "user_weight": 1.0, "item_weight": 1.0}, {"temperature": 0.7, "n_heads": 1, "n_layers": 1},
 ]  # fmt: skip
 
 
@@ -214,8 +214,11 @@ def test_a_batch_has_a_number_of_users_and_an_epoch_each_target_once(make_config
     [
         ({"n_heads": 3}, r"n_heads: got 3, expected a divisor of hidden_size=64"),
         ({"streams": "id", "output": "both"}, r"output: got 'both' with streams=id"),
-        ({"score_by_content": 1, "streams": "content"}, r"score_by_content: got 1, expected 0"),
-        ({"score_by_content": 1, "item_weight": 0.0}, r"score_by_content: got 1, expected 0"),
+        (
+            {"score_by_content": 1, "streams": "content", "output": "id"},
+            r"score_by_content: got 1, expected 0",
+        ),
+        ({"score_by_content": 1, "item_weight": 0.0, "output": "id"}, r"score_by_content: got 1, expected 0"),
         ({"gate": "sum"}, r"gate: got 'sum', expected one of sigmoid, none, concat"),
         ({"item_wight": 0.0}, r"'item_wight' is known neither.*did you mean 'item_weight'"),
     ],

@@ -241,11 +241,11 @@ class TSSR(VectorRecommender):
             scores = scores + bias
         assert self.content is not None
         content = self.content.table()
-        if self.output == "both":  # by_content has the same scale: it lacks only the ID embedding
-            by_content = self.gather_indexes(states.joined, last) @ content.T
-            return torch.where(self.cold, by_content, scores)
-        assert states.by_id is not None
-        by_content = self.gather_indexes(states.by_id, last) @ content.T
+        # With ``both``, the state is trained on sums that include the content; otherwise, the item-grained
+        # contrast trains F_id against the content of next items.
+        state = states.joined if self.output == "both" else states.by_id
+        assert state is not None
+        by_content = self.gather_indexes(state, last) @ content.T
         return torch.where(self.cold, _on_the_scale_of(scores, by_content, ~self.cold), scores)
 
 
