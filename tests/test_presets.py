@@ -83,7 +83,7 @@ def test_many_targets_are_a_long_history_even_if_a_window_holds_them(tmp_path, c
 
 
 def test_the_dropout_of_tssr_follows_the_data(tmp_path):
-    for length, dropout in ((4, 0.3), (12, 0.1)):
+    for length, dropout in ((4, 0.5), (12, 0.1)):
         rows = [(f"u{u}", f"i{(u + t) % 15}", 1, t) for u in range(20) for t in range(length)]
         write_inter(tmp_path, f"of{length}", rows)
         keys = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 5, "topk": [3], "valid_metric": "NDCG@3"}
