@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import plan
 from recbole_disent.loaders.batch import WindowBatch
+from recbole_disent.ops.dropout import Dropout
 from recbole_disent.recbole.patches import anomaly_detection_unchanged
 from recbole_disent.session import build_data, build_model, load_checkpoint, run
 from recbole_disent.testing import ModelContract
@@ -51,6 +53,19 @@ def test_loss_and_gradients_are_those_of_the_pairs_one_by_one(make_config, model
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
     for name, gradient in reference.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-7, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec"])
+def test_whole_sequences_have_the_fast_dropout_and_the_weights_of_recbole(make_config, model):
+    found = {}
+    for mode in ("pairs", "sequences"):
+        net = build_model(build_data(make_config(model, train_mode=mode)))
+        layers = [module for module in net.modules() if isinstance(module, nn.Dropout | Dropout)]
+        found[mode] = {name: value.shape for name, value in net.state_dict().items()}
+        assert layers
+        assert {type(layer) for layer in layers} == {nn.Dropout if mode == "pairs" else Dropout}
+        assert all(layer.p > 0 for layer in layers)
+    assert found["pairs"] == found["sequences"]
 
 
 def test_windows_of_long_sequences_hold_each_target_once(make_config):

@@ -42,7 +42,8 @@ def gradients(model, loss):
 VARIANTS = [
     {}, {"user_weight": 0.0, "item_weight": 0.3}, {"item_weight": 0.0, "user_weight": 0.5},
     {"user_weight": 0.0, "item_weight": 0.0}, {"n_cross_layers": 0}, {"gate": "sigmoid"},
-    {"gate": "concat"}, {"output": "linear"}, {"output": "id", "user_weight": 1.0, "item_weight": 1.0}, {"temperature": 0.7, "n_heads": 1, "n_layers": 1},
+    {"gate": "concat"}, {"output": "linear"}, {"output": "id", "user_weight": 1.0, "item_weight": 1.0},
+    {"temperature": 0.7, "n_heads": 1, "n_layers": 1},
 ]  # fmt: skip
 
 

@@ -46,3 +46,15 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def use_fast_dropout(model: nn.Module) -> None:
+    """Replace every ``nn.Dropout`` in a model by :class:`Dropout`; the weights and their names stay.
+
+    Args:
+        model: a model, which is changed in place.
+    """
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, Dropout(child.p))

@@ -10,6 +10,7 @@ from torch import Tensor
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.batch import WindowBatch
 from recbole_disent.models import item_loss
+from recbole_disent.ops.dropout import use_fast_dropout
 from recbole_disent.ops.jagged import JaggedBatch
 from recbole_disent.recbole.full_softmax import OverAllItems, require_recboles
 
@@ -50,6 +51,10 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
     class OnSequences(OverAllItems, model_class):
         __doc__ = model_class.__doc__
         _at_all_places = False
+
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            use_fast_dropout(self)
 
         def gather_indexes(self, output: Tensor, gather_index: Tensor) -> Tensor:
             """Select the last state as RecBole does, (B, L, D) -> (B, D), or keep all states of a window."""
