@@ -2,9 +2,10 @@
 
 One process prepares a synthetic data set. Then one process and ``--nproc`` processes map the prepared data,
 make every batch of an epoch of DisentS2S and of an evaluation, and train ``--steps`` of the batches. The
-table has the figures of the process with the largest memory. The last line is
-``mapped_divided_to_whole=<ratio>`` of the resident memory of the prepared data. ``--folder`` keeps the file
-of interactions, as in scale.py.
+table has the figures of the process with the largest memory. The peak is counted from the start of the
+work, so that it leaves out the libraries of Python. The last line is ``mapped_divided_to_whole=<ratio>
+peak_divided_to_whole=<ratio>``, of the resident memory of the prepared data and of the peak, for ``--nproc``
+processes with ``divide_users`` and one process. ``--folder`` keeps the file of interactions, as in scale.py.
 """
 
 from __future__ import annotations
@@ -36,10 +37,16 @@ def mapped_mb(folder: str) -> float:
     return kib / 2**10
 
 
-def anonymous_mb() -> float:
-    """Return the resident memory of this process that belongs to no file, in MiB (Linux)."""
+def status_mb(name: str) -> float:
+    """Return a value of ``/proc/self/status``, such as the peak ``VmHWM``, in MiB (Linux)."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("RssAnon:")[1].split()[0]) / 2**10
+    return int(status.split(f"{name}:")[1].split()[0]) / 2**10
+
+
+def start_peak() -> float:
+    """Let the peak begin at the memory of this moment, which is returned in MiB (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return status_mb("VmRSS")
 
 
 def settings(args: argparse.Namespace, divide: bool) -> Any:
@@ -57,7 +64,7 @@ def measure(options: dict[str, Any], divide: bool) -> dict[str, float]:
     """Make the batches of this process and return its memory."""
     args = argparse.Namespace(**options)
     torch.set_num_threads(1)
-    begin = process_time()
+    before, begin = start_peak(), process_time()
     data = build_data(settings(args, divide))
     net = build_model(data).train()
     trainer = build_trainer(data, net)
@@ -73,7 +80,8 @@ def measure(options: dict[str, Any], divide: bool) -> dict[str, float]:
             trainer.optimizer.step()
     queries = sum(len(chunk.number) for _, chunk in data.loaders[1].local_chunks())
     found = {"events": events, "queries": queries, "mapped": mapped_mb(args.data_path)}
-    return {**found, "anonymous": anonymous_mb(), "peak": peak_gb(), "cpu": process_time() - begin}
+    peak = status_mb("VmHWM") - before
+    return {**found, "anonymous": status_mb("RssAnon"), "peak": peak, "cpu": process_time() - begin}
 
 
 def main() -> None:
@@ -84,7 +92,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         args.dataset, args.data_path = "synthetic", scale.folder_of(args, temporary)
         events, peak = in_own_process(prepare, args)
-        for divide, n in ((False, 1), (False, args.nproc), (True, args.nproc)):
+        for divide, n in ((False, 1), (False, args.nproc), (True, args.nproc), (True, 2 * args.nproc)):
             found = in_processes(n, measure, vars(args), divide)
             most = max(found, key=lambda each: each["mapped"])
             names = ("events", "queries", "mapped", "anonymous", "peak")
@@ -93,8 +101,9 @@ def main() -> None:
     print(f"peak of the process that prepares the data: {peak:.2f} GiB")
     print()
     table(rows, ("processes", "divide_users", "items in batches", "queries", "prepared data, MiB",
-                 "anonymous, MiB", "peak, GiB"))  # fmt: skip
-    print(f"mapped_divided_to_whole={rows[2][4] / rows[0][4]:.2f}")
+                 "anonymous, MiB", "peak, MiB"))  # fmt: skip
+    mapped, peaks = (rows[2][column] / rows[0][column] for column in (4, 6))
+    print(f"mapped_divided_to_whole={mapped:.2f} peak_divided_to_whole={peaks:.2f}")
 
 
 if __name__ == "__main__":
