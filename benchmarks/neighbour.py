@@ -41,9 +41,7 @@ def steps(args: argparse.Namespace) -> None:
             if number == 5 + args.batches:
                 print(perf_counter() - start)
                 return
-            optimizer.zero_grad()
-            sum(net.calculate_loss(batch)).backward()
-            optimizer.step()
+            common.train_step(net, optimizer, batch)
             number += 1
 
 
