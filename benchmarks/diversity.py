@@ -117,16 +117,19 @@ def main() -> None:
                 report = trained(files[model])
             else:
                 report = run(model, args.dataset, config_dict=common_keys(args, **own))
-            rec = load(report["checkpoint"])
-            data = load_checkpoint(report["checkpoint"])[1]
+            here = {"data_path": args.data_path}
+            rec = load(report["checkpoint"], config_dict=here)
+            data = load_checkpoint(report["checkpoint"], here)[1]
             train = data.loaders[0]._dataset
             clicks = (train.inter_feat[field].numpy() for field in (train.uid_field, train.iid_field))
             vectors = cooccurrence_vectors(*clicks, train.user_num, train.item_num).numpy()
             who, targets = queries(rec, data)
+            # As in the test of the run, whose NDCG@10 the first point has to have.
+            filters = Filters(history=report["config"]["filter_history"] is True)
             for way in (way for name, way in CURVES if name == model):
                 points = []
                 for amount in AMOUNTS:
-                    lists = rec.lists(who, K, Filters(history=False), amount, way).items
+                    lists = rec.lists(who, K, filters, amount, way).items
                     points.append({"amount": amount, **measure(lists, targets, vectors, len(rec.items))})
                 difference = abs(points[0]["ndcg@10"] - report["test_result"]["ndcg@10"])
                 assert difference < 1e-3, f"{model}: the lists differ from the test by {difference}"

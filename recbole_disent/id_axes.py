@@ -7,7 +7,6 @@ items.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +22,8 @@ from recbole_disent.serving.stand_in import (
     StandInDataset,
     build_model,
     features_of,
-    is_path_or_place,
+    storable_keys,
 )
-from recbole_disent.training.checkpoint import config_to_dict
 
 _ITEMS, _USERS = 60, 80
 
@@ -102,13 +100,7 @@ def id_axes(config: Any, dataset: Any) -> dict[str, IdAxis]:
 
 def _shapes(config: Any, dataset: Any, items: int, users: int, more: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights of a small model; *more* is added to the number of values of item columns."""
-    model = config["model"]
-    keys = {
-        key: value
-        for key, value in config_to_dict(config).items()
-        if not is_path_or_place(model, key, value) and _is_json(value)
-    }
-    stand_in = StandInConfig(keys, "cpu")
+    stand_in = StandInConfig(storable_keys(config), "cpu")
     features: dict[str, tuple[Tensor, str, int]] = {}
     for column, (values, kind, size) in features_of(dataset).items():
         row = torch.arange(items) % len(values)
@@ -125,11 +117,3 @@ def _shapes(config: Any, dataset: Any, items: int, users: int, more: int) -> dic
 
 def _tensors(model: Any) -> list[tuple[str, Tensor]]:
     return [(key, value) for key, value in model.state_dict().items() if not key.endswith("_extra_state")]
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True

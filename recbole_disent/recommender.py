@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cached_property
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from recbole_disent.errors import UserError
 from recbole_disent.serving import tables
-from recbole_disent.serving.arguments import check_device, check_k, refuse_unknown
+from recbole_disent.serving.arguments import check_device, check_k, refuse_unknown, warn_of_unknown
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.encode import Encoder
 from recbole_disent.serving.filters import read_filters
@@ -80,7 +79,6 @@ class Recommender:
         self.source, self.catalogue, self.about = source, source.catalogue, source.about
         self.encoder = Encoder(source.model, source.config, source.dataset)
         self._maker = ListMaker(self.encoder, self.catalogue, memory_mb)
-        self._logger = getLogger()
 
     def save(
         self, folder: str | os.PathLike[str], histories: bool = True, overwrite: bool = False, **extras: Any
@@ -197,11 +195,7 @@ class Recommender:
         """
         ids, rows = tables.sequences(sequences)
         queries, unknown = self.queries_of_sequences(rows)
-        if unknown.any():
-            self._logger.warning(
-                f"sequences: {int(unknown.sum())} item ids in {int((unknown > 0).sum())} sequences are not "
-                "known to the model and left out"
-            )
+        warn_of_unknown(unknown)
         filters = read_filters(self.catalogue, ids, "sequence", filter_history, items_allowed, items_excluded)
         kind = tables.kind_of(sequences)
         return self._table("sequence", ids, queries, k, filters, diversity, diversify, index, kind)
@@ -269,7 +263,8 @@ class Recommender:
             queries = self.queries_of_users(ids, "error")
         else:
             ids, rows = tables.sequences(sequences)
-            queries = self.queries_of_sequences(rows)[0]
+            queries, unknown = self.queries_of_sequences(rows)
+            warn_of_unknown(unknown)
         if bool(queries.popular.any()):
             first = ids[int(queries.popular.byte().argmax())]
             raise UserError(f"user_vectors: '{first}' has no event with a known item; leave it out")

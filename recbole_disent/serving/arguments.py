@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,19 @@ def check_device(device: Any, bundle: bool) -> None:
         raise UserError(
             f"device: got '{device}', expected a device that PyTorch has here, such as cpu or cuda ({first})"
         ) from error
+
+
+def warn_of_unknown(unknown: np.ndarray) -> None:
+    """Say in the log how many items of sequences are left out.
+
+    Args:
+        unknown: int64 (B,), number of unknown items of each sequence.
+    """
+    if unknown.any():
+        getLogger().warning(
+            f"sequences: {int(unknown.sum())} item ids in {int((unknown > 0).sum())} sequences are not "
+            "known to the model and left out"
+        )
 
 
 def refuse_unknown(ids: list[Any], numbers: np.ndarray, key: str, word: str, hint: str) -> None:

@@ -65,6 +65,7 @@ class Answer:
         items, scores, intentions: of each place; an intention is None for a model with one vector.
         source: ``model`` or ``popularity``.
         unknown_items: ids of the sequence that the model does not know.
+        made_by: the recommender of the list, which may have been replaced since.
     """
 
     items: list[str]
@@ -72,6 +73,7 @@ class Answer:
     intentions: list[int | None]
     source: str
     unknown_items: int
+    made_by: Any = field(repr=False, compare=False)
 
 
 def answer(recommender: Any, asks: list[Ask], index: bool = False) -> list[Answer | UserError]:
@@ -137,6 +139,7 @@ def _together(recommender: Any, asks: list[Ask], index: bool) -> list[Answer]:
                 [None if i < 0 else i for i in lists.intentions[row, :end].tolist()],
                 "popularity" if queries.popular[row] else "model",
                 int(unknown[row]),
+                recommender,
             )
         )
     return answers

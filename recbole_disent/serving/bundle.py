@@ -40,11 +40,14 @@ from recbole_disent.serving.stand_in import (
     build_model,
     features_of,
     is_path_or_place,
+    storable_keys,
 )
 from recbole_disent.serving.tensors import join, read_tensors, split, write_tensors
-from recbole_disent.training.checkpoint import config_to_dict, plain, restored
+from recbole_disent.training.checkpoint import plain, restored
 
 _NOTHING = Extras()
+# Facts of a loaded bundle about its own files, which a bundle made of it does not have.
+_OF_A_BUNDLE = ("index", "files", "digest")
 
 
 def write(
@@ -108,17 +111,13 @@ def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None
     if histories and catalogue.histories is not None:
         data["history.offsets"] = catalogue.histories.offsets
         data["history.items"] = catalogue.histories.items
-    keys = {
-        key: value
-        for key, value in config_to_dict(source.config).items()
-        if not is_path_or_place(model_name, key, value) and _is_json(value)
-    }
+    keys = storable_keys(source.config)
     kind = keys["MODEL_TYPE"]
     has_users = histories or kind != "SEQUENTIAL"
     described = {
         "format": FORMAT,
         "format_version": VERSION,
-        **source.about,
+        **{key: value for key, value in source.about.items() if key not in _OF_A_BUNDLE},
         "n_items": len(catalogue.items) - 1,
         "n_users": dataset.user_num - 1,
         "config": keys,
@@ -285,11 +284,3 @@ def _require_same_scores(source: Source, again: Source) -> None:
             f"export: {source.config['model']} gives other scores when it is built from its weights alone, "
             "for it keeps a state elsewhere; load its checkpoint instead"
         )
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True

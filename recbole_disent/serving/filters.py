@@ -41,11 +41,19 @@ def read_filters(
             continue
         name = key.removeprefix("items_")
         own = tables.pairs(values, owner, key)
-        if own is not None:
+        if own is None:
+            _require_owner(key, values, owner)
+        else:
+            owners = list(values) if isinstance(values, Mapping) else own[0]
+            if name == "allowed" and not owners:
+                raise UserError(
+                    f"items_allowed: names no {owner}, expected at least one; leave it out to allow all items"
+                )
             items = _own_items(catalogue, key, ids, *own)
+            _tell_unknown_owners(catalogue, key, ids, owner, owners)
             if name == "allowed":
                 # A query that the store has nothing of may have all items.
-                named = {str(o) for o in (values if isinstance(values, Mapping) else own[0])}
+                named = {str(o) for o in owners}
                 for row in (items.offsets.diff() == 0).nonzero()[:, 0].tolist():
                     if str(ids[row]) in named:
                         raise UserError(
@@ -59,6 +67,34 @@ def read_filters(
             raise UserError("items_allowed: none of these items is known; expected ids of the model's items")
         setattr(filters, name, torch.from_numpy(np.unique(numbers)))
     return filters
+
+
+def _require_owner(key: str, values: Any, owner: str) -> None:
+    """Refuse a table whose further columns may be meant as the owner of a rule.
+
+    Raises:
+        UserError: a table with other columns than ``item``.
+    """
+    others = [name for name in tables.columns(values) or () if name != "item"]
+    if others:
+        raise UserError(
+            f"{key}: the table has the columns item, {', '.join(others)}, expected '{owner}' and 'item', or "
+            "'item' alone for a rule that holds for all; rename or drop the other columns"
+        )
+
+
+def _tell_unknown_owners(catalogue: Catalogue, key: str, ids: Any, owner: str, owners: list[Any]) -> None:
+    """Warn of rules that can never hold: of users that the model does not know, or of sequences not given."""
+    named = list(dict.fromkeys(str(o) for o in owners))
+    if owner == "user" and catalogue.users is not None:
+        unknown = [o for o, number in zip(named, catalogue.user_numbers(named), strict=True) if not number]
+    else:
+        unknown = sorted({*named} - {str(i) for i in ids})
+    if unknown:
+        getLogger().warning(
+            f"{key}: {len(unknown)} of {len(named)} {owner}s with a rule, such as '{unknown[0]}', are not "
+            "known"
+        )
 
 
 def _known(catalogue: Catalogue, key: str, ids: list[Any]) -> np.ndarray:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException
@@ -152,36 +153,46 @@ class Server:
         return found.st_ino, found.st_mtime_ns
 
     async def watch(self) -> None:
-        """Load the bundle again when its folder holds another one; a faulty one is left alone."""
+        """Load the bundle again when its folder holds another one; a faulty one is tried again later."""
+        failed: tuple[int, int] | None = None
+        again = wait = 0.0
         while True:
             await asyncio.sleep(self.limits.reload_seconds)
             stamp = self._read_stamp()
             if stamp is None or stamp == self._stamp:
                 continue
-            self._stamp = stamp
+            if stamp == failed and monotonic() < again:
+                continue
             try:
                 fresh = await asyncio.to_thread(self._load)
             except Exception as error:  # whatever is wrong with the new one, the old one goes on
+                # The folder may be incomplete still: each further attempt waits twice as long as the last.
+                wait = 2 * wait if stamp == failed else 2 * self.limits.reload_seconds
+                failed, again = stamp, monotonic() + wait
                 self.metrics.reloads["failed"] += 1
-                getLogger().warning(f"serve: the new bundle is not used: {error}")
+                getLogger().warning(
+                    f"serve: the new bundle is not used, the next attempt is in {wait:.0f} s: {error}"
+                )
                 continue
+            self._stamp, failed = stamp, None
             self.recommender = fresh
             if self.batcher is not None:
                 self.batcher.recommender = fresh
             self.metrics.reloads["done"] += 1
-            getLogger().info(f"serve: loaded bundle {self.digest}")
+            getLogger().info(f"serve: loaded bundle {digest_of(fresh)}")
 
-    @property
-    def digest(self) -> str:
-        """First digits of the digest of the bundle that answers."""
-        return str(self.recommender.about["digest"])[:12]
 
-    def texts(self, items: list[str]) -> list[str | None]:
-        """Text of each item, None where the bundle has none."""
-        catalogue = self.recommender.catalogue
-        if catalogue.texts is None:
-            return [None] * len(items)
-        return [catalogue.texts[number] or None for number in catalogue.item_numbers(items)]
+def digest_of(recommender: Recommender) -> str:
+    """First digits of the digest of the bundle of a recommender."""
+    return str(recommender.about["digest"])[:12]
+
+
+def texts_of(recommender: Recommender, items: list[str]) -> list[str | None]:
+    """Text of each item, None where the bundle has none."""
+    catalogue = recommender.catalogue
+    if catalogue.texts is None:
+        return [None] * len(items)
+    return [catalogue.texts[number] or None for number in catalogue.item_numbers(items)]
 
 
 def make_app(folder: Path, limits: Limits | None = None, device: str = "cpu", index: bool = False) -> Any:
@@ -236,6 +247,8 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         """Return the list of a known user, or of the items of a sequence, oldest first."""
         if (body.user is None) == (body.sequence is None):
             raise UserError("expected either 'user' or 'sequence'")
+        if body.sequence is not None and body.unknown_users != "error":
+            raise UserError("unknown_users: got it with 'sequence', expected it with 'user'; leave it out")
         allowed = None if body.items_allowed is None else tuple(body.items_allowed)
         ask = Ask(
             body.user,
@@ -249,23 +262,30 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
             tuple(body.items_excluded),
         )
         found = await _in_time(lambda: _batcher(server).ask(ask), limits)
-        rows = zip(found.items, found.scores, found.intentions, server.texts(found.items), strict=True)
+        texts = texts_of(found.made_by, found.items)
+        rows = zip(found.items, found.scores, found.intentions, texts, strict=True)
         items = [
             {"item": item, "score": score, "rank": rank, "intention": intention, "text": text}
             for rank, (item, score, intention, text) in enumerate(rows, start=1)
         ]
-        facts = {"source": found.source, "unknown_items": found.unknown_items, "bundle": server.digest}
+        facts = {
+            "source": found.source,
+            "unknown_items": found.unknown_items,
+            "bundle": digest_of(found.made_by),
+        }
         return Answer({"items": items, **facts})
 
     @app.post("/similar", response_model=None, responses={200: {"model": SimilarAnswer}})
     async def similar(body: SimilarBody) -> Answer:
         """Return the items with the most similar vectors."""
-        similar_items = server.recommender.similar_items
-        table = await _in_time(lambda: _batcher(server).call(similar_items, [body.item], body.k), limits)
+        made_by = server.recommender
+        table = await _in_time(
+            lambda: _batcher(server).call(made_by.similar_items, [body.item], body.k), limits
+        )
         ids = table["similar"].tolist()
-        rows = zip(ids, table["score"].tolist(), table["rank"].tolist(), server.texts(ids), strict=True)
+        rows = zip(ids, table["score"].tolist(), table["rank"].tolist(), texts_of(made_by, ids), strict=True)
         items = [{"item": i, "score": s, "rank": r, "text": t} for i, s, r, t in rows]
-        return Answer({"items": items, "bundle": server.digest})
+        return Answer({"items": items, "bundle": digest_of(made_by)})
 
     @app.get("/items/{item_id:path}")
     async def item(item_id: str) -> dict[str, Any]:
@@ -276,7 +296,7 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
             raise HTTPException(404, "the item is not known to the model")
         return {
             "item": item_id,
-            "text": server.texts([item_id])[0],
+            "text": texts_of(server.recommender, [item_id])[0],
             "clicks": int(catalogue.counts[number]),
         }
 
@@ -286,7 +306,7 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         about = server.recommender.about
         facts = {key: about.get(key) for key in ("model", "dataset", "data_hash", "n_items", "n_users")}
         index = about["index"]["kind"] if server.index else None
-        return {"status": "ok", "bundle": server.digest, "index": index, **facts}
+        return {"status": "ok", "bundle": digest_of(server.recommender), "index": index, **facts}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def users(path: Path) -> Iterator[str]:
 
 def _parquet_users(path: Path) -> Iterator[str]:
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet, types
     except ImportError as error:
         raise UserError(
             f"{path}: Parquet needs the package 'pyarrow'; install it, or give a CSV file"
@@ -38,8 +39,14 @@ def _parquet_users(path: Path) -> Iterator[str]:
     file = parquet.ParquetFile(path)
     if "user" not in file.schema_arrow.names:
         raise UserError(f"{path}: its columns are {', '.join(file.schema_arrow.names)}, expected one 'user'")
-    for batch in file.iter_batches(columns=["user"]):
-        yield from map(str, batch.column("user").to_pylist())
+    kind = file.schema_arrow.field("user").type
+    if types.is_floating(kind):
+        raise UserError(f"{path}: the column 'user' has the type {kind}, expected text or whole numbers")
+    batches = (batch.column("user").to_pylist() for batch in file.iter_batches(columns=["user"]))
+    for row, user in enumerate(chain.from_iterable(batches), start=1):
+        if user is None or user == "":
+            raise UserError(f"{path}, row {row}: the column 'user' is empty; expected an id")
+        yield str(user)
 
 
 def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -108,11 +115,22 @@ def _json_sequence(path: Path, number: int, text: str) -> tuple[str, list[str]]:
 
 
 def items(path: Path | None, owner: str) -> pd.DataFrame | None:
-    """Read a CSV file with a column ``item`` and maybe a column *owner*; None for no file."""
+    """Read a CSV file with a column ``item`` and maybe a column *owner*; None for no file.
+
+    Raises:
+        UserError: other columns, without a column *owner*.
+    """
     if path is None:
         return None
     rows = [row for _, row in _csv_rows(path, ("item",))]
-    columns = [name for name in (owner, "item") if rows and name in rows[0]] or ["item"]
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file))
+    if owner not in names and len(names) > 1:
+        raise UserError(
+            f"{path}, line 1: the columns are {', '.join(names)}, expected '{owner}' and 'item', or 'item' "
+            "alone"
+        )
+    columns = [name for name in (owner, "item") if name in names]
     return pd.DataFrame({name: [row[name] for row in rows] for name in columns}, dtype=object)
 
 

@@ -39,6 +39,7 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
     about = {key: recommender.about.get(key) for key in ("model", "dataset", "data_hash", "digest")}
     people = []
     if users:
+        recommender.require_histories(True)  # lists leave out what the users have met
         queries = recommender.queries_of_users(users, "error", "leave them out")
         people += [
             _person(recommender, f"user {u}", queries.part(torch.tensor([n])), k) for n, u in enumerate(users)
@@ -86,7 +87,7 @@ def _intentions(recommender: Any, k: int) -> tuple[dict[str, Any] | None, str | 
         }
         rows.append(row)
     pairs = list(combinations(range(n_vectors), 2))
-    overlap = float(np.mean([len({*best[a]} & {*best[b]}) / len({*best[a]} | {*best[b]}) for a, b in pairs]))
+    overlap = float(np.mean([len({*best[a]} & {*best[b]}) / len(best[a]) for a, b in pairs]))
     measures = {
         "users": len(users),
         "effective_intentions_of_lists": effective_number(chosen),

@@ -5,6 +5,7 @@ They answer what the constructors of models ask for, from what a bundle holds.
 
 from __future__ import annotations
 
+import json
 from logging import getLogger
 from typing import Any
 
@@ -19,6 +20,7 @@ from recbole_disent.content.matrix import Content
 from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
+from recbole_disent.training.checkpoint import config_to_dict
 
 
 class StandInConfig:
@@ -150,6 +152,23 @@ def is_path_or_place(model: str, key: str, value: Any) -> bool:
     name = key.lower()
     folders = name.endswith(("_path", "_dir", "_file", "path")) and isinstance(value, str)
     return folders or name in _OF_A_RUN
+
+
+def storable_keys(config: Any) -> dict[str, Any]:
+    """Return the keys of a configuration that JSON can hold and that say nothing of a machine."""
+    return {
+        key: value
+        for key, value in config_to_dict(config).items()
+        if not is_path_or_place(config["model"], key, value) and _is_json(value)
+    }
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 # Keys of RecBole about devices, processes, logs and searches.

@@ -11,17 +11,20 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
+from recbole_disent import __version__
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically, write_text
 from recbole_disent.hashing import digest, file_digest
 from recbole_disent.serving import input_files
 from recbole_disent.serving.arguments import check_k
+from recbole_disent.serving.stand_in import storable_keys
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 _COLUMNS = ("item", "score", "rank", "intention", "source")
@@ -85,8 +88,8 @@ class Request:
         given = {"users": users, "sequences": self.sequences, "allow": self.allow, "exclude": self.exclude}
         return {key: path for key, path in given.items() if path is not None}
 
-    def fingerprint(self, model: str, ending: str) -> str:
-        """Digest of all that decides the parts."""
+    def fingerprint(self, model: list[Any], ending: str) -> str:
+        """Digest of all that decides the parts; *model* holds what tells models apart, as JSON values."""
         plain = {key: str(value) for key, value in asdict(self).items()}
         inputs = {key: file_digest(path) for key, path in self.files().items()}
         return digest(json.dumps([model, ending, plain, inputs], sort_keys=True))
@@ -112,8 +115,15 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
         "items_allowed": input_files.items(request.allow, request.owner),
         "items_excluded": input_files.items(request.exclude, request.owner),
     }
+    ruled = {
+        key: {*frame[request.owner]}
+        for key, frame in filters.items()
+        if frame is not None and request.owner in frame
+    }
     folder = out.absolute().parent / f".{out.name}.parts"
-    mark = request.fingerprint(str(recommender.about.get("digest")), out.suffix)
+    # Keys of the command line, such as score_by_content, change the lists of a checkpoint.
+    keys = storable_keys(recommender.source.config)
+    mark = request.fingerprint([__version__, str(recommender.about.get("digest")), keys], out.suffix)
     resumed = _prepare(folder, mark)
     total = len(recommender.users) if request.users == "all" else None
     lists = rows = made = 0
@@ -122,12 +132,20 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
         for number, chunk in enumerate(_chunks(_source(recommender, request), request.batch)):
             path = folder / f"{number:06d}{out.suffix}"
             if not path.is_file():
-                frame = _make(recommender, request, chunk, filters)
+                frame = _make(recommender, request, chunk, _of_owners(filters, request.owner, chunk))
                 _write_part(path, frame, request.owner)
                 made += 1
             parts.append(path)
+            for owners in ruled.values():
+                owners.difference_update(str(one[0] if request.users is None else one) for one in chunk)
             lists += len(chunk)
             bar.update(len(chunk))
+    for key, owners in ruled.items():
+        if owners:
+            getLogger().warning(
+                f"{key}: no list is made for {len(owners)} of the {request.owner}s with a rule, such as "
+                f"'{min(owners)}'"
+            )
     rows = _join(out, parts, request.owner)
     shutil.rmtree(folder)
     kept = (
@@ -178,10 +196,22 @@ def _make(recommender: Any, request: Request, chunk: list[Any], filters: dict[st
     return recommender.recommend(chunk, unknown_users=request.unknown_users, **options)
 
 
+def _of_owners(rules: dict[str, Any], owner: str, chunk: list[Any]) -> dict[str, Any]:
+    """Rules of the users or sequences of a part; rules for all stay as they are."""
+    ids = {str(one[0] if owner == "sequence" else one) for one in chunk}
+    found = {}
+    for key, frame in rules.items():
+        own = frame if frame is None or owner not in frame else frame[frame[owner].isin(ids)]
+        found[key] = None if own is None or (owner in own and own.empty) else own
+    return found
+
+
 def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
     frame = frame.astype({owner: str})
     with write_atomically(path) as file:
-        if path.suffix == ".csv":
+        if path.suffix != ".parquet" and frame.empty:
+            pass  # pandas would write an empty line
+        elif path.suffix == ".csv":
             file.write(frame.to_csv(index=False, header=False, lineterminator="\n").encode("utf-8"))
         elif path.suffix == ".jsonl":
             file.write(frame.to_json(orient="records", lines=True, force_ascii=False).encode("utf-8"))

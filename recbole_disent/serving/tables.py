@@ -16,7 +16,7 @@ def kind_of(values: Any) -> str:
     return library if library in ("pyarrow", "polars") else "pandas"
 
 
-def _columns(table: Any) -> list[str] | None:
+def columns(table: Any) -> list[str] | None:
     """Names of the columns of a table; None for what is no table."""
     names = getattr(table, "column_names", None)  # Arrow
     if names is None and hasattr(table, "columns"):
@@ -42,7 +42,7 @@ def column(values: Any, name: str, key: str) -> list[Any]:
     Raises:
         UserError: neither of these, or a table without that column.
     """
-    names = _columns(values)
+    names = columns(values)
     if names is not None:
         if name not in names:
             raise UserError(f"{key}: the table has the columns {', '.join(names)}, expected one '{name}'")
@@ -60,7 +60,7 @@ def pairs(values: Any, first: str, key: str) -> tuple[list[Any], list[Any]] | No
                 raise UserError(f"{key}: got {items!r} for '{owner}', expected a list of item ids")
         owners = [owner for owner, items in values.items() for _ in items]
         return owners, [item for items in values.values() for item in items]
-    names = _columns(values)
+    names = columns(values)
     if names is None or first not in names:
         return None
     return column(values, first, key), column(values, "item", key)
@@ -81,7 +81,7 @@ def sequences(values: Any) -> tuple[list[Any], list[list[Any]]]:
     """
     if isinstance(values, Mapping):
         return list(values), [_one(items, name) for name, items in values.items()]
-    if _columns(values) is not None:
+    if columns(values) is not None:
         grouped: dict[Any, list[Any]] = {}
         for name, item in zip(column(values, "sequence", "sequences"), column(values, "item", "sequences"),
                               strict=True):  # fmt: skip
