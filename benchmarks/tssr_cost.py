@@ -24,7 +24,7 @@ _ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "SASRec (RecBole's model)": ("SASRec", {"bucket_batches": True}),
     "SASRec on whole sequences": ("SASRecContent", {"content": False}),
     "SASRecContent": ("SASRecContent", {}),
-    "TSSR, ID stream only": ("TSSR", {"streams": "id"}),
+    "TSSR, ID stream only": ("TSSR", {"streams": "id", "output": "id"}),
     "TSSR without contrast": ("TSSR", {"user_weight": 0.0, "item_weight": 0.0}),
     "TSSR without cross-attention": ("TSSR", {"n_cross_layers": 0}),
     "TSSR": ("TSSR", {}),

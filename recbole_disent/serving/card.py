@@ -60,6 +60,7 @@ def card(described: dict[str, Any], has_users: bool, has_content: bool) -> str:
             "",
             "```",
             "pip install 'recbole_disent[bundle]'",
+            "pip install --no-deps recbole==1.2.1",
             "recbole-disent recommend FOLDER --sequences FILE --k 10 --out recs.csv",
             "```",
             "",
