@@ -228,3 +228,19 @@ def test_a_bundle_that_cannot_be_replaced_stays(checkpoint, tmp_path, monkeypatc
     with pytest.raises(OSError, match="no space"):
         rec.save(out, overwrite=True)
     assert sorted((p.name, p.read_bytes()) for p in out.iterdir()) == before
+
+
+def test_a_bundle_of_a_bundle_has_no_index_unless_it_is_asked_for(checkpoint, tmp_path):
+    load(checkpoint()).save(tmp_path / "b")
+    rec = load(tmp_path / "b")
+    rec.about["index"] = {"kind": "faiss", "effort": 8, "recall@10": 1.0}  # as if exported with one
+    rec.save(tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "config.json").read_text(encoding="utf-8"))
+    assert not {"index", "digest"} & set(config)
+    assert set(config["files"]) == {p.name for p in (tmp_path / "c").iterdir()} - {"config.json"}
+    assert "index:" not in (tmp_path / "c" / "README.md").read_text(encoding="utf-8")
+    again = load(tmp_path / "c")
+    assert again.about["digest"] != rec.about["digest"]
+    with pytest.raises(UserError, match="index: there is none here"):
+        again.load_index()
+    pd.testing.assert_frame_equal(again.recommend(k=3), rec.recommend(k=3))

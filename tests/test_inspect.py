@@ -10,6 +10,7 @@ import torch
 
 from recbole_disent import load
 from recbole_disent.cli import main
+from recbole_disent.errors import UserError
 from recbole_disent.serving import inspect, inspect_page
 from recbole_disent.session import run
 
@@ -121,3 +122,24 @@ def test_texts_of_items_are_escaped(checkpoint):
     page = inspect_page.page(inspect.describe(rec, [rec.users[0]], [], k=3))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_overlap_is_the_mean_share_of_common_items(checkpoint, monkeypatch):
+    rec = load(checkpoint(n_intentions=3))
+    best = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 3]])  # 2, 1 and 0 of 4 are common
+    monkeypatch.setattr(inspect, "top_items", lambda scores, k: (scores[:, :4], best))
+    found = inspect.describe(rec, [], [], k=3)["intentions"]
+    assert [[item["item"] for item in row["items"]] for row in found["rows"]] == [
+        list(rec.catalogue.items[row.numpy()]) for row in best
+    ]
+    assert found["measures"]["overlap_of_items"] == pytest.approx((2 / 4 + 1 / 4 + 0) / 3)
+
+
+def test_people_of_a_bundle_without_histories_are_refused(checkpoint, tmp_path):
+    pytest.importorskip("safetensors")
+    rec = load(checkpoint("BPR"))
+    rec.save(tmp_path / "b", histories=False)
+    again = load(tmp_path / "b")
+    with pytest.raises(UserError, match="filter_history: this bundle holds no histories"):
+        inspect.describe(again, [rec.users[0]], [], k=3)
+    assert inspect.describe(again, [], [], k=3)["people"] == []

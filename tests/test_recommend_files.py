@@ -115,6 +115,113 @@ def test_a_stopped_command_goes_on_and_another_request_begins_again(rec, tmp_pat
     require_same(read(out), rec.recommend(k=2))
 
 
+@pytest.mark.parametrize("change", ["configuration", "version"])
+def test_parts_of_another_configuration_or_version_are_made_again(make_keys, tmp_path, monkeypatch, change):
+    keys = make_keys("TSSR", epochs=1, content_source="text", output="linear", score_by_content=2)
+    path = run(config_dict=keys)["checkpoint"]
+    first, out, make, made = load(path), tmp_path / "o.csv", stream._make, []
+    second = load(path, config_dict={"score_by_content": 1000}) if change == "configuration" else first
+    request = stream.Request(users="all", k=3, batch=10)
+
+    def stopping(*args):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(args[2][0])
+        return make(*args)
+
+    monkeypatch.setattr(stream, "_make", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        stream.write_lists(first, request, out, progress=False)
+    monkeypatch.setattr(stream, "_make", make)
+    if change == "version":
+        monkeypatch.setattr(stream, "__version__", "another")
+    else:
+        assert list(first.recommend(k=3)["item"][:20]) != list(second.recommend(k=3)["item"][:20])
+    assert "from the run before" not in stream.write_lists(second, request, out, progress=False)
+    require_same(read(out), second.recommend(k=3))
+
+
+@pytest.mark.parametrize("ending", stream.ENDINGS)
+def test_parts_without_an_item_add_no_row(rec, tmp_path, ending):
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    users, out = list(rec.users[:3]), tmp_path / f"o{ending}"
+    pd.DataFrame({"user": users}).to_csv(tmp_path / "u.csv", index=False)
+    pd.DataFrame({"user": users[1], "item": list(rec.items)}).to_csv(tmp_path / "ex.csv", index=False)
+    request = stream.Request(users=str(tmp_path / "u.csv"), k=2, exclude=tmp_path / "ex.csv", batch=1)
+    said = stream.write_lists(rec, request, out, progress=False)
+    assert said.endswith(": 4 rows, lists of 3 users")
+    require_same(read(out), rec.recommend([users[0], users[2]], k=2))
+    if ending != ".parquet":
+        lines = out.read_text(encoding="utf-8").split("\n")
+        assert len(lines) == 5 + (ending == ".csv")  # a header, rows, and the end of the last line
+        assert all(lines[:-1])
+
+
+@pytest.mark.parametrize("key", ["allow", "exclude"])
+def test_files_of_rules_name_their_owner(rec, tmp_path, key):
+    users, some, rule = list(rec.users[:2]), list(rec.items[2:5]), tmp_path / "rule.csv"
+    pd.DataFrame({"user": users}).to_csv(tmp_path / "u.csv", index=False)
+    request = stream.Request(users=str(tmp_path / "u.csv"), k=40, filter_history=False, **{key: rule})
+    every = {"k": 40, "filter_history": False}
+    pd.DataFrame({"item": some, "user_id": users[0]}).to_csv(rule, index=False)
+    with pytest.raises(UserError, match=r"rule.csv, line 1: the columns are item, user_id, expected 'user'"):
+        stream.write_lists(rec, request, tmp_path / "o.csv", progress=False)
+    for table, own in (
+        ({"item": some}, some),
+        ({"note": "x", "user": users[0], "item": some}, {users[0]: some}),
+    ):
+        pd.DataFrame(table).to_csv(rule, index=False)
+        stream.write_lists(rec, request, tmp_path / "o.csv", progress=False)
+        argument = {"allow": "items_allowed", "exclude": "items_excluded"}[key]
+        require_same(read(tmp_path / "o.csv"), rec.recommend(users, **every, **{argument: own}))
+
+
+def test_a_file_of_allowed_items_without_a_row_is_refused(rec, tmp_path):
+    for head in ("user,item\n", "item\n"):
+        (tmp_path / "rule.csv").write_text(head)
+        request = stream.Request(users="all", allow=tmp_path / "rule.csv")
+        with pytest.raises(
+            UserError, match=r"rule.csv: has no row below its header, expected at least one item"
+        ):
+            stream.write_lists(rec, request, tmp_path / "o.csv", progress=False)
+
+
+@pytest.mark.parametrize("owner", ["user", "sequence"])
+@pytest.mark.parametrize("key", ["allow", "exclude"])
+def test_rules_without_a_list_are_said_once(rec, tmp_path, caplog, owner, key):
+    users, out, rule = list(rec.users[:5]), tmp_path / "o.csv", tmp_path / "rule.csv"
+    pd.DataFrame({owner: users, "item": rec.items[0]}).to_csv(tmp_path / "who.csv", index=False)
+    who = {"users": str(tmp_path / "who.csv")} if owner == "user" else {"sequences": tmp_path / "who.csv"}
+    request = stream.Request(**who, batch=1, **{key: rule})
+    for owners, expected in (([users[0], users[4]], 0), ([users[0], "typo", users[4], "typo", "xx"], 1)):
+        pd.DataFrame({owner: owners, "item": rec.items[1]}).to_csv(rule, index=False)
+        caplog.clear()
+        stream.write_lists(rec, request, out, progress=False)
+        said = [r.getMessage() for r in caplog.records if "with a rule" in r.getMessage()]
+        assert len(said) == expected
+    full = {"allow": "items_allowed", "exclude": "items_excluded"}[key]
+    assert said == [f"{full}: no list is made for 2 of the {owner}s with a rule, such as 'typo'"]
+
+
+def test_parquet_users_are_ids(rec, tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "u.parquet"
+    request, out = stream.Request(users=str(path), unknown_users="popularity"), tmp_path / "o.csv"
+    for users, message in (
+        ([rec.users[0], None], r"u.parquet, row 2: the column 'user' is empty; expected an id"),
+        ([rec.users[0], rec.users[1], ""], r"u.parquet, row 3: the column 'user' is empty; expected an id"),
+        ([1.0, 2.0], r"u.parquet: the column 'user' has the type double, expected text or whole numbers"),
+    ):
+        pd.DataFrame({"user": users}).to_parquet(path)
+        with pytest.raises(UserError, match=message):
+            stream.write_lists(rec, request, out, progress=False)
+        assert not out.exists()
+    pd.DataFrame({"user": [7, 8]}).to_parquet(path)
+    stream.write_lists(rec, request, out, progress=False)
+    assert list(read(out)["user"].unique()) == ["7", "8"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -20,6 +20,7 @@ import torch
 from recbole_disent import load
 from recbole_disent.cli import main
 from recbole_disent.errors import UserError
+from recbole_disent.recommender import Recommender
 from recbole_disent.serving import approximate
 from recbole_disent.serving.index import Index
 from recbole_disent.session import run
@@ -29,7 +30,7 @@ pytest.importorskip("httpx")
 pytest.importorskip("safetensors")
 from fastapi.testclient import TestClient
 
-from recbole_disent.serving import batching
+from recbole_disent.serving import batching, http
 from recbole_disent.serving.http import Limits, make_app
 
 
@@ -96,6 +97,7 @@ def test_answers_are_those_of_recommend(client, folder):
         ({"sequence": ["i1"] * 10001}, 422, "at most 10000"),
         ({"sequence": ["i1"], "diversity": 2}, 422, "less than or equal to 1"),
         ({"sequence": ["i1"], "items_allowed": ["no"]}, 422, "none of these items is known"),
+        ({"sequence": ["i1"], "unknown_users": "popularity"}, 422, "expected it with 'user'; leave it out"),
         ({"sequence": ["i1"], "model_file": "/etc/passwd"}, 422, "Extra inputs"),
     ],
 )
@@ -183,11 +185,67 @@ def test_a_new_bundle_is_loaded_and_a_faulty_one_left_alone(bundle):
         bundle(seed=7)
         _until(lambda: client.get("/health").json()["bundle"] != first)
         (folder / "config.json").write_text("{")
-        _until(lambda: 'reloads_total{result="failed"} 1' in client.get("/metrics").text)
+        _until(lambda: failed_reloads(client) > 0)
         stop.set()
         thread.join()
         assert set(answers) == {200}
         assert items(client.post("/recommend", json={"sequence": ["i1"]}))
+
+
+def failed_reloads(client):
+    return int(re.search(r'reloads_total\{result="failed"\} (\d+)', client.get("/metrics").text)[1])
+
+
+def test_a_bundle_that_is_completed_late_is_loaded(bundle):
+    folder, fresh = bundle(), bundle("fresh", seed=7)
+    with TestClient(make_app(folder, Limits(reload_seconds=0.05))) as client:
+        first = client.get("/health").json()["bundle"]
+        (folder / "model.safetensors").unlink()
+        others = [p for p in fresh.iterdir() if p.name not in ("model.safetensors", "config.json")]
+        for path in (*others, fresh / "config.json"):
+            shutil.copy(path, folder.with_name("moving"))
+            folder.with_name("moving").replace(folder / path.name)
+        _until(lambda: failed_reloads(client) > 0)
+        assert client.get("/health").json()["bundle"] == first
+        assert items(client.post("/recommend", json={"sequence": ["i1"]}))
+        stamp = (folder / "config.json").stat().st_mtime_ns
+        shutil.copy(fresh / "model.safetensors", folder)
+        _until(lambda: client.get("/health").json()["bundle"] != first)
+        assert (folder / "config.json").stat().st_mtime_ns == stamp
+        body = {"sequence": ["i1", "i2"], "k": 5}
+        expected = load(fresh).recommend_sequences([body["sequence"]], k=5)
+        assert items(client.post("/recommend", json=body)) == list(expected["item"])
+
+
+def test_an_answer_names_the_bundle_that_made_it(folder, monkeypatch):
+    other, servers, make = load(folder), [], http.Server
+    other.about["digest"] = "f" * 64
+    other.catalogue.texts = ["other"] * len(other.catalogue.items)
+    rec = load(folder)
+    assert batching.answer(rec, [batching.Ask(None, ("i1",))])[0].made_by is rec
+    monkeypatch.setattr(http, "Server", lambda *given: servers.append(make(*given)) or servers[0])
+
+    def then_replaced(function):
+        def replacing(*given):
+            found = function(*given)
+            servers[0].recommender = other
+            return found
+
+        return replacing
+
+    monkeypatch.setattr(batching, "answer", then_replaced(batching.answer))
+    monkeypatch.setattr(Recommender, "similar_items", then_replaced(Recommender.similar_items))
+    with TestClient(make_app(folder)) as client:
+        mine = servers[0].recommender
+        for route, body in (("/recommend", {"sequence": ["i1"]}), ("/similar", {"item": "i1"})):
+            servers[0].recommender = mine
+            found = client.post(route, json=body).json()
+            assert servers[0].recommender is other
+            assert found["bundle"] == http.digest_of(mine) != http.digest_of(other)
+            ids = [row["item"] for row in found["items"]]
+            assert [row["text"] for row in found["items"]] == http.texts_of(mine, ids)
+            assert "other" not in http.texts_of(mine, ids)
+        assert client.get("/health").json()["bundle"] == "f" * 12
 
 
 def _until(holds):

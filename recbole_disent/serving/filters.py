@@ -75,21 +75,21 @@ def _require_owner(key: str, values: Any, owner: str) -> None:
     Raises:
         UserError: a table with other columns than ``item``.
     """
-    others = [name for name in tables.columns(values) or () if name != "item"]
-    if others:
+    names = tables.columns(values) or []
+    if set(names) - {"item"}:
         raise UserError(
-            f"{key}: the table has the columns item, {', '.join(others)}, expected '{owner}' and 'item', or "
+            f"{key}: the table has the columns {', '.join(names)}, expected '{owner}' and 'item', or "
             "'item' alone for a rule that holds for all; rename or drop the other columns"
         )
 
 
 def _tell_unknown_owners(catalogue: Catalogue, key: str, ids: Any, owner: str, owners: list[Any]) -> None:
-    """Warn of rules that can never hold: of users that the model does not know, or of sequences not given."""
-    named = list(dict.fromkeys(str(o) for o in owners))
-    if owner == "user" and catalogue.users is not None:
-        unknown = [o for o, number in zip(named, catalogue.user_numbers(named), strict=True) if not number]
-    else:
-        unknown = sorted({*named} - {str(i) for i in ids})
+    """Warn of rules that no list can have: of unknown users, or of sequences that are not given."""
+    named = {str(o) for o in owners}
+    # A user that the model does not know may be asked for all the same, and then has the rule.
+    unknown = sorted(named - {str(i) for i in ids})
+    if owner == "user":
+        unknown = [o for o, n in zip(unknown, catalogue.user_numbers(unknown), strict=True) if not n]
     if unknown:
         getLogger().warning(
             f"{key}: {len(unknown)} of {len(named)} {owner}s with a rule, such as '{unknown[0]}', are not "

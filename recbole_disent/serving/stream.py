@@ -115,6 +115,12 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
         "items_allowed": input_files.items(request.allow, request.owner),
         "items_excluded": input_files.items(request.exclude, request.owner),
     }
+    allowed = filters["items_allowed"]
+    if allowed is not None and allowed.empty:
+        raise UserError(
+            f"{request.allow}: has no row below its header, expected at least one item; leave out --allow to "
+            "allow all items"
+        )
     ruled = {
         key: {*frame[request.owner]}
         for key, frame in filters.items()
