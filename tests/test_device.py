@@ -21,7 +21,7 @@ MODELS = {
     "DisentS2S few": {"seq2seq_samples": 5, "targets_per_window": 3, "intention_pooling": "logsumexp"},
     "TSSR": {},
     "TSSR small slices": {"loss_chunk_mb": 1},
-    "TSSR id": {"streams": "id"},
+    "TSSR id": {"streams": "id", "output": "id"},
     "TSSR content": {"streams": "content", "output": "linear"},
     "TSSR both": {"output": "both", "score_by_content": 2, "gate": "concat", "n_cross_layers": 0},
     "SASRecContent": {"score_by_content": 2},
