@@ -229,7 +229,7 @@ def _check_alike(folder: Path, group: ResultGroup) -> None:
         )
     ways = {
         "filter_history": {str(_filters_history(r["config"])) for r in results},
-        # Files of older versions lack these keys, which were at their defaults then.
+        # A file without one of these keys is older than the key or than its column: the default counts.
         "repeat_gate": {str(r["config"].get("repeat_gate") or False) for r in results},
         "score_dtype": {r["config"].get("score_dtype") or "float32" for r in results},
     }

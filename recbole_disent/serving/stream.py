@@ -136,14 +136,15 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
     parts: list[Path] = []
     with tqdm(total=total, unit=" lists", disable=not progress, desc="recommend") as bar:
         for number, chunk in enumerate(_chunks(_source(recommender, request), request.batch)):
+            ids = {str(one[0] if request.users is None else one) for one in chunk}
             path = folder / f"{number:06d}{out.suffix}"
             if not path.is_file():
-                frame = _make(recommender, request, chunk, _of_owners(filters, request.owner, chunk))
+                frame = _make(recommender, request, chunk, _of_owners(filters, request.owner, ids))
                 _write_part(path, frame, request.owner)
                 made += 1
             parts.append(path)
             for owners in ruled.values():
-                owners.difference_update(str(one[0] if request.users is None else one) for one in chunk)
+                owners -= ids
             lists += len(chunk)
             bar.update(len(chunk))
     for key, owners in ruled.items():
@@ -202,9 +203,8 @@ def _make(recommender: Any, request: Request, chunk: list[Any], filters: dict[st
     return recommender.recommend(chunk, unknown_users=request.unknown_users, **options)
 
 
-def _of_owners(rules: dict[str, Any], owner: str, chunk: list[Any]) -> dict[str, Any]:
+def _of_owners(rules: dict[str, Any], owner: str, ids: set[str]) -> dict[str, Any]:
     """Rules of the users or sequences of a part; rules for all stay as they are."""
-    ids = {str(one[0] if owner == "sequence" else one) for one in chunk}
     found = {}
     for key, frame in rules.items():
         own = frame if frame is None or owner not in frame else frame[frame[owner].isin(ids)]
