@@ -43,6 +43,17 @@ def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_pe
         torch.testing.assert_close(a, b)
 
 
+def test_sums_of_tiny_exponentials_keep_their_digits():
+    """In single precision exp(-95) has two digits."""
+    rows = torch.full((2, 1), -95.0, requires_grad=True)
+    columns = torch.tensor([[1.0], [0.999], [1.001]])
+    found = sum_of_logsumexp(rows, columns)
+    expected = (rows.double() @ columns.double().T).logsumexp(1).sum()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    gradients = (torch.autograd.grad(total, rows)[0] for total in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("limit", [1, 100])
 def test_a_sum_without_terms_is_minus_infinity_and_harmless(limit):
     rows = torch.randn(2, 4, requires_grad=True)
@@ -66,13 +77,15 @@ def test_own_columns_can_be_left_out():
 
 @pytest.mark.parametrize("limit", [1, 40, 10**6])
 @pytest.mark.parametrize("count", [0, 1, 70, 200])
-def test_sum_of_logsumexp_equals_torch(monkeypatch, limit, count):
+@pytest.mark.parametrize("size", [1, 30, 1000])
+def test_sum_of_logsumexp_equals_torch(monkeypatch, limit, count, size):
     monkeypatch.setattr(functional, "_SLICE", 64 * 13)  # slices of 64 rows
     torch.manual_seed(0)
     rows = torch.randn(count, 4, dtype=torch.float64, requires_grad=True)
     columns = torch.randn(13, 4, dtype=torch.float64, requires_grad=True)
-    found = sum_of_logsumexp(rows * 30, columns, limit)  # exp() of the scores themselves would overflow
-    expected = (rows * 30 @ columns.T).logsumexp(1).sum()
+    # exp() of some scores is infinite or 0 if the size is 1000.
+    found = sum_of_logsumexp(rows * size, columns, limit)
+    expected = (rows * size @ columns.T).logsumexp(1).sum()
     torch.testing.assert_close(found, expected)
     for a, b in zip(
         torch.autograd.grad(found * 0.3, (rows, columns)),
@@ -81,7 +94,7 @@ def test_sum_of_logsumexp_equals_torch(monkeypatch, limit, count):
     ):
         torch.testing.assert_close(a, b)
     with torch.no_grad():
-        torch.testing.assert_close(sum_of_logsumexp(rows * 30, columns, limit), expected)
+        torch.testing.assert_close(sum_of_logsumexp(rows * size, columns, limit), expected)
 
 
 def test_a_sum_of_logsumexp_never_has_more_scores_than_it_may(monkeypatch):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_disent.models.content_embedding import ContentEmbedding
+from recbole_disent.ops.causal_attention import causal_attention
 from recbole_disent.ops.dropout import Dropout
 from recbole_disent.ops.jagged import JaggedBatch
 
@@ -55,8 +56,7 @@ class CausalBlock(nn.Module):
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)
         )
-        rate = self.attn_dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
+        attended = causal_attention(query, key, value, self.attn_dropout, self.training)
         return attended.transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, jagged: JaggedBatch | None = None) -> Tensor:

@@ -181,6 +181,32 @@ _SLICE = 2**20
 _ROWS = 64
 
 
+# Sums of exponentials between these bounds have all their digits in single precision.
+_SMALL, _LARGE = 1e-30, 1e30
+
+
+def _exponentials(rows: Tensor, columns: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Exponentials of all products, each row times a factor of its own.
+
+    Args:
+        rows: float (R, D).
+        columns: float (C, D).
+        out: float (R, C), memory for the exponentials.
+
+    Returns:
+        *out*; the sums of its rows, float (R, 1); ln of the sums without the factors, float (R, 1).
+    """
+    if rows.device.type == "cpu":
+        # Scores are rarely large, and then no maximum has to be subtracted.
+        each = torch.mm(rows, columns.T, out=out).exp_().sum(1, keepdim=True)
+        if bool(((each > _SMALL) & (each < _LARGE)).all()):
+            return out, each, each.log()
+    scores = torch.mm(rows, columns.T, out=out)
+    top = scores.amax(1, keepdim=True)
+    each = scores.sub_(top).exp_().sum(1, keepdim=True)
+    return out, each, each.log() + top
+
+
 class _SumOfLogSumExp(torch.autograd.Function):
     """See :func:`sum_of_logsumexp`.
 
@@ -197,14 +223,11 @@ class _SumOfLogSumExp(torch.autograd.Function):
         buffer = rows.new_empty(min(step, len(rows)), len(columns))
         for begin in range(0, len(rows), step):
             part = rows[begin : begin + step]
-            scores = torch.mm(part, columns.T, out=buffer[: len(part)])
-            top = scores.amax(1, keepdim=True)
-            each = scores.sub_(top).exp_().sum(1, keepdim=True)
-            total += (each.log() + top).sum()
+            terms, each, logs = _exponentials(part, columns, buffer[: len(part)])
+            total += logs.sum()
             if wanted:
-                scores.div_(each)
-                torch.mm(scores, columns, out=for_rows[begin : begin + step])
-                for_columns.addmm_(scores.T, part)
+                torch.mm(terms, columns, out=for_rows[begin : begin + step]).div_(each)
+                for_columns.addmm_(terms.T, part / each)
         if wanted:
             ctx.save_for_backward(for_rows, for_columns)
         return total

@@ -8,22 +8,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# A random byte has this many values.
+SCALE = 256
+
+
+def cut_of(p: float) -> int:
+    """Number of values of a random byte that drop an element with the probability *p*, at most 255."""
+    return min(round(p * SCALE), SCALE - 1)
+
+
+def keep_mask(like: Tensor, cut: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw which elements stay: 1 with the probability 1 - cut / 256, else 0.
+
+    Args:
+        like: a tensor on the CPU; the mask has its shape and dtype.
+        cut: see :func:`cut_of`.
+        generator: source of the random bytes; None: torch's own.
+    """
+    n = like.numel()
+    # One random number serves eight elements.
+    noise = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return (noise.view(torch.uint8)[:n].view(like.shape) >= cut).to(like.dtype)
+
 
 class _ByteDropout(torch.autograd.Function):
-    """Dropout from random bytes: one random number serves eight elements."""
+    """Dropout from random bytes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cut: int) -> Tensor:
-        n = x.numel()
-        noise = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        keep = noise.view(torch.uint8)[:n].view(x.shape) >= cut
-        mask = keep.to(x.dtype).mul_(256 / (256 - cut))
+        mask = keep_mask(x, cut).mul_(SCALE / (SCALE - cut))
         ctx.save_for_backward(mask)
         return x * mask
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.saved_tensors[0], None
+
+
+def dropped(x: Tensor, p: float) -> Tensor:
+    """Drop elements of a tensor of any shape on a CPU; the probability is rounded to 1/256."""
+    return _ByteDropout.apply(x, cut_of(p))
 
 
 class Dropout(nn.Module):
@@ -42,7 +66,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        return _ByteDropout.apply(x, min(round(self.p * 256), 255))
+        return dropped(x, self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

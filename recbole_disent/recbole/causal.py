@@ -12,6 +12,7 @@ from recbole_disent.loaders.batch import WindowBatch
 from recbole_disent.models import item_loss
 from recbole_disent.ops.dropout import use_fast_dropout
 from recbole_disent.ops.jagged import JaggedBatch
+from recbole_disent.recbole import sasrec
 from recbole_disent.recbole.full_softmax import OverAllItems, require_recboles
 
 
@@ -72,7 +73,10 @@ def on_sequences(model_class: type[Any]) -> type[Any]:
             window, _, last = (part.to(items.device, non_blocking=True) for part in interaction.pairs())
             if len(interaction.lengths):
                 jagged = JaggedBatch(interaction.counts, items.device)
-                states = jagged.map(self._states, items[last][:, None])
+                if sasrec.has_its_forward(self):
+                    states = sasrec.states_of_sequences(self, items[last], jagged)
+                else:
+                    states = jagged.map(self._states, items[last][:, None])
             else:  # a process without a window takes part in the draws of the others
                 states = self.item_embedding.weight.new_zeros(0, self.item_embedding.weight.shape[1])
             users, rows = interaction.users[window], interaction.number

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_disent.ops.causal_attention import causal_attention
 from recbole_disent.ops.dropout import Dropout
 from recbole_disent.ops.jagged import JaggedBatch
 
@@ -55,13 +56,8 @@ class Block(nn.Module):
     def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
         """(B, L, D), (B, L, 2 D) -> (B, L, D)."""
         key, value = key_value.chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            self._split(query),
-            self._split(key),
-            self._split(value),
-            is_causal=True,
-            dropout_p=self.attn_dropout if self.training else 0.0,
-        )
+        query, key, value = (self._split(part) for part in (query, key, value))
+        attended = causal_attention(query, key, value, self.attn_dropout, self.training)
         return attended.transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, source: Tensor | None, jagged: JaggedBatch | None) -> Tensor:
