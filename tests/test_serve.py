@@ -196,6 +196,13 @@ def failed_reloads(client):
     return int(re.search(r'reloads_total\{result="failed"\} (\d+)', client.get("/metrics").text)[1])
 
 
+def test_attempts_to_load_a_faulty_bundle_never_end():
+    waits = [0.0]
+    for _ in range(8):
+        waits.append(http._longer(waits[-1], 2.0))
+    assert waits[1:] == [4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 128.0, 128.0]
+
+
 def test_a_bundle_that_is_completed_late_is_loaded(bundle):
     folder, fresh = bundle(), bundle("fresh", seed=7)
     with TestClient(make_app(folder, Limits(reload_seconds=0.05))) as client:

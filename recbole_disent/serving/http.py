@@ -166,8 +166,8 @@ class Server:
             try:
                 fresh = await asyncio.to_thread(self._load)
             except Exception as error:  # whatever is wrong with the new one, the old one goes on
-                # The folder may be incomplete still: each further attempt waits twice as long as the last.
-                wait = 2 * wait if stamp == failed else 2 * self.limits.reload_seconds
+                # The folder may be incomplete still.
+                wait = _longer(wait if stamp == failed else 0.0, self.limits.reload_seconds)
                 failed, again = stamp, monotonic() + wait
                 self.metrics.reloads["failed"] += 1
                 getLogger().warning(
@@ -180,6 +180,11 @@ class Server:
                 self.batcher.recommender = fresh
             self.metrics.reloads["done"] += 1
             getLogger().info(f"serve: loaded bundle {digest_of(fresh)}")
+
+
+def _longer(wait: float, every: float) -> float:
+    """Seconds until the next attempt: twice the last *wait*, from 2 to 64 times *every*."""
+    return min(max(wait, every) * 2, 64 * every)
 
 
 def digest_of(recommender: Recommender) -> str:
