@@ -1,8 +1,7 @@
-"""Parts of the documentation that are made from the package, and equations as MathML: a hook of MkDocs.
+"""Tables of the documentation that are made from the package, and equations as MathML: a hook of MkDocs.
 
-A page holds a placeholder such as ``<!-- generated: keys -->``. The build replaces it by a table, so
-that no table of configuration keys is ever written by hand. ``python docs/make_tables.py NAME``
-prints one of them.
+``python docs/make_tables.py`` writes each table into its page, between ``<!-- generated: NAME -->`` and
+``<!-- end -->``. A test fails if a page differs from what the program would write.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from recbole_disent.config import key_rules, key_tables  # noqa: E402
 from recbole_disent.specs import SPECS  # noqa: E402
 
-_PLACEHOLDER = re.compile(r"<!-- generated: ([a-z-]+) -->")
+_GENERATED = re.compile(r"(<!-- generated: ([a-z-]+) -->)(\n*).*?\n*(<!-- end -->)", re.DOTALL)
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -65,38 +64,23 @@ def data_sets() -> str:
     return _table(["name", "what it is"], rows)
 
 
-def changelog() -> str:
-    """CHANGELOG.md without its heading."""
-    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
-
-
-def recommender() -> str:
-    """The reference of the recommender."""
-    if not (ROOT / "recbole_disent" / "recommender.py").exists():
-        return "[Use a trained model](use.md) describes `load`."
-    names = ("load", "Recommender")
-    return "\n\n".join(f"::: recbole_disent.recommender.{name}" for name in names)
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "keys": key_tables.page,
     "models": models,
     "unsupported": unsupported,
     "presets": preset_keys,
     "data-sets": data_sets,
-    "changelog": changelog,
-    "recommender": recommender,
 }
 
 
 def fill(markdown: str) -> str:
-    """Replace the placeholders of a page."""
-    return _PLACEHOLDER.sub(lambda match: PARTS[match[1]](), markdown)
+    """Return a page with its tables as they are now; a part inside a line stays in the line."""
 
+    def part(match: re.Match[str]) -> str:
+        gap = "\n\n" if match[3] else ""
+        return match[1] + gap + PARTS[match[2]]().strip() + gap + match[4]
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let MkDocs fill a page."""
-    return fill(markdown)
+    return _GENERATED.sub(part, markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -111,4 +95,5 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(PARTS[sys.argv[1]]())
+    for page in (ROOT / "docs").glob("*.md"):
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
