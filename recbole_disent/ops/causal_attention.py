@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from recbole_disent.ops.chunked_softmax import LOG2_E
 from recbole_disent.ops.dropout import SCALE, cut_of, dropped, keep_mask
 
 # Up to this length all scores of a batch at once are as fast.
@@ -66,7 +67,7 @@ class _CausalAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, cut: int) -> Tensor:
         ctx.scale = 1 / math.sqrt(query.shape[2])
-        query, keys = query * ctx.scale, key.transpose(1, 2).contiguous()
+        query, keys = query * (ctx.scale * LOG2_E), key.transpose(1, 2).contiguous()
         ctx.cut, ctx.seed = cut, int(torch.randint(2**62, ())) if cut else 0
         draws = torch.Generator().manual_seed(ctx.seed)
         result, logs = torch.empty_like(value), query.new_empty(*query.shape[:2], 1)
@@ -74,8 +75,8 @@ class _CausalAttention(torch.autograd.Function):
         for part, begin, end in _slices(query):
             weights = _scores(query, keys, hidden, part, begin, end)
             top = weights.amax(2, keepdim=True)
-            total = weights.sub_(top).exp_().sum(2, keepdim=True)
-            torch.add(total.log(), top, out=logs[part, begin:end])
+            total = weights.sub_(top).exp2_().sum(2, keepdim=True)
+            torch.add(total.log2(), top, out=logs[part, begin:end])
             if cut:
                 weights.mul_(keep_mask(weights, cut, draws))
                 total.mul_(1 - cut / SCALE)
@@ -99,7 +100,7 @@ class _CausalAttention(torch.autograd.Function):
         draws = torch.Generator().manual_seed(ctx.seed)
         hidden = _hidden(query)
         for part, begin, end in _slices(query):
-            weights = _scores(query, keys, hidden, part, begin, end).sub_(logs[part, begin:end]).exp_()
+            weights = _scores(query, keys, hidden, part, begin, end).sub_(logs[part, begin:end]).exp2_()
             own = gradient[part, begin:end]
             for_weights = torch.bmm(own, values[part, :, :end])
             kept = weights
@@ -111,7 +112,7 @@ class _CausalAttention(torch.autograd.Function):
             for_scores = for_weights.sub_(mean[part, begin:end]).mul_(weights)
             torch.bmm(for_scores, key[part, :end], out=for_query[part, begin:end])
             for_key[part, :end] += torch.bmm(for_scores.transpose(1, 2), query[part, begin:end])
-        return for_query.mul_(ctx.scale), for_key, for_value, None
+        return for_query.mul_(ctx.scale), for_key.div_(LOG2_E), for_value, None
 
 
 def _slices(query: Tensor) -> Iterator[tuple[slice, int, int]]:
@@ -130,7 +131,11 @@ def _hidden(query: Tensor) -> Tensor:
 
 
 def _scores(query: Tensor, keys: Tensor, hidden: Tensor, part: slice, begin: int, end: int) -> Tensor:
-    """Scores of the queries from *begin* to *end* and all keys before *end*: (m, end - begin, end)."""
+    """Scores, times log2(e), of the queries from *begin* to *end* and all keys before *end*.
+
+    Returns:
+        float (m, end - begin, end).
+    """
     scores = torch.bmm(query[part, begin:end], keys[part, :, :end])
     scores[:, :, begin:] += hidden[: end - begin, : end - begin]
     return scores

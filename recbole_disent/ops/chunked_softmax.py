@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +22,13 @@ _LOWEST = -1e30
 _FAR = 1e36
 
 
-def _exp_(x: Tensor) -> Tensor:
-    """exp() in place; 0 where it is below 1e-37, because a CPU is slow with denormal numbers."""
-    return F.threshold(x.clamp_(min=-87.0).exp_(), 1e-37, 0.0, inplace=True)
+# 2^(x log2(e)) is exp(x), and torch computes powers of 2 three times as fast on a CPU.
+LOG2_E = math.log2(math.e)
+
+
+def _exp2_(x: Tensor) -> Tensor:
+    """2^x in place; 0 where it is below 1e-37, because a CPU is slow with denormal numbers."""
+    return F.threshold(x.clamp_(min=-125.0).exp2_(), 1e-37, 0.0, inplace=True)
 
 
 class _Terms(NamedTuple):
@@ -39,7 +44,7 @@ class _Terms(NamedTuple):
     def scores(
         self, rows: Tensor, columns: Tensor, begin: int, end: int, values: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Scores of the m = end - begin results from *begin* on; the total number of results is *values*.
+        """Scores, times log2(e), of the m = end - begin results from *begin* on, of *values* results.
 
         Args:
             rows: float (fold, m, D).
@@ -49,7 +54,7 @@ class _Terms(NamedTuple):
             float (fold, m, C) and None. With ``best``: the scores of the best rows, float (1, m, C), and the
             number of each best row in its fold, uint8 (m, C).
         """
-        scores = (rows.flatten(0, 1) @ (columns * self.scale).T).view(*rows.shape[:2], -1)
+        scores = (rows.flatten(0, 1) @ (columns * (self.scale * LOG2_E)).T).view(*rows.shape[:2], -1)
         which = None
         if self.best:
             # The best rows are chosen first: the steps below are the same for each row of a fold.
@@ -59,7 +64,7 @@ class _Terms(NamedTuple):
                 best = torch.maximum(best, scores[number])
             scores = best[None]
         if self.offset is not None:
-            scores -= self.offset
+            scores -= self.offset * LOG2_E
         if self.groups is not None:
             samples = len(self.groups)
             mine = samples if self.row_index is None else len(self.row_index)
@@ -102,8 +107,8 @@ class _LogSumExp(torch.autograd.Function):
             part = rows[begin:end].transpose(0, 1).contiguous()
             scores, which = terms.scores(part, columns, begin, end, values)
             top = scores.amax((0, 2))[:, None].clamp_(min=_LOWEST)
-            total = _exp_(scores.sub_(top)).sum(2).sum(0)[:, None]
-            result[begin:end] = (total.log() + top)[:, 0]
+            total = _exp2_(scores.sub_(top)).sum(2).sum(0)[:, None]
+            result[begin:end] = (total.log() + top / LOG2_E)[:, 0]
             if end - begin == values:
                 kept = [scores.div_(total.clamp_(min=-1 / _LOWEST)), *([] if which is None else [which])]
         ctx.save_for_backward(rows, columns, result, *kept)
@@ -123,7 +128,7 @@ class _LogSumExp(torch.autograd.Function):
                 share, which = kept[0], kept[1] if len(kept) > 1 else None
             else:
                 share, which = ctx.terms.scores(part, columns, begin, end, values)
-                share = _exp_(share.sub_(result[begin:end, None].clamp(min=_LOWEST)))
+                share = _exp2_(share.sub_(result[begin:end, None].clamp(min=_LOWEST) * LOG2_E))
             share = ctx.terms.spread(share, which, fold).flatten(0, 1)
             for_part = (share @ columns).view(fold, -1, width) * weight[begin:end]
             for_rows[begin:end] = for_part.transpose(0, 1)
@@ -186,7 +191,7 @@ _SMALL, _LARGE = 1e-30, 1e30
 
 
 def _exponentials(rows: Tensor, columns: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Exponentials of all products, each row times a factor of its own.
+    """Exponentials of all products, exp(row . column), each row times a factor of its own.
 
     Args:
         rows: float (R, D).
@@ -196,15 +201,16 @@ def _exponentials(rows: Tensor, columns: Tensor, out: Tensor) -> tuple[Tensor, T
     Returns:
         *out*; the sums of its rows, float (R, 1); ln of the sums without the factors, float (R, 1).
     """
+    rows = rows * LOG2_E
     if rows.device.type == "cpu":
         # Scores are rarely large, and then no maximum has to be subtracted.
-        each = torch.mm(rows, columns.T, out=out).exp_().sum(1, keepdim=True)
+        each = torch.mm(rows, columns.T, out=out).exp2_().sum(1, keepdim=True)
         if bool(((each > _SMALL) & (each < _LARGE)).all()):
             return out, each, each.log()
     scores = torch.mm(rows, columns.T, out=out)
     top = scores.amax(1, keepdim=True)
-    each = scores.sub_(top).exp_().sum(1, keepdim=True)
-    return out, each, each.log() + top
+    each = scores.sub_(top).exp2_().sum(1, keepdim=True)
+    return out, each, each.log() + top / LOG2_E
 
 
 class _SumOfLogSumExp(torch.autograd.Function):

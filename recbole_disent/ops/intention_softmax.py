@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_disent.ops.chunked_softmax import LOG2_E
 from recbole_disent.parallel import process_group
 
 # Scores of a slice on a CPU: the slice is read several times, which is fastest within the cache.
@@ -68,25 +69,25 @@ class _WeightedLogSumExp(torch.autograd.Function):
         for begin in range(0, pairs, step):
             part = phi[begin : begin + step]
             size = len(part)
-            rows = part.flatten(0, 1)
+            rows = part.flatten(0, 1) * LOG2_E
             scores = torch.mm(rows, vectors.T, out=buffer[: len(rows)]).view(size, intentions, count)
             if log_inclusion is not None and certain is not None:
-                scores.sub_(log_inclusion)
+                scores.sub_(log_inclusion * LOG2_E)
                 first, last = torch.searchsorted(certain[0], torch.tensor([begin, begin + size]).to(certain))
                 pair, column = certain[:, first:last]
-                scores[pair - begin, :, column] += log_inclusion[column, None]
+                scores[pair - begin, :, column] += log_inclusion[column, None] * LOG2_E
             terms = _best(scores) if best and intentions > 1 else scores
             top = terms.amax((1, 2), keepdim=True)
             if terms is scores:
-                total = scores.sub_(top).exp_().sum((1, 2), keepdim=True)
+                total = scores.sub_(top).exp2_().sum((1, 2), keepdim=True)
             else:
-                share = (terms - top).exp_()
+                share = (terms - top).exp2_()
                 total = share.sum((1, 2), keepdim=True)
                 if wanted:
                     scores.eq_(terms)
                     # Intentions with equal scores share the gradient of one.
                     scores *= share.div_(scores.sum(1, keepdim=True))
-            values[begin : begin + step] = (total.log() + top).view(size)
+            values[begin : begin + step] = (total.log() + top / LOG2_E).view(size)
             if not wanted:
                 continue
             scale = weights[begin : begin + step, None, None] / total
