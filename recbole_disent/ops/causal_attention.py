@@ -67,7 +67,7 @@ class _CausalAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, cut: int) -> Tensor:
         ctx.scale = 1 / math.sqrt(query.shape[2])
-        query, keys = query * (ctx.scale * LOG2_E), key.transpose(1, 2).contiguous()
+        query, keys = query * (ctx.scale * LOG2_E), key.transpose(1, 2)
         ctx.cut, ctx.seed = cut, int(torch.randint(2**62, ())) if cut else 0
         draws = torch.Generator().manual_seed(ctx.seed)
         result, logs = torch.empty_like(value), query.new_empty(*query.shape[:2], 1)
@@ -89,7 +89,7 @@ class _CausalAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         query, keys, value, result, logs = ctx.saved_tensors
         gradient = gradient.contiguous()
-        key, values = keys.transpose(1, 2).contiguous(), value.transpose(1, 2).contiguous()
+        key, values = keys.transpose(1, 2), value.transpose(1, 2)
         # The sum over the keys of a weight times its gradient.
         mean = (gradient * result).sum(2, keepdim=True)
         for_query, for_key, for_value = (

@@ -181,9 +181,20 @@ def logsumexp_of_products(
 
 
 # Scores of a slice on a CPU: the slice is read several times, which is fastest within the cache.
-_SLICE = 2**20
+_SLICE = 2**19
 # Fewest rows of a slice, for the matrix products.
 _ROWS = 64
+
+
+def memory_of_scores(like: Tensor, rows: int, columns: int) -> Tensor:
+    """Memory for the scores of a slice, where each row starts at a multiple of 64 bytes if *like* is float.
+
+    With other starts, the matrix products of a CPU take a tenth longer.
+
+    Returns:
+        a tensor (rows, columns) of the dtype and device of *like*, with any values.
+    """
+    return like.new_empty(rows, -(-columns // 16) * 16)[:, :columns]
 
 
 # Sums of exponentials between these bounds have all their digits in single precision.
@@ -226,7 +237,7 @@ class _SumOfLogSumExp(torch.autograd.Function):
         total = rows.new_zeros(())
         if wanted:
             for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
-        buffer = rows.new_empty(min(step, len(rows)), len(columns))
+        buffer = memory_of_scores(rows, min(step, len(rows)), len(columns))
         for begin in range(0, len(rows), step):
             part = rows[begin : begin + step]
             terms, each, logs = _exponentials(part, columns, buffer[: len(part)])

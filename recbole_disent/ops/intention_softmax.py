@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_disent.ops.chunked_softmax import LOG2_E
+from recbole_disent.ops.chunked_softmax import LOG2_E, memory_of_scores
 from recbole_disent.parallel import process_group
 
 # Scores of a slice on a CPU: the slice is read several times, which is fastest within the cache.
-_SLICE = 2**20
+_SLICE = 2**19
 # Fewest rows (pairs times intentions) of a slice on a CPU, for the matrix products.
 _ROWS = 64
 
@@ -65,7 +65,7 @@ class _WeightedLogSumExp(torch.autograd.Function):
         values = phi.new_empty(pairs)
         if wanted:
             for_phi, for_vectors = torch.empty_like(phi), torch.zeros_like(vectors)
-        buffer = phi.new_empty(min(step, pairs) * intentions, count)
+        buffer = memory_of_scores(phi, min(step, pairs) * intentions, count)
         for begin in range(0, pairs, step):
             part = phi[begin : begin + step]
             size = len(part)
