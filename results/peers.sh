@@ -10,4 +10,4 @@ echo 'seconds are CPU seconds. `benchmarks/peers.py` says what is equal. Times o
 echo 'batches that were trained.'
 show peers.py --dataset office --max_length 20 --epochs 10
 show peers.py --dataset toys --max_length 50 --epochs 2 --peers RecTools-SASRec,RecBole-SASRec
-show peers.py --dataset ml-1m --max_length 200 --epochs 1 --peers RecTools-SASRec
+show peers.py --dataset ml-1m --max_length 200 --epochs 3 --peers RecTools-SASRec
