@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from time import perf_counter
 
 SETTINGS = {
@@ -29,7 +30,7 @@ def steps(args: argparse.Namespace) -> None:
 
     from recbole_disent.session import build_data, build_model
 
-    cfg = common.config(args, "DisentS2S", prepared_dir="prepared")
+    cfg = common.config(args, "DisentS2S", prepared_dir=args.prepared)
     data = build_data(cfg)
     net = build_model(data)
     optimizer = torch.optim.Adam(net.parameters())
@@ -50,13 +51,13 @@ def _busy() -> None:
         pass
 
 
-def _seconds(setting: dict[str, str], neighbours: int) -> float:
+def _seconds(setting: dict[str, str], neighbours: int, prepared: str) -> float:
     environment = {key: value for key, value in os.environ.items() if key not in _OWN} | setting
     others = [multiprocessing.Process(target=_busy, daemon=True) for _ in range(neighbours)]
     for other in others:
         other.start()
     try:
-        command = [sys.executable, __file__, *sys.argv[1:], "--child=1"]
+        command = [sys.executable, __file__, *sys.argv[1:], "--child=1", f"--prepared={prepared}"]
         found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return float(found.stdout.split()[-1])
     finally:
@@ -68,7 +69,7 @@ def _seconds(setting: dict[str, str], neighbours: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     defaults = {"dataset": "ml-100k", "data_path": "dataset/", "max_length": 50, "batches": 40, "rounds": 3,
-                "child": 0}  # fmt: skip
+                "child": 0, "prepared": ""}  # fmt: skip
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", default=value, type=type(value))
     args = parser.parse_args()
@@ -76,10 +77,12 @@ def main() -> None:
         steps(args)
         return
     found: dict[tuple[str, int], list[float]] = {}
-    for _ in range(args.rounds):
-        for neighbours in (0, 1):
-            for name, setting in SETTINGS.items():
-                found.setdefault((name, neighbours), []).append(_seconds(setting, neighbours))
+    with tempfile.TemporaryDirectory() as prepared:
+        for _ in range(args.rounds):
+            for neighbours in (0, 1):
+                for name, setting in SETTINGS.items():
+                    seconds = _seconds(setting, neighbours, prepared)
+                    found.setdefault((name, neighbours), []).append(seconds)
     median = {key: statistics.median(values) for key, values in found.items()}
     print(f"{args.dataset}, {args.batches} steps, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print("| setting | alone, s | beside a busy process, s |\n| --- | --- | --- |")

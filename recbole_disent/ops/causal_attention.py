@@ -92,11 +92,8 @@ class _CausalAttention(torch.autograd.Function):
         key, values = keys.transpose(1, 2), value.transpose(1, 2)
         # The sum over the keys of a weight times its gradient.
         mean = (gradient * result).sum(2, keepdim=True)
-        for_query, for_key, for_value = (
-            torch.empty_like(query),
-            torch.zeros_like(key),
-            torch.zeros_like(value),
-        )
+        for_query, for_key = torch.empty_like(query), torch.zeros_like(key)
+        for_value = torch.zeros_like(value)
         draws = torch.Generator().manual_seed(ctx.seed)
         hidden = _hidden(query)
         for part, begin, end in _slices(query):
