@@ -86,9 +86,10 @@ def test_dropout_drops_its_share_of_the_weights_and_keeps_the_mean(monkeypatch, 
     assert (share - p).abs().max() < 5 * math.sqrt(p * (1 - p) / DRAWS)
     torch.testing.assert_close(weights.mean((0, 1))[below], kept[below], rtol=0.1, atol=0)
     survivors = weights[:, 0][:, below]
+    expected = (kept[below] / (1 - p)).expand_as(survivors)
     torch.testing.assert_close(
-        survivors.amax(0), kept[below] / (1 - p), rtol=1e-4, atol=1e-6
-    )  # the same factor for all
+        torch.where(survivors == 0, expected, survivors), expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_the_same_seed_gives_the_same_dropout_and_no_dropout_without_training(in_small_slices):
@@ -103,14 +104,37 @@ def test_the_same_seed_gives_the_same_dropout_and_no_dropout_without_training(in
 
 
 @pytest.mark.parametrize("act", ["gelu", "relu"])
-def test_states_of_sasrec_in_training_have_all_its_dropouts(make_config, act):
-    """Without one of its dropouts, RecBole's model and the faster states would have other means."""
+def test_states_of_sasrec_in_training_are_those_of_each_prefix(monkeypatch, make_config, act):
+    """RecBole's own forward, without dropout, against the attention in chunks."""
+    monkeypatch.setattr(module, "_SHORT", 2)
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    rates = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    config = make_config("SASRec", train_mode="sequences", hidden_act=act, precision="double", **rates)
+    net = build_model(build_data(config)).train()
+    for values in net.parameters():  # biases are 0 in a fresh model
+        torch.nn.init.normal_(values, std=0.3)
+    lengths = torch.tensor([1, 4, 7])
+    items = torch.randint(1, net.n_items, (12,))
+    found = sasrec.states_of_sequences(net, items, sasrec.JaggedBatch(lengths))
+    torch.set_default_dtype(torch.float64)
+    try:
+        expected = [
+            net.forward(sequence[None, :t], torch.tensor([t]))[0]
+            for sequence in items.split(lengths.tolist())
+            for t in range(1, len(sequence) + 1)
+        ]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-11, atol=1e-12)
+
+
+def test_states_of_sasrec_in_training_have_all_its_dropouts(make_config):
+    """Each dropout layer of RecBole's model is applied once; the attention has its own."""
     net = build_model(
         build_data(
             make_config(
                 "SASRec",
                 train_mode="sequences",
-                hidden_act=act,
                 hidden_dropout_prob=0.5,
                 attn_dropout_prob=0.5,
             )

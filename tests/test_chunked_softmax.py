@@ -44,7 +44,7 @@ def test_logsumexp_of_products_equals_torch(limit, with_offset, fold, columns_pe
 
 
 def test_sums_of_tiny_exponentials_keep_their_digits():
-    """In single precision exp(-95) has two digits."""
+    """In single precision exp(-95) has fewer than four digits."""
     rows = torch.full((2, 1), -95.0, requires_grad=True)
     columns = torch.tensor([[1.0], [0.999], [1.001]])
     found = sum_of_logsumexp(rows, columns)

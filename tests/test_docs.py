@@ -254,10 +254,13 @@ def test_generated_tables_are_those_of_this_version() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert HOOK.fill(text) == text, page.name
-        found |= set(re.findall("<!-- generated: ([a-z-]+) -->\n*[^<]", text))
-        by_hand = re.sub("<!-- generated.*?<!-- end -->", "", text, flags=re.DOTALL)
-        assert "| key | default |" not in by_hand, page.name
+        names = re.findall("<!-- generated: ([a-z-]+) -->", text)
+        assert names == [match[2] for match in HOOK._GENERATED.finditer(text)], page.name
+        assert len(names) == text.count("<!-- end -->"), page.name
+        assert "| key | default |" not in HOOK._GENERATED.sub("", text), page.name
+        found |= set(names)
     assert found == set(HOOK.PARTS)
+    assert re.findall(r"[^.] \|$", HOOK.data_sets(), flags=re.M)[2:] == []  # after the head of the table
 
 
 def known_options() -> set[str]:

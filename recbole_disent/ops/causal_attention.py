@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from recbole_disent.ops.chunked_softmax import LOG2_E
 from recbole_disent.ops.dropout import SCALE, cut_of, dropped, keep_mask
 
-# Up to this length all scores of a batch at once are as fast.
+# Up to this length torch's attention, or with dropout all scores of a batch at once, is as fast.
 _SHORT = 128
 # Queries of a chunk: a chunk computes no scores of the keys after its last query.
 _CHUNK = 64
@@ -43,14 +43,13 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, 
     """
     rate = dropout if training else 0.0
     mixed = query.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu")
-    if not training or query.device.type != "cpu" or mixed:
+    short = query.shape[2] <= _SHORT
+    if not training or query.device.type != "cpu" or mixed or (short and rate == 0):
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
-    if query.shape[2] > _SHORT:
+    if not short:
         parts = [part.flatten(0, 1) for part in (query, key, value)]
         attended: Tensor = _CausalAttention.apply(*parts, cut_of(rate))
         return attended.view(query.shape)
-    if rate == 0:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     # Torch's fused attention on a CPU has no dropout, and its other attention has a slow one.
     scores = (query / math.sqrt(query.shape[3])) @ key.transpose(2, 3)
     scores = scores + query.new_full(scores.shape[2:], -math.inf).triu_(1)

@@ -189,7 +189,8 @@ _ROWS = 64
 def memory_of_scores(like: Tensor, rows: int, columns: int) -> Tensor:
     """Memory for the scores of a slice, where each row starts at a multiple of 64 bytes if *like* is float.
 
-    With other starts, the matrix products of a CPU take a tenth longer.
+    With other starts, the matrix products of a CPU take a tenth longer. The limit of a caller
+    does not count the elements that fill a row, at most 15.
 
     Returns:
         a tensor (rows, columns) of the dtype and device of *like*, with any values.

@@ -68,7 +68,10 @@ def last_state(model: Any) -> vectors.Vectors:
 
 
 def _encode(model: Any, items: Tensor, lengths: Tensor) -> Tensor:
-    """States at the last item: int64 (B, L), left-aligned, and int64 (B,) -> float (B, D)."""
+    """States of a model in evaluation mode at the last item.
+
+    The shapes are int64 (B, L), left-aligned, and int64 (B,) -> float (B, D).
+    """
     states = model.item_embedding(items) + model.position_embedding.weight[: items.shape[1]]
     states = model.LayerNorm(states)
     *layers, last = model.trm_encoder.layer
