@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from time import perf_counter
 
 SETTINGS = {
@@ -57,7 +58,7 @@ def _seconds(setting: dict[str, str], neighbours: int, prepared: str) -> float:
     for other in others:
         other.start()
     try:
-        command = [sys.executable, __file__, *sys.argv[1:], "--child=1", f"--prepared={prepared}"]
+        command = [sys.executable, __file__, *sys.argv[1:], f"--prepared={prepared}"]
         found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return float(found.stdout.split()[-1])
     finally:
@@ -69,20 +70,18 @@ def _seconds(setting: dict[str, str], neighbours: int, prepared: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     defaults = {"dataset": "ml-100k", "data_path": "dataset/", "max_length": 50, "batches": 40, "rounds": 3,
-                "child": 0, "prepared": ""}  # fmt: skip
+                "prepared": ""}  # fmt: skip
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", default=value, type=type(value))
     args = parser.parse_args()
-    if args.child:
+    if args.prepared:  # a child of this program
         steps(args)
         return
     found: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory() as prepared:
-        for _ in range(args.rounds):
-            for neighbours in (0, 1):
-                for name, setting in SETTINGS.items():
-                    seconds = _seconds(setting, neighbours, prepared)
-                    found.setdefault((name, neighbours), []).append(seconds)
+        for _, neighbours, name in product(range(args.rounds), (0, 1), SETTINGS):
+            seconds = _seconds(SETTINGS[name], neighbours, prepared)
+            found.setdefault((name, neighbours), []).append(seconds)
     median = {key: statistics.median(values) for key, values in found.items()}
     print(f"{args.dataset}, {args.batches} steps, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print("| setting | alone, s | beside a busy process, s |\n| --- | --- | --- |")

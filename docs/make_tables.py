@@ -19,8 +19,10 @@ sys.path.insert(0, str(ROOT))
 from recbole_disent.config import key_rules, key_tables  # noqa: E402
 from recbole_disent.specs import SPECS  # noqa: E402
 
-_BEGIN = r"<!-- generated: ([a-z-]+) -->"
-_GENERATED = re.compile(rf"({_BEGIN})(\n*)(?:(?!{_BEGIN}).)*?\n*(<!-- end -->)", re.DOTALL)
+# A part ends before the next one begins, so that a missing end cannot swallow the text between two parts.
+_GENERATED = re.compile(
+    r"(<!-- generated: ([a-z-]+) -->)(\n*)(?:(?!<!-- generated: ).)*?\n*(<!-- end -->)", re.DOTALL
+)
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -79,7 +81,7 @@ def fill(markdown: str) -> str:
 
     def part(match: re.Match[str]) -> str:
         gap = "\n\n" if match[3] else ""
-        return match[1] + gap + PARTS[match[2]]().strip() + gap + match[5]
+        return match[1] + gap + PARTS[match[2]]().strip() + gap + match[4]
 
     return _GENERATED.sub(part, markdown)
 
