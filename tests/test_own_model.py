@@ -70,6 +70,17 @@ def test_the_file_alone_says_the_model(run_keys):
     assert config["model"] == "MyGRU"
 
 
+def test_by_a_file_in_a_plan(run_keys, hostile, tmp_path):
+    common = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 7, "topk": [10]}
+    own = {"name": "MyGRU", "config": {**SMALL, "model_file": os.path.relpath(FILE)}}
+    plan = make_plan({"models": ["Pop", own], "datasets": ["hostile"], "data_path": str(hostile), "config": common,
+                      "out": str(tmp_path / "out")})  # fmt: skip
+    assert compare(plan, lambda text: None)
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| MyGRU | " in report
+    assert "failed" not in report
+
+
 def test_by_an_entry_point(run_keys, entry_points, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     entry_points("my_model:SPEC")

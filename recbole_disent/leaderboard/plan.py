@@ -354,6 +354,8 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     if not isinstance(config, dict):
         raise UserError(f"plan: models, {given['name']}, config: got {config!r}, expected a dictionary")
     _check_keys(f"models, {given['name']}, config", config)
+    if file := config.get("model_file", options["config"].get("model_file")):
+        registry.load_model_file(str(file))
     registry.require_model(given["name"])
     trials = given.get("trials", options["trials"])
     key_rules.of_plan()["trials"].check(trials)
