@@ -1,4 +1,4 @@
-"""Causal self-attention that trains long sequences on a CPU in half the time of torch's attention."""
+"""Causal self-attention with dropout for the training of long sequences on a CPU."""
 
 from __future__ import annotations
 
