@@ -132,6 +132,10 @@ def _run(
     score, best = trainer.fit(
         train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
     )
+    if valid:
+        # A run that is resumed after its last epoch has not ranked the validation part yet, and the result
+        # file holds the hash of the candidates.
+        trainer.ranking.candidates(valid._dataset)
     tested, again = None, None
     if config["refit"]:
         net, trainer, again = refit(data, trainer)

@@ -47,11 +47,14 @@ def test_resume_does_not_warn_of_keys_younger_than_the_checkpoint(make_keys, cap
 
 
 def test_resume_after_the_last_epoch_keeps_the_checkpoint(make_keys):
-    first = run(config_dict=make_keys(epochs=1))
+    keys = {"epochs": 1, "eval_mode": "uni10"}
+    first = run(config_dict=make_keys(**keys))
     before = Path(first["checkpoint"]).read_bytes()
-    again = run(config_dict=make_keys(epochs=1, resume_file=first["checkpoint"]))
+    again = run(config_dict=make_keys(**keys, resume_file=first["checkpoint"]))
     assert Path(first["checkpoint"]).read_bytes() == before
     assert again["test_result"] == first["test_result"]
+    assert again["candidate_hashes"] == first["candidate_hashes"]
+    assert set(first["candidate_hashes"]) == {"valid", "test"}
 
 
 @pytest.mark.parametrize("model", ["DisentS2S", "Pop", "ItemKNN"])
