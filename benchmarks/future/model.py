@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from recbole_disent.content.matrix import Content
 from recbole_disent.loaders.batch import WindowBatch
-from recbole_disent.models.disents2s import losses
+from recbole_disent.models.disents2s import losses, negatives
 from recbole_disent.models.disents2s.model import DisentS2S
 from recbole_disent.models.disents2s.pairs import Pairs
 from recbole_disent.ops.intention_softmax import Columns, own_scores, weighted_logsumexp
@@ -72,7 +72,7 @@ class FutureLosses(DisentS2S):
             item, rest = self._both_ways(pairs, interaction.items[last.to(pairs.past.device)], window)
         else:
             columns = self._columns(pairs, blocks)
-            item = self._softmax(pairs.past, columns)
+            item = self._seq2item(pairs, columns)
             rest = pairs.past.new_zeros(())
             if kind == "soft":
                 rest = self._soft(pairs, columns)
@@ -80,11 +80,9 @@ class FutureLosses(DisentS2S):
                 rest = self._latent(pairs, len(drawn)) * count / len(drawn)
         return (item + found) / count, weight * rest / count
 
-    def _softmax(self, phi: Tensor, columns: Columns) -> Tensor:
-        """Sum of the losses of the own columns, float ()."""
-        best = self.pooling == "max"
-        total = weighted_logsumexp(phi, columns, None, best, self.max_scores)[0]
-        return total - losses.pooled(own_scores(phi, columns.vectors[columns.own]), self.pooling).sum()
+    def _seq2item(self, pairs: Pairs, columns: Columns) -> Tensor:
+        """Sum of the losses of the pairs, float ()."""
+        return negatives.over_items(pairs, columns, self.pooling, self.max_scores, None)[0]
 
     def _both_ways(self, pairs: Pairs, previous: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
         """seq2item, and the same in reverse: the reversed future predicts the last item of the past.
@@ -107,13 +105,13 @@ class FutureLosses(DisentS2S):
             columns._replace(own=columns.own[part], certain=_certain(columns, part))
             for part in (slice(0, count), slice(count, None))
         )
-        rest = self._softmax(pairs.future, back)
+        rest = self._seq2item(replace(pairs, past=pairs.future), back)
         if self.future_loss == "hindsight":
             same = (window[1:] == window[:-1]).nonzero()[:, 0].to(targets.device)
             with torch.no_grad():
                 teacher = self._log_shares(pairs.future[same + 1], columns).exp()
             rest = rest - (teacher * self._log_shares(pairs.past[same], columns)).sum()
-        return self._softmax(pairs.past, ahead), rest
+        return self._seq2item(pairs, ahead), rest
 
     def _log_shares(self, phi: Tensor, columns: Columns) -> Tensor:
         """ln of the share of each column in the softmax over the columns: (P, K, D) -> (P, C)."""
