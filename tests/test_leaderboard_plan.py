@@ -69,6 +69,11 @@ def test_every_ranking_of_all_items_has_one_rule_for_the_history(given):
                      "args too": None, "said": False}  # fmt: skip
 
 
+def test_a_plan_that_says_what_happens_to_the_history_is_obeyed(given):
+    runs = make_plan({**given, "config": {"filter_history": False}, "protocols": ["full"]}).runs()
+    assert {run.given["filter_history"] for run in runs} == {False}
+
+
 def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypatch):
     base = ids(given)
     assert ids(given) == base

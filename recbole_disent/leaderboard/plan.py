@@ -286,7 +286,7 @@ def protocol(name: str) -> dict[str, Any]:
         UserError: there is no protocol of this name.
     """
     if name == "full":
-        return {"eval_mode": "full", "filter_history": _ONE_RULE}
+        return {"eval_mode": "full"}
     if isinstance(name, str) and _SAMPLED.fullmatch(name):
         return {"eval_mode": name}
     raise UserError(
