@@ -375,11 +375,9 @@ def test_recboles_reader_runs_no_code(space_file):
 def test_ray_stops_bad_trials_early_and_goes_on(keys, space_file, counted):
     ray = pytest.importorskip("ray")
     file = space_file("learning_rate choice [0.01, 1e-9, 1e30]\n")
-    # With so few events, the initial weights decide which trial is ahead. With these, the learning one is.
-    given = {"config_dict": {**keys, "epochs": 6, "initializer_range": 0.1}, "tool": "ray",
-             "algo": "exhaustive", "grace_epochs": 1, "reduction_factor": 2, "output": "out",
-             "params_file": file}  # fmt: skip
-    # One trial at a time: of two at once, ASHA may stop either, as the one that reports first goes on.
+    # One trial at a time, as ASHA may stop either of two; weights with which the learning trial is ahead.
+    given = {"config_dict": {**keys, "epochs": 6, "initializer_range": 0.1}, "tool": "ray", "output": "out",
+             "algo": "exhaustive", "grace_epochs": 1, "reduction_factor": 2, "params_file": file}  # fmt: skip
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         first = command.tune("DisentS2S", "hostile", max_evals=2, **given)
