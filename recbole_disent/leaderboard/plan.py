@@ -285,9 +285,7 @@ def protocol(name: str) -> dict[str, Any]:
     Raises:
         UserError: there is no protocol of this name.
     """
-    if name == "full":
-        return {"eval_mode": "full"}
-    if isinstance(name, str) and _SAMPLED.fullmatch(name):
+    if isinstance(name, str) and (name == "full" or _SAMPLED.fullmatch(name)):
         return {"eval_mode": name}
     raise UserError(
         f"plan: protocols: got {name!r}, expected full, uniN, popN (N >= 1) or a dictionary name: keys"
