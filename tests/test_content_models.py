@@ -8,7 +8,7 @@ import torch
 
 from recbole_disent.errors import UserError
 from recbole_disent.registry import get_model
-from recbole_disent.session import build_data, build_model, load_checkpoint, run
+from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint, run
 from tests import reference, reference_tssr
 from tests.conftest import write_inter, write_items
 from tests.test_disents2s import SEQUENCES, one_by_one, windows
@@ -42,6 +42,25 @@ def test_disents2s_with_content_is_disents2s_with_other_item_vectors(make_config
                 assert a.item() == pytest.approx(b.item(), abs=1e-9)
         batch = one_by_one(SEQUENCES)
         torch.testing.assert_close(net.full_sort_predict(batch), plain.full_sort_predict(batch))
+
+
+def steps_and_decays(make_config, **keys):
+    """Return parameter -> (step size, weight decay); the items have 0.3 and 0.5, and others 0.1 and 0."""
+    steps = {"learning_rate": 0.1, "item_lr_multiplier": 3.0, "learner": "adamw", "weight_decay": 0.0}
+    data = build_data(make_config("DisentS2S", content=True, item_weight_decay=0.5, **steps, **keys))
+    net = build_model(data)
+    groups = build_trainer(data, net).optimizer.param_groups
+    pairs = [(id(p), (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
+    assert len(pairs) == len(dict(pairs))
+    return {name: dict(pairs)[id(parameter)] for name, parameter in net.named_parameters()}
+
+
+def test_the_projection_of_content_has_the_step_of_the_items_but_not_their_decay(make_config):
+    found = steps_and_decays(make_config)
+    assert found.pop("encoder.item_embedding.weight") == pytest.approx((0.3, 0.5))
+    for name in ("weight", "bias"):
+        assert found.pop(f"encoder.content.linear.{name}") == pytest.approx((0.3, 0.0))
+    assert set(found.values()) == {(0.1, 0.0)}
 
 
 def test_disents2s_without_content_reads_none(make_config, hostile):

@@ -17,6 +17,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint
 from recbole_disent.testing import ModelContract
 from recbole_disent.training import checkpoint
+from tests.test_content_models import steps_and_decays
 
 # Before the hub's client is imported: no test asks anything of the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -129,6 +130,12 @@ def test_an_encoder_keeps_its_weights_and_is_trained(make_config, tiny):
     items = torch.arange(5)
     with torch.no_grad():
         torch.testing.assert_close(loaded.content(items), net.eval().content(items))
+
+
+def test_an_encoder_in_disents2s_keeps_the_small_step(make_config, tiny):
+    found = steps_and_decays(make_config, **ENCODER, content_trainable=True)
+    assert found["encoder.content.encoder.words.weight"] == (0.1, 0.0)
+    assert found["encoder.content.linear.weight"] == pytest.approx((0.3, 0.0))
 
 
 def test_kept_embeddings_are_void_when_weights_change(make_config, tiny):

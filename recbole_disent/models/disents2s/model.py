@@ -51,9 +51,8 @@ class DisentS2S(VectorRecommender):
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["mask_same_user"]
-        self.item_options = {"lr": config["learning_rate"] * config["item_lr_multiplier"]}  # of the optimiser
-        if config["item_weight_decay"]:
-            self.item_options["weight_decay"] = config["item_weight_decay"]
+        self.item_lr: float = config["learning_rate"] * config["item_lr_multiplier"]
+        self.item_weight_decay: float = config["item_weight_decay"]
         self.pooling: str = config["intention_pooling"]
         self.cosine_limit: float = config["intention_cosine"]
         self.balance: float = config["intention_balance"]
@@ -103,12 +102,16 @@ class DisentS2S(VectorRecommender):
             module.bias.data[FUTURE] = module.bias.data[PAST]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser. The last group has the item embeddings, their step size and decay."""
-        items = self.encoder.item_embedding.weight
-        return [
-            {"params": [p for p in self.parameters() if p is not items]},
-            {"params": [items], **self.item_options},
+        """Groups for the optimiser; the item embeddings and the projection of content have a larger step."""
+        items, content = self.encoder.item_embedding.weight, self.encoder.content
+        projection = [] if content is None else [*content.linear.parameters()]
+        apart = {id(p) for p in [items, *projection]}
+        decay = {"weight_decay": self.item_weight_decay} if self.item_weight_decay else {}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if id(p) not in apart]},
+            {"params": [items], "lr": self.item_lr, **decay},
         ]
+        return [*groups, {"params": projection, "lr": self.item_lr}] if projection else groups
 
     def row_tables(self) -> dict[nn.Embedding, int]:
         """The item embeddings, unless the softmax is over all items."""
