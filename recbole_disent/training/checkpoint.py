@@ -84,9 +84,9 @@ def reading(path: str) -> Iterator[None]:
         yield
     except Exception as error:  # a damaged file may hold any value
         raise UserError(
-            f"resume_file: '{path}' is damaged, or another version of recbole_disent wrote it: the progress, "
-            f"the optimiser or the random states in it cannot be used ({type(error).__name__}); give another "
-            "checkpoint, or train again"
+            f"resume_file: '{path}' is damaged: the progress, the optimiser or the random states in it "
+            f"cannot be used ({type(error).__name__}), or another version of recbole_disent wrote it; give "
+            "another checkpoint, or train again"
         ) from error
 
 

@@ -51,8 +51,9 @@ class DisentS2S(VectorRecommender):
         self.seq2seq_weight: float = config["seq2seq_weight"]
         self.seq2seq_samples: int = config["seq2seq_samples"]
         self.mask_same_user: bool = config["mask_same_user"]
-        self.item_lr: float = config["learning_rate"] * config["item_lr_multiplier"]
-        self.item_weight_decay: float = config["item_weight_decay"]
+        self.item_options = {"lr": config["learning_rate"] * config["item_lr_multiplier"]}  # of the optimiser
+        if config["item_weight_decay"]:
+            self.item_options["weight_decay"] = config["item_weight_decay"]
         self.pooling: str = config["intention_pooling"]
         self.cosine_limit: float = config["intention_cosine"]
         self.balance: float = config["intention_balance"]
@@ -106,12 +107,11 @@ class DisentS2S(VectorRecommender):
         items, content = self.encoder.item_embedding.weight, self.encoder.content
         projection = [] if content is None else [*content.linear.parameters()]
         apart = {id(p) for p in [items, *projection]}
-        decay = {"weight_decay": self.item_weight_decay} if self.item_weight_decay else {}
-        groups: list[dict[str, Any]] = [
+        return [
             {"params": [p for p in self.parameters() if id(p) not in apart]},
-            {"params": [items], "lr": self.item_lr, **decay},
+            {"params": [items], **self.item_options},
+            {"params": projection, "lr": self.item_options["lr"]},
         ]
-        return [*groups, {"params": projection, "lr": self.item_lr}] if projection else groups
 
     def row_tables(self) -> dict[nn.Embedding, int]:
         """The item embeddings, unless the softmax is over all items."""
