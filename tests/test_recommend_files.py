@@ -191,6 +191,24 @@ def test_a_file_of_allowed_items_without_a_row_is_refused(rec, tmp_path):
             stream.write_lists(rec, request, tmp_path / "o.csv", progress=False)
 
 
+@pytest.mark.parametrize("key", ["allow", "exclude"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item,user\n{item},{user}\n{item}\n", "line 3: fewer cells than the header has"),
+        ("item,user\n{item},\n", "line 2: the column 'user' is empty; expected an id"),
+        ("user,item\n{user},\n", "line 2: the column 'item' is empty; expected an id"),
+        ('item\n""\n', "line 2: the column 'item' is empty; expected an id"),
+    ],
+)
+def test_rules_without_an_owner_or_an_item_are_refused(rec, tmp_path, key, text, message):
+    (tmp_path / "rule.csv").write_text(text.format(item=rec.items[0], user=rec.users[0]))
+    request = stream.Request(users="all", **{key: tmp_path / "rule.csv"})
+    with pytest.raises(UserError, match=f"rule.csv, {message}"):
+        stream.write_lists(rec, request, tmp_path / "o.csv", progress=False)
+    assert not (tmp_path / "o.csv").exists()
+
+
 @pytest.mark.parametrize("owner", ["user", "sequence"])
 @pytest.mark.parametrize("key", ["allow", "exclude"])
 def test_rules_without_a_list_are_said_once(rec, tmp_path, caplog, owner, key):

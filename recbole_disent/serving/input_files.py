@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,9 @@ def users(path: Path) -> Iterator[str]:
     if path.suffix == ".parquet":
         yield from _parquet_users(path)
         return
-    for line, row in _csv_rows(path, ("user",)):
-        if not row["user"]:
-            raise UserError(f"{path}, line {line}: the column 'user' is empty; expected an id")
-        yield row["user"]
+    with _reading(path) as reader:
+        for _, row in _rows(path, reader, ("user",)):
+            yield row["user"]
 
 
 def _parquet_users(path: Path) -> Iterator[str]:
@@ -84,17 +84,19 @@ def _csv_sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
     name: str | None = None
     items: list[str] = []
     ended: set[str] = set()
-    for line, row in _csv_rows(path, ("sequence", "item")):
-        if row["sequence"] != name:
-            if name is not None:
-                ended.add(name)
-                yield name, items
-            name, items = row["sequence"], []
-            if name in ended:
-                raise UserError(
-                    f"{path}, line {line}: the sequence '{name}' has ended before; sort the file by sequence"
-                )
-        items.append(row["item"])
+    with _reading(path) as reader:
+        for line, row in _rows(path, reader, ("sequence", "item")):
+            if row["sequence"] != name:
+                if name is not None:
+                    ended.add(name)
+                    yield name, items
+                name, items = row["sequence"], []
+                if name in ended:
+                    raise UserError(
+                        f"{path}, line {line}: the sequence '{name}' has ended before; sort the file by "
+                        "sequence"
+                    )
+            items.append(row["item"])
     if name is not None:
         yield name, items
 
@@ -118,37 +120,49 @@ def items(path: Path | None, owner: str) -> pd.DataFrame | None:
     """Read a CSV file with a column ``item`` and maybe a column *owner*; None for no file.
 
     Raises:
-        UserError: other columns, without a column *owner*.
+        UserError: other columns, without a column *owner*; or a row with an empty cell.
     """
     if path is None:
         return None
-    rows = [row for _, row in _csv_rows(path, ("item",))]
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file))
-    if owner not in names and len(names) > 1:
-        raise UserError(
-            f"{path}, line 1: the columns are {', '.join(names)}, expected '{owner}' and 'item', or 'item' "
-            "alone"
-        )
-    columns = [name for name in (owner, "item") if name in names]
-    return pd.DataFrame({name: [row[name] for row in rows] for name in columns}, dtype=object)
+    with _reading(path) as reader:
+        names = list(reader.fieldnames or [])
+        if "item" in names and owner not in names and len(names) > 1:
+            raise UserError(
+                f"{path}, line 1: the columns are {', '.join(names)}, expected '{owner}' and 'item', or "
+                "'item' alone"
+            )
+        columns = (owner, "item") if owner in names else ("item",)
+        rows = [[row[name] for name in columns] for _, row in _rows(path, reader, columns)]
+    return pd.DataFrame(rows, columns=list(columns), dtype=object)
 
 
-def _csv_rows(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+@contextmanager
+def _reading(path: Path) -> Iterator[csv.DictReader[str]]:
+    """Open a CSV file; what cannot be read becomes a UserError."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
-            names = reader.fieldnames or []
-            for name in wanted:
-                if name not in names:
-                    raise UserError(
-                        f"{path}, line 1: the columns are {', '.join(names)}, expected one '{name}'"
-                    )
-            for row in reader:
-                if any(row[name] is None for name in wanted):
-                    raise UserError(f"{path}, line {reader.line_num}: fewer cells than the header has")
-                yield reader.line_num, row
+            yield reader
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(
                 f"{path}, line {reader.line_num}: {error}; save the file as CSV in UTF-8"
             ) from error
+
+
+def _rows(
+    path: Path, reader: csv.DictReader[str], wanted: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with the numbers of their last lines; each has a value in every column of *wanted*."""
+    names = reader.fieldnames or []
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"{path}, line 1: the columns are {', '.join(names)}, expected one '{name}'")
+    for row in reader:
+        for name in wanted:
+            if row[name] is None:
+                raise UserError(f"{path}, line {reader.line_num}: fewer cells than the header has")
+            if not row[name]:
+                raise UserError(
+                    f"{path}, line {reader.line_num}: the column '{name}' is empty; expected an id"
+                )
+        yield reader.line_num, row
