@@ -126,6 +126,31 @@ def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
     ]
 
 
+def test_results_with_other_settings_are_no_seeds_of_one_row(tmp_path):
+    def setting(seed, **keys):
+        return result("BPR", "GENERAL", seed, config=keys)
+
+    write(tmp_path, a=setting(1, learning_rate=0.1, gpu_id="0"), b=setting(2, learning_rate=0.01, gpu_id="1"))
+    with pytest.raises(
+        UserError, match=r"the results of BPR differ in learning_rate \(0.01, 0.1\); .* --by learning_rate"
+    ):
+        collect(tmp_path)
+    found = collect(tmp_path, by=["learning_rate"]).groups[0].rows
+    assert [(row.label, row.seeds) for row in found] == [
+        ("BPR learning_rate=0.1", [1]), ("BPR learning_rate=0.01", [2])]  # fmt: skip
+    # Where a run was executed and which metrics it reports are no settings, and a new key is none either.
+    write(tmp_path, b=setting(2, learning_rate=0.1, gpu_id="1", topk=[1], a_new_key=1))
+    assert [row.seeds for row in collect(tmp_path).groups[0].rows] == [[1, 2]]
+
+
+def test_keys_of_rows_that_no_result_has_are_refused(tmp_path):
+    write(tmp_path, a=result(config={"learning_rate": 0.1}))
+    with pytest.raises(
+        UserError, match=r"--by: no result has the key 'learnin_rate'; did you mean 'learning_rate'\?"
+    ):
+        collect(tmp_path, by=["learnin_rate"])
+
+
 def test_seeds_with_other_item_content_are_no_row(tmp_path):
     write(tmp_path, a=result(seed=1, content_hash="x"), b=result(seed=2, content_hash="x"))
     assert len(collect(tmp_path).groups[0].filled) == 1

@@ -97,6 +97,25 @@ def test_the_report_is_the_same_byte_for_byte(folder, tmp_path):
     assert "b=1; a=2e-07" in text
 
 
+def test_results_outside_the_plan_are_not_deleted(folder):
+    """The last compare had fewer models than a compare before, or fewer trials."""
+    plan = json.loads((folder / "plan.json").read_text())
+    left = [run for run in plan["runs"] if run["label"] == "BPR"]
+    (folder / "plan.json").write_text(json.dumps({**plan, "runs": left}))
+    with pytest.raises(
+        UserError,
+        match=r"--delete would delete 1 results that are not in the plan of the last compare, such as "
+        r"'.*r1.*'; repeat compare with all models, move them, or leave --delete out",
+    ):
+        compact(folder, delete=True, say=quiet)
+    assert (folder / "runs" / "r1" / "result.json").is_file()
+    assert not (folder / "runs.csv").exists()
+    compact(folder, say=quiet)
+    shutil.rmtree(folder / "runs" / "r1")
+    compact(folder, delete=True, say=quiet)
+    assert not (folder / "runs").exists()
+
+
 def test_what_a_result_file_says_is_kept(folder):
     before = read_folders(folder)
     compact(folder, say=quiet)

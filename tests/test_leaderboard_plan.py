@@ -278,6 +278,11 @@ def test_the_swept_key_is_not_searched(given):
         ({"protocols": {"mine": 3}}, "expected name: {key: value, ...}"),
         ({"sweep": {"a": [1], "b": [2]}}, "plan: sweep: got .* expected one key and a list"),
         ({"sweep": {"click_noise": 0.5}}, "plan: sweep: got"),
+        (
+            {"sweep": {"click_noise": [0.1, 0.2, 0.1]}},
+            "plan: sweep: click_noise: the value 0.1 appears twice",
+        ),
+        ({"sweep": {"topk": [[5], [3, 5], [5]]}}, r"plan: sweep: topk: the value \[5\] appears twice"),
         ({"reference": "GRU"}, "plan: reference: got 'GRU', expected one of DisentS2S, Pop"),
         ({"parallel": 0}, r"plan: parallel: got 0, expected int or null in \[1, inf\)"),
         ({"time_limit": -1.0}, "plan: time_limit: got -1.0"),

@@ -17,9 +17,10 @@ import yaml
 
 from recbole_disent import session
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard import runner as module
+from recbole_disent.leaderboard.identity import code_digest
 from recbole_disent.leaderboard.plan import make_plan
-from recbole_disent.leaderboard.runner import Runner, duration, locked, read_json, state_of
+from recbole_disent.leaderboard.runner import Runner, duration, locked
+from recbole_disent.leaderboard.states import read_json, state_of
 from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
 
 # Does what the worker does, but for the training: what it is told to do stands in "state".
@@ -43,7 +44,8 @@ if what == "CRITICAL":
 time.sleep(0.3)
 with open("../../events", "a") as events:
     events.write(f"end {time.time()}\\n")
-result = {"config": {"valid_metric": "NDCG@5"}, "best_valid_result": {"ndcg@5": 0.5}}
+result = {"config": {"valid_metric": "NDCG@5"}, "best_valid_result": {"ndcg@5": 0.5},
+          "files": options["files"]}
 json.dump(result, open("result.json", "w"))
 """
 
@@ -97,11 +99,11 @@ def test_results_of_other_code_are_made_anew_on_demand(make_runner):
     runner.execute(runs[:2])
     folder = runner.folder(runs[0])
     result = read_json(folder / "result.json")
-    (folder / "result.json").write_text(json.dumps({**result, "code": module.code_digest()}))
+    (folder / "result.json").write_text(json.dumps({**result, "code": code_digest()}))
     again, runs, lines = make_runner()
     again.execute(runs[:2], redo=True)
     assert lines[0] == "1 results were made by another version of the code; these runs are repeated"
-    assert read_json(again.folder(runs[0]) / "result.json")["code"] == module.code_digest()
+    assert read_json(again.folder(runs[0]) / "result.json")["code"] == code_digest()
     assert (folder / "calls").read_text() == "x"
     assert "code" not in read_json(again.folder(runs[1]) / "result.json")
 
@@ -201,7 +203,7 @@ def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
     monkeypatch.chdir(tmp_path)
     spec = {"model": "M", "dataset": "d", "seed": 1, "trial": trial, "config": {"content_file": "v.npz"}}
     options = {"paths": {"data_path": "/data", "content_file": "/work/v.npz"}, "candidate_dir": "c",
-               "threads": 1, "gpu": None, "keep_checkpoints": False, "command": []}  # fmt: skip
+               "threads": 1, "gpu": None, "keep_checkpoints": False, "command": [], "files": "f"}  # fmt: skip
     found = work(spec, options)
     assert asked["test"] == (trial is None)
     assert (asked["data_path"], asked["content_file"]) == ("/data", "/work/v.npz")

@@ -302,17 +302,22 @@ def _random_state() -> list[Any]:
 
 def _stats(config: Any) -> dict[str, list[Any] | None]:
     """Return path, size, times and inode of each file of a data set, or None for a file that is absent."""
-    name = config["dataset"]
-    parts = [f"{part}.inter" for part in config["benchmark_filename"] or []] or ["inter"]
     found: dict[str, list[Any] | None] = {}
-    for kind in (*parts, "user", "item", *(config["additional_feat_suffix"] or [])):
-        path = os.path.abspath(os.path.join(config["data_path"], f"{name}.{kind}"))
+    for name, path in paths(config).items():
         try:
             stat = os.stat(path)
-            found[f"{name}.{kind}"] = [path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+            found[name] = [path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         except OSError:
-            found[f"{name}.{kind}"] = None
+            found[name] = None
     return found
+
+
+def paths(config: Any) -> dict[str, str]:
+    """Return name -> absolute path of the files of a data set, whether they exist or not."""
+    parts = [f"{part}.inter" for part in config["benchmark_filename"] or []] or ["inter"]
+    kinds = (*parts, "user", "item", *(config["additional_feat_suffix"] or []))
+    names = [f"{config['dataset']}.{kind}" for kind in kinds]
+    return {name: os.path.abspath(os.path.join(config["data_path"], name)) for name in names}
 
 
 def _files(

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from recbole_disent.errors import UserError
+from recbole_disent.config import key_rules
+from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard import archive
-from recbole_disent.leaderboard.runner import read_json
 from recbole_disent.leaderboard.schema import check_result
+from recbole_disent.leaderboard.states import read_json
 from recbole_disent.leaderboard.stored import PLAN_FILE, PlanResults, read_folders, read_users
 
 
@@ -183,12 +184,34 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
             f"report: got '{folder}', expected a folder with result files (*.json), {PLAN_FILE} or "
             f"{archive.RUNS_FILE}"
         )
+    known = {name for row in rows.values() for result in row.results for name in result["config"]}
+    for name in by:
+        if name not in known:
+            raise UserError(f"report: --by: no result has the key '{name}'{nearest(name, known)}")
     for row in rows.values():
+        _check_settings(folder, row)
         order = np.argsort(row.seeds, kind="stable")
         row.results = [row.results[i] for i in order]
         if len(row.users) == len(order):
             row.users = [row.users[i] for i in order]
     return Collection(list(groups.values()), {}, None)
+
+
+# What tells the seeds of a row apart, and what does not change the model.
+_ANY = {"seed", "metrics", "topk"}
+
+
+def _check_settings(folder: Path, row: Row) -> None:
+    """Check that the results of a row have the same settings, so that their spread is one over seeds."""
+    configs = [result["config"] for result in row.results]
+    model = row.results[0]["model"]
+    for key in sorted(set.intersection(*map(set, configs)) - _ANY):  # a later version has more keys
+        values = sorted({json.dumps(config[key], sort_keys=True) for config in configs})
+        if len(values) > 1 and key_rules.decides_result(model, key):
+            raise UserError(
+                f"report: {folder}: the results of {row.label} differ in {key} ({', '.join(values)}); name "
+                f"the keys that distinguish rows, such as --by {key}"
+            )
 
 
 def _filters_history(config: dict[str, Any]) -> bool | None:

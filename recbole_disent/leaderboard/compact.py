@@ -9,7 +9,8 @@ from pathlib import Path
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import archive
 from recbole_disent.leaderboard.runner import locked
-from recbole_disent.leaderboard.stored import PLAN_FILE, read_folders
+from recbole_disent.leaderboard.stored import PLAN_FILE, PlanResults, read_folders
+from recbole_disent.leaderboard.worker import RESULT
 
 
 def compact(
@@ -28,7 +29,8 @@ def compact(
         the paths of the two files.
 
     Raises:
-        UserError: there are no run folders, a file is damaged, or a checkpoint would be deleted.
+        UserError: there are no run folders, a file is damaged, or a checkpoint or a result that is not in
+            the two files would be deleted.
     """
     if not (folder / PLAN_FILE).is_file():
         raise UserError(
@@ -36,10 +38,8 @@ def compact(
         )
     with locked(folder):
         found = read_folders(folder)
-        if delete and (kept := sorted(folder.glob("runs/*/checkpoints/*"))):
-            raise UserError(
-                f"compact: --delete would delete the checkpoint '{kept[0]}'; move it, or leave --delete out"
-            )
+        if delete:
+            _refuse_loss(folder, found)
         files = archive.write(folder, found, with_ranks)
         # Check that the new files can be read before the old files are deleted.
         archive.read(folder)
@@ -56,3 +56,20 @@ def compact(
     size = sum(file.stat().st_size for file in files)
     say(f"compact: {len(found.results)} results in {', '.join(map(str, files))} ({size / 1024:.0f} KiB)")
     return files
+
+
+def _refuse_loss(folder: Path, found: PlanResults) -> None:
+    """Raise UserError if the run folders hold something that the two files do not hold."""
+    if kept := sorted(folder.glob("runs/*/checkpoints/*")):
+        raise UserError(
+            f"compact: --delete would delete the checkpoint '{kept[0]}'; move it, or leave --delete out"
+        )
+    others = [
+        file for file in sorted(folder.glob(f"runs/*/{RESULT}")) if file.parent.name not in found.results
+    ]
+    if others:
+        raise UserError(
+            f"compact: --delete would delete {len(others)} results that are not in the plan of the last "
+            f"compare, such as '{others[0]}'; repeat compare with all models, move them, or leave --delete "
+            "out"
+        )

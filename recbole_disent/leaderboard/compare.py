@@ -11,7 +11,8 @@ from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import report
 from recbole_disent.leaderboard.archive import RUNS_FILE
 from recbole_disent.leaderboard.plan import Plan, Run, make_plan, read_plan
-from recbole_disent.leaderboard.runner import Runner, Stopped, locked, read_json, state_of, write_json
+from recbole_disent.leaderboard.runner import Runner, Stopped, locked
+from recbole_disent.leaderboard.states import read_json, state_of, write_json
 from recbole_disent.leaderboard.stored import PLAN_FILE
 from recbole_disent.leaderboard.worker import RESULT
 
@@ -60,7 +61,7 @@ def execute(
         0; 1 if a run is broken; 130 if the command was stopped.
 
     Raises:
-        UserError: the plan is wrong.
+        UserError: the plan is wrong, or results were made from other files.
     """
     plan = make_plan(given)
     runner = Runner(plan, command, say)
@@ -119,6 +120,7 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
     entries = {entry.label: entry for entry in plan.entries}
     number = Counter(map(_key, trials))
     best: dict[Any, float] = {}
+    data: dict[Any, dict[str, str]] = {}  # search -> data hash -> name of a trial
     for run in trials:
         key, entry = _key(run), entries[run.cell.label]
         told = searches.setdefault(key, {
@@ -135,6 +137,14 @@ def _choose(plan: Plan, runner: Runner, trials: list[Run]) -> tuple[dict[Any, An
             raise UserError(
                 f"plan, {', '.join(key)}: a search needs a validation part, and eval_args has none; add a "
                 "validation part, or set trials: 1"
+            )
+        hashes = data.setdefault(key, {})
+        hashes.setdefault(found["data_hash"], run.name)
+        if len(hashes) > 1:
+            one, two = hashes.items()
+            raise UserError(
+                f"plan, {', '.join(key)}: the trials were made from different data ({one[1]}: {one[0]}; "
+                f"{two[1]}: {two[0]}); --redo repeats them"
             )
         score = found["best_valid_score"] * (1 if found["valid_score_bigger"] else -1)
         if key not in best or score > best[key]:

@@ -17,6 +17,7 @@ from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
 from recbole_disent.data.loading import require_data
 from recbole_disent.hashing import file_digest
+from recbole_disent.leaderboard.inputs import files_of
 from recbole_disent.training.checkpoint import config_to_dict
 
 # Coordinates of a run, which enter its identity beside the digest of the other keys.
@@ -31,11 +32,15 @@ class Resolved:
         digest: digest of the version of the package and of all keys that decide the result, with defaults.
         epochs: largest number of epochs.
         metrics: names of the metrics that the test result will have.
+        data_path: absolute path of the folder that holds the folder of the data set.
+        files: see :func:`~recbole_disent.leaderboard.inputs.files_of`.
     """
 
     digest: str
     epochs: int
     metrics: frozenset[str]
+    data_path: str
+    files: dict[str, str]
 
 
 @cache
@@ -52,7 +57,8 @@ def resolved(model: str, dataset: str, given: str) -> Resolved:
         keys["model_file"] = file_digest(config["model_file"])
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Resolved(digest, max(1, config["epochs"]), _metrics(config))
+    data_path = os.path.dirname(os.path.abspath(config["data_path"]))
+    return Resolved(digest, max(1, config["epochs"]), _metrics(config), data_path, files_of(config))
 
 
 def _metrics(config: Config) -> frozenset[str]:

@@ -68,7 +68,9 @@ class Run:
         trial: number of the trial of a search; None for a run that is reported.
         drawn: keys of a trial whose values were drawn from the search space.
         epochs: largest number of epochs.
-        id: digest of everything that determines the result; the name of the run's folder.
+        id: digest of everything that determines the result but the files; the name of the run's folder.
+        data_path: absolute path of the folder that holds the folder of the data set.
+        files: the files that the run reads; see :func:`~recbole_disent.leaderboard.inputs.files_of`.
     """
 
     cell: RowKey
@@ -79,6 +81,8 @@ class Run:
     drawn: dict[str, Any] = field(default_factory=dict)
     epochs: int = 1
     id: str = ""
+    data_path: str = ""
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -198,7 +202,17 @@ class Plan:
         # A trial has no test result, so its id differs from the id of a reported run with the same keys.
         kind = "" if trial is None else " trial"
         run_id = hashlib.sha256(f"{found.digest} {seed}{kind}".encode()).hexdigest()[:16]
-        return Run(cell, entry.model, seed, given, trial, epochs=found.epochs, id=run_id)
+        return Run(
+            cell,
+            entry.model,
+            seed,
+            given,
+            trial,
+            epochs=found.epochs,
+            id=run_id,
+            data_path=found.data_path,
+            files=found.files,
+        )
 
 
 def read_plan(path: str) -> dict[str, Any]:
@@ -333,6 +347,12 @@ def _check_sweep(sweep: Any) -> None:
             f"plan: sweep: got {sweep!r}, expected one key and a list of its values such as "
             "{click_noise: [0.0, 0.1]}"
         )
+    for key, values in sweep.items():
+        seen = [json.dumps(value, sort_keys=True, default=str) for value in values]
+        if repeated := [value for value, text in zip(values, seen, strict=True) if seen.count(text) > 1]:
+            raise UserError(
+                f"plan: sweep: {key}: the value {repeated[0]!r} appears twice; give each value once"
+            )
 
 
 _ENTRY_KEYS = {"name", "label", "config", "trials", "space"}

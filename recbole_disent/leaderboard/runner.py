@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +23,10 @@ from recbole_disent.config import key_rules
 from recbole_disent.data.loading import create_dataset, prepare_once
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
-from recbole_disent.leaderboard.identity import code_digest, config_of
+from recbole_disent.leaderboard.identity import config_of
+from recbole_disent.leaderboard.inputs import contents
 from recbole_disent.leaderboard.plan import Plan, Run
+from recbole_disent.leaderboard.states import pending, read_json, write_json
 from recbole_disent.leaderboard.worker import CONFIG, RESULT
 
 _POLL_SECONDS = 0.1
@@ -35,33 +36,6 @@ _GRACE_SECONDS = 10.0
 
 class Stopped(Exception):
     """The user or the system asked the command to stop; finished runs are kept."""
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file; after an interruption the old file is unchanged."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON ({error}); delete the file and repeat the command") from error
-
-
-def state_of(folder: Path) -> dict[str, Any]:
-    """Return the state of a run: done, broken (with its error), stopped or new."""
-    if (folder / RESULT).is_file():
-        return {"state": "done"}
-    status = folder / "status.json"
-    found = read_json(status) if status.is_file() else {"state": "new"}
-    # The command that wrote "running" was killed.
-    return {**found, "state": "stopped"} if found["state"] == "running" else found
 
 
 def duration(seconds: float) -> str:
@@ -107,6 +81,7 @@ class Runner:
         self._rates: dict[Any, list[float]] = defaultdict(list)
         self._signal: int | None = None
         self._data: dict[str, str] = {}
+        self._files: dict[str, str] = {}  # id of a run -> digest of the files that it began with
 
     def folder(self, run: Run) -> Path:
         """Return the folder of a run."""
@@ -123,28 +98,18 @@ class Runner:
             runs: wanted runs; runs with the same id are executed once.
             later: runs that follow in a later call; the estimate of the remaining time includes them.
             retry: whether to repeat broken runs.
-            redo: whether to repeat runs whose results were made by another version of the code.
+            redo: whether to repeat runs whose results were made by another version of the code or from
+                other files.
 
         Raises:
+            UserError: the runs of a data set differ in ``data_path``, or results were made from other files.
             Stopped: SIGINT or SIGTERM arrived; all child processes have ended.
         """
-        todo = []
-        other_code = 0
-        for run in {run.id: run for run in runs}.values():
-            folder = self.folder(run)
-            state = state_of(folder)["state"]
-            if state == "done" and read_json(folder / RESULT).get("code") != code_digest():
-                other_code += 1
-                if redo:
-                    shutil.rmtree(folder)
-                    state = "new"
-            if state in ("new", "stopped") or (state == "broken" and retry):
-                todo.append(run)
-        if other_code:
-            what = "these runs are repeated" if redo else "--redo repeats these runs"
-            self.say(f"{other_code} results were made by another version of the code; {what}")
+        for run in runs:
+            self._check_data(run)
+        todo = pending(self.out, runs, retry, redo, self.say)
         for run in todo:
-            self._find_data(run)
+            self._download(run)
         self._total, self._done, self._later = len(todo), 0, later
         with self._signals():
             try:
@@ -189,7 +154,10 @@ class Runner:
             "command": self.command,
             "parent": os.getpid(),
         }
-        write_json(folder / "status.json", {"state": "running", "began": _now()})
+        files = contents(run.files)
+        options["files"] = files
+        self._files[run.id] = files
+        write_json(folder / "status.json", {"state": "running", "began": _now(), "files": files})
         threads = str(self.plan.options["threads"])
         # The child imports this package, even if the working directory has another one.
         ours = str(Path(__file__).resolve().parents[2])
@@ -241,17 +209,26 @@ class Runner:
         child.log.close()
         self._children.remove(child)
         self._done += 1
-        write_json(self.folder(child.run) / "status.json", status)
+        self._note(child.run, status)
+
+    def _note(self, run: Run, status: dict[str, Any]) -> None:
+        write_json(self.folder(run) / "status.json", {**status, "files": self._files[run.id]})
 
     # -- helpers -----------------------------------------------------------------------
 
-    def _find_data(self, run: Run) -> None:
+    def _check_data(self, run: Run) -> None:
         name = run.cell.dataset
-        if name not in self._data:
-            config = config_of(run.model, name, run.given)
-            if not os.path.isdir(config["data_path"]):
-                create_dataset(config)  # downloads the data set once, before the runs
-            self._data[name] = os.path.dirname(os.path.abspath(config["data_path"]))
+        found = self._data.setdefault(name, run.data_path)
+        if found != run.data_path:
+            raise UserError(
+                f"data_path: the runs on {name} have '{found}' and '{run.data_path}', expected one "
+                "folder for a data set; give the data sets different names"
+            )
+
+    def _download(self, run: Run) -> None:
+        name = run.cell.dataset
+        if not os.path.isdir(os.path.join(self._data[name], name)):
+            create_dataset(config_of(run.model, name, run.given))  # once, before the runs
 
     def _paths(self, run: Run) -> dict[str, str]:
         """Return the keys of a run whose values are files or folders, as absolute paths."""
@@ -289,7 +266,7 @@ class Runner:
         for child in list(self._children):
             _end(child)
             child.log.close()
-            write_json(self.folder(child.run) / "status.json", {"state": "stopped", "ended": _now()})
+            self._note(child.run, {"state": "stopped", "ended": _now()})
         self._children.clear()
 
     @contextmanager

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.runner import read_json, state_of
 from recbole_disent.leaderboard.schema import check_plan, check_result
+from recbole_disent.leaderboard.states import read_json, state_of
 from recbole_disent.leaderboard.worker import CONFIG, PER_USER, RESULT
 
 PLAN_FILE = "plan.json"

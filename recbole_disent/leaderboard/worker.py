@@ -58,7 +58,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     Args:
         spec: content of ``config.yaml``: model, dataset, seed, trial, config.
         options: paths (keys whose value is a file or folder, as absolute paths), candidate_dir, threads,
-            gpu, keep_checkpoints, command.
+            gpu, keep_checkpoints, command, files (digest of the files that the run reads).
 
     Returns:
         the content of ``result.json``.
@@ -87,7 +87,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     found["config"].update({key: spec["config"].get(key) for key in options["paths"]})
     found["command"] = options["command"]
     found["threads"] = options["threads"]
-    found["code"] = code_digest()
+    found["code"], found["files"] = code_digest(), options["files"]
     kept = options["keep_checkpoints"] and not trial
     if not kept:
         found["checkpoint"] = None
