@@ -119,7 +119,17 @@ class Study:
             number: number of the trial, from 0 on.
             values: values of the searched keys.
             found: ``status`` (done, stopped or failed), ``score`` and further results.
+
+        Raises:
+            UserError: an earlier trial was made from other data.
         """
+        ours = found.get("data_hash")
+        for other in self.trials.values():
+            if None not in (ours, other.get("data_hash")) and other["data_hash"] != ours:
+                raise UserError(
+                    f"output '{self.folder}' has trials of other data (data hash {other['data_hash']}, here "
+                    f"{ours}), whose scores cannot be compared; give another --output"
+                )
         name = trial_id(values)
         trial = _as_json({"id": name, "number": number, "values": values, **found})
         _write_json(os.path.join(self.folder, f"{name}.json"), trial)
