@@ -23,10 +23,20 @@ from recbole_disent.errors import UserError
 from recbole_disent.id_axes import IdAxis, id_axes
 from recbole_disent.models.content_embedding import ContentEmbedding, TrainedContentEmbedding
 from recbole_disent.parallel import process_group
+from recbole_disent.training.checkpoint import plain
 from recbole_disent.warm_origin import Origin, read_origin
 
 # Known items whose rows a new item with content begins with.
 NEIGHBOURS = 10
+# Keys that decide which events there are. With other events, the last events of a user are others.
+_ROWS = (
+    "val_interval",
+    "rm_dup_inter",
+    "filter_inter_by_user_or_item",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "benchmark_filename",
+)
 _SAME = 1e-4  # content vectors that differ by less are the same
 _RIDGE = 1e-6  # relative to the mean square of a column
 
@@ -85,10 +95,12 @@ def warm_start(data: RunData, model: Any) -> dict[str, Any] | None:
     }
     logger = getLogger()
     logger.info(f"warm start: {found}")
-    if origin.refit and origin.data_hash == data.data_hash:
+    if origin.refit:
+        same = origin.data_hash == data.data_hash
+        known = "this data" if same else "its data, which users without new events still have"
         logger.warning(
-            f"warm_start: '{path}' was trained on the validation part of this data (refit), so that "
-            "validation scores are too high; give the checkpoint without .refit in its name"
+            f"warm_start: '{path}' was trained on the validation part of {known} (refit), so that validation "
+            "scores are too high; give the checkpoint without .refit in its name"
         )
     return found
 
@@ -109,6 +121,13 @@ def _check(config: Any, origin: Origin, model: Any) -> None:
             f"warm_start: '{origin.path}' was trained with the split {split}, expected {ours}, because it "
             "may know items that are held out here; set the same eval_args"
         )
+    for key in _ROWS:
+        theirs, here = origin.keys.get(key), plain(config[key], key)
+        if theirs != here:
+            raise UserError(
+                f"warm_start: '{origin.path}' was trained with {key}={theirs!r}, expected {here!r}, because "
+                f"it may know items that are held out here; set the same {key}"
+            )
     trained = any(isinstance(module, TrainedContentEmbedding) for module in model.modules())
     if trained and origin.kind == "bundle":
         raise UserError(

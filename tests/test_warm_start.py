@@ -188,11 +188,41 @@ def test_a_run_records_it_and_a_refit_begins_with_it_too(make_keys, hostile, tmp
     assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
 
 
-def test_a_refit_on_the_same_data_is_warned_of(make_keys, caplog):
+def test_a_refit_is_warned_of(make_keys, hostile, caplog):
     keys = make_keys("BPR", epochs=1)
     path = run(config_dict={**keys, "refit": True})["checkpoint"]
     assert started(keys, path)[3]["refit"] is True
     assert "was trained on the validation part of this data" in caplog.text
+    caplog.clear()
+    write_later(hostile)
+    assert started(keys, path)[3]["refit"] is True
+    assert (
+        "was trained on the validation part of its data, which users without new events still" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("val_interval", {"rating": "[4,inf)"}),
+        ("rm_dup_inter", "first"),
+        ("user_inter_num_interval", "[3,inf)"),
+        ("item_inter_num_interval", "[2,inf)"),
+    ],
+)
+def test_a_start_from_other_events_is_refused(make_keys, key, value):
+    """Rows that only one of the two leaves out move the last events of a user, which are held out."""
+    keys = make_keys("BPR", epochs=1)
+    keys["load_col"]["inter"] = ["user_id", "item_id", "rating", "timestamp"]
+    path = run(config_dict=keys)["checkpoint"]
+    with pytest.raises(
+        UserError, match=rf"was trained with {key}=.*, because it may know items that are held"
+    ):
+        started(keys, path, **{key: value})
+    path = run(config_dict={**keys, key: value})["checkpoint"]
+    assert started(keys, path, **{key: value})[3]["items"]["new"] == 0
+    with pytest.raises(UserError, match=rf"was trained with {key}="):
+        started(keys, path)
 
 
 def test_weights_for_another_sum_over_the_items_are_refused(make_keys):
