@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 from recbole_disent import registry
 from recbole_disent.config.config import Config
 from recbole_disent.content.build import build_content
-from recbole_disent.data.loading import create_dataset, prepare_data
+from recbole_disent.data.loading import create_dataset, feature_hash, prepare_data
 from recbole_disent.data.report import describe
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation.evaluator import RankingEvaluator
@@ -36,6 +36,7 @@ class RunData:
         dataset: the whole data set (after the split).
         loaders: training, validation and test loader.
         data_hash: digest of the data and the split.
+        feature_hash: see :func:`recbole_disent.data.loading.feature_hash`.
         report: statistics of the files and of the data set (:mod:`recbole_disent.data.report`).
         seconds: duration of loading and splitting.
     """
@@ -44,6 +45,7 @@ class RunData:
     dataset: Any
     loaders: tuple[Any, Any, Any]
     data_hash: str
+    feature_hash: str | None
     report: dict[str, Any]
     seconds: float
 
@@ -65,7 +67,9 @@ def build_data(config: Config) -> RunData:
         config.choose_preset(data.parts[0])
         registry.check_data(config, data.parts[0])
         loaders = make_loaders(config, data.parts)
-    return RunData(config, data.dataset, loaders, data.data_hash, data.report, perf_counter() - start)
+        features = feature_hash(config, data.parts[0])
+    seconds = perf_counter() - start
+    return RunData(config, data.dataset, loaders, data.data_hash, features, data.report, seconds)
 
 
 def data_report(dataset: str, model: str, config_files: list[str], words: list[str]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def build_trainer(data: RunData, model: Any, resume: bool = True) -> Any:
     """
     with wrap_errors("training settings"):
         trainer = make_trainer(data.config, model)
-    trainer.data_hash = data.data_hash
+    trainer.data_hash, trainer.feature_hash = data.data_hash, data.feature_hash
     trainer.ids = _ids(data.loaders[0]._dataset)
     trainer.ranking = RankingEvaluator(data.config, data.loaders[0]._dataset)
     if resume and data.config["resume_file"]:

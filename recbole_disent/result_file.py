@@ -122,7 +122,9 @@ def describe(data: Any, trainer: Any, model: Any, score: Any, best: Any, tested:
         "data_hash": data.data_hash,
         "data": data.report,
         "table": cache.summary_of(config["data_path"]),
-        "content_hash": next((m.content_hash for m in model.modules() if hasattr(m, "content_hash")), None),
+        "content_hash": next(
+            (m.content_hash for m in model.modules() if hasattr(m, "content_hash")), data.feature_hash
+        ),
         "chosen": {**(getattr(model, "chosen", None) or {}), **trainer.ranking.chosen()} or None,
         "candidate_hashes": trainer.ranking.candidate_hashes(),
         "short_candidate_rows": trainer.ranking.short_rows(),

@@ -207,7 +207,7 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
     config = Config(stored["model"], stored_table(stored["dataset"], given), config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)
-    validate_checkpoint(state, path, config["model"], data.data_hash)
+    validate_checkpoint(state, path, config["model"], data.data_hash, data.feature_hash)
     model = build_model(data, data.train_with_validation() if state.get("refit") else None)
     checkpoint.load_into(model, state, config["device"])
     return model.eval(), data

@@ -86,6 +86,21 @@ def data_hash(parts: list[PartDataset]) -> str:
     return digest("\n".join(map(str, ids)), *keys)
 
 
+def feature_hash(config: Any, dataset: PartDataset) -> str | None:
+    """Return a digest of the values of the key ``selected_features``, which an embedding has a row for.
+
+    The rows follow the order of the file, so that a checkpoint belongs to one state of it. None for a model
+    without features of the items.
+    """
+    fields = config["selected_features"]
+    if not fields or dataset.item_feat is None:
+        return None
+    found = dataset.item_feat
+    values = [np.asarray(found[field]) for field in fields]
+    tokens = [str(token) for field in fields for token in dataset.field2id_token.get(field, ())]
+    return digest("\n".join([*fields, *tokens]), *values)
+
+
 def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:
     """Load and split a data set, without the prepared data on disk.
 

@@ -73,6 +73,7 @@ class SafeTrainer:
         self.saved_model_file = process_group.object_from_first(lambda: path)
         self.ranking: RankingEvaluator | None = None
         self.data_hash: str | None = None
+        self.feature_hash: str | None = None
         self.ids: dict[str, str] | None = None  # what the rows of the weights belong to
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.epochs_run = 0
@@ -238,6 +239,7 @@ class SafeTrainer:
                 "config": config_to_dict(self.config),
                 "given": self.config.external_config_dict,
                 "data_hash": self.data_hash,
+                "feature_hash": self.feature_hash,
                 "ids": self.ids,
                 "epoch": epoch,
                 "cur_step": self.cur_step,
@@ -286,7 +288,8 @@ class SafeTrainer:
                 checkpoint of a refit.
         """
         state = self._load(str(resume_file))
-        validate_checkpoint(state, str(resume_file), self.config["model"], self.data_hash)
+        hashes = (self.data_hash, self.feature_hash)
+        validate_checkpoint(state, str(resume_file), self.config["model"], *hashes)
         if state.get("refit"):
             raise UserError(
                 f"resume_file: '{resume_file}' is the checkpoint of a refit, which cannot be resumed; "
@@ -338,7 +341,9 @@ class SafeTrainer:
         self._random_state = state["random"]
 
 
-def validate_checkpoint(state: dict[str, Any], path: str, model: str, data_hash: str | None) -> None:
+def validate_checkpoint(
+    state: dict[str, Any], path: str, model: str, data_hash: str | None, feature_hash: str | None
+) -> None:
     """Check that a checkpoint belongs to this model and to this data.
 
     Raises:
@@ -354,6 +359,12 @@ def validate_checkpoint(state: dict[str, Any], path: str, model: str, data_hash:
         raise UserError(
             f"checkpoint '{path}' was trained on other data or another split (data hash "
             f"{state['data_hash']}, here {data_hash}); use the same files, filters and eval_args"
+        )
+    features = state.get("feature_hash")  # older checkpoints have none
+    if None not in (feature_hash, features) and features != feature_hash:
+        raise UserError(
+            f"checkpoint '{path}' was trained with other selected_features (hash {features}, here "
+            f"{feature_hash}), such as rows of the .item file in another order; use the same file"
         )
 
 
