@@ -94,6 +94,14 @@ def test_time_left_counts_epochs(make_runner):
     assert lines[0].endswith(f"; about {duration(4000 * seconds)} left")
 
 
+def test_a_swept_value_may_be_a_list(make_runner):
+    runner, runs, lines = make_runner(models=["Pop"], seeds=[1], sweep={"topk": [[5], [3, 5]]})
+    runner.execute(runs)
+    assert [state_of(runner.folder(run))["state"] for run in runs] == ["done"] * 2
+    assert "Pop at [5], hostile" in lines[0]
+    assert "left" in lines[0]
+
+
 def test_results_of_other_code_are_made_anew_on_demand(make_runner):
     runner, runs, _ = make_runner()
     runner.execute(runs[:2])

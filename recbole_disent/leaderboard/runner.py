@@ -284,7 +284,10 @@ class Runner:
 
 def _alike(run: Run) -> tuple[Any, ...]:
     """Return the keys of similar runs, most similar first: same cell, model and data set, data set, any."""
-    return run.cell, (run.model, run.cell.dataset), run.cell.dataset, None
+    cell = run.cell
+    # A swept value may be a list, which cannot be a key.
+    same_cell = (cell.label, cell.dataset, cell.protocol, json.dumps(cell.sweep))
+    return same_cell, (run.model, cell.dataset), cell.dataset, None
 
 
 def _send(child: _Child, number: int) -> None:
