@@ -215,6 +215,30 @@ def test_faulty_files_get_one_sentence(name, content, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+BAD_STREAM = gzip.compress(b"")[:10] + b"\xff" * 20  # after the header of gzip, no stream of zlib
+
+
+@pytest.mark.parametrize("name", ["e.csv.gz", "e.jsonl.gz"])
+@pytest.mark.parametrize("damage", ["no gzip", "truncated", "at the start", "further on", "undecodable"])
+def test_damaged_gzip_files_get_one_sentence(name, damage, tmp_path):
+    rows = {
+        "e.csv.gz": "user,item\n" + "a,b\n" * 50_000,
+        "e.jsonl.gz": '{"user": "a", "item": "b"}\n' * 9_000,
+    }
+    text = rows[name].encode()
+    content = {
+        "no gzip": text,
+        "truncated": gzip.compress(text)[:-20],
+        "at the start": BAD_STREAM,
+        "further on": gzip.compress(text) + BAD_STREAM,
+        "undecodable": gzip.compress(text + b"\xff") + BAD_STREAM,
+    }[damage]
+    with pytest.raises(UserError, match=r"the file cannot be read \(.*\); copy the file again, or") as caught:
+        read_events(write(tmp_path / name, content))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_faulty_sources_get_one_sentence(tmp_path):
     write(tmp_path / "events.csv", TEXT)
     with pytest.raises(UserError, match=r"no file .*event\.csv; did you mean 'events\.csv'"):

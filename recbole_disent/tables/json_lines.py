@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.tables.cells import shown
 from recbole_disent.tables.table import Table, distinct_names
-from recbole_disent.tables.text_files import open_text, unreadable
+from recbole_disent.tables.text_files import READ_ERRORS, open_text, unreadable
 
 
 class JsonTable:
@@ -48,7 +48,7 @@ def open_json(path: Path, encoding: str) -> Table:
             if start == "[":
                 return _array(path, file.read())
             return _lines(path, file)
-    except (UnicodeError, OSError, EOFError) as error:
+    except READ_ERRORS as error:
         raise unreadable(path, error, encoding) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from logging import getLogger
@@ -15,6 +16,8 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.tables.table import distinct_names
 
+# What reading a file raises if its bytes cannot be read or decoded; damaged .gz files raise the last two.
+READ_ERRORS = (UnicodeError, OSError, EOFError, zlib.error)
 # Maximum length of a cell; the default limit of csv, 128 KiB, is too small for some descriptions.
 _LONGEST_CELL = 2**27
 
@@ -40,13 +43,18 @@ def without_mark(encoding: str) -> str:
 def unreadable(path: Path, error: Exception, encoding: str) -> UserError:
     """Return the error for a file whose bytes cannot be read or decoded."""
     if isinstance(error, UnicodeDecodeError):
-        line = _faulty_line(path, encoding)
+        try:
+            line = _faulty_line(path, encoding)
+        except READ_ERRORS as damage:
+            return unreadable(path, damage, encoding)
         where = f"{path}, line {line}" if line else str(path)
         return UserError(
             f"{where}: a byte is not {encoding} ({error.reason}); save the file as UTF-8, or name its "
             "encoding, such as encoding='cp1252'"
         )
-    return UserError(f"{path}: the file cannot be read ({' '.join(str(error).split())})")
+    damaged = isinstance(error, gzip.BadGzipFile | EOFError | zlib.error)
+    hint = "; copy the file again, or compress it again" if damaged else ""
+    return UserError(f"{path}: the file cannot be read ({' '.join(str(error).split())}){hint}")
 
 
 def _faulty_line(path: Path, encoding: str) -> int | None:
@@ -85,7 +93,7 @@ class TextTable:
                 head = file.readline()
             self._separator = _separator(head, separator, self.name)
             header = next(self._records(), (1, []))[1]
-        except (UnicodeError, OSError, EOFError) as error:
+        except READ_ERRORS as error:
             raise unreadable(path, error, encoding) from error
         if not header:
             raise UserError(f"{path}: the file is empty, expected a first line with the names of the columns")
@@ -117,7 +125,7 @@ class TextTable:
                 compression="gzip" if self._path.suffix.lower() == ".gz" else None,
                 engine="c",
             )[list(columns)]
-        except (UnicodeError, OSError, EOFError) as error:
+        except READ_ERRORS as error:
             raise unreadable(self._path, error, self._encoding) from error
         except pd.errors.ParserError as error:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
