@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from logging import getLogger
 
 import numpy as np
 
@@ -171,13 +172,20 @@ def _complete(
 def cached(path: str | None, make: Callable[[], Candidates]) -> Candidates:
     """Return the candidates in the file *path*, or draw and store them.
 
+    If the file is damaged, the candidates are drawn again; the same draw gives the same candidates.
+
     Args:
         path: path of the file; None means that the candidates are drawn but not stored.
         make: function that draws the candidates.
     """
     if path is not None and os.path.isfile(path):
-        with np.load(path, allow_pickle=False) as stored:
-            return Candidates(stored["keys"], stored["negatives"], int(stored["n_items"]))
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return Candidates(stored["keys"], stored["negatives"], int(stored["n_items"]))
+        except Exception as error:  # damaged bytes can raise any exception
+            getLogger().warning(
+                f"{path}: the file cannot be read ({type(error).__name__}); the candidates are drawn again"
+            )
     drawn = make()
     if path is not None:
         with write_atomically(path) as file:
