@@ -241,6 +241,15 @@ def test_configuration_lists_every_key_with_its_default() -> None:
             assert f"| `{key}` | `{default}` |" in text, f"{file}: {key}"
 
 
+def test_tables_of_options_name_every_value_of_a_key() -> None:
+    rules, lacking = key_rules.overall(), {}
+    for page in PAGES:
+        for key, text in re.findall(r"^\| `(\w+)` \| (.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            if key in rules and not all(choice in text for choice in rules[key].choices):
+                lacking[key] = text
+    assert not lacking
+
+
 def test_every_key_of_a_result_file_is_explained(tmp_path: Path) -> None:
     write_small_ml_100k(tmp_path)
     report = run("Pop", "ml-100k", config_dict={"data_path": "dataset", "show_progress": False})
