@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
-from recbole_disent.tables import from_atomic, to_atomic
+from recbole_disent.tables import convert, from_atomic, to_atomic
 from recbole_disent.tables import read_events as read_table
 from recbole_disent.tables.atomic import TYPES
 from recbole_disent.tables.cells import MISSING_TEXTS, id_fault
@@ -75,6 +75,26 @@ def test_items_come_back_and_the_package_reads_the_same(tmp_path_factory, cells)
     assert raw["title:token_seq"].fillna("").str.split(" ").map(lambda t: list(filter(None, t))).tolist() == [
         list(filter(None, text.split(" "))) for text, _ in cells.values()
     ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_quotes_in_atomic_files_are_characters(tmp_path, ending):
+    ids = [("u0", '"x'), ("u1", "i1"), ("u2", 'y"'), ('"u3', '"z"'), ('u"4', '""'), ("u5", '"')]
+    text = "user_id:token\titem_id:token\n" + "".join(f"{user}\t{item}\n" for user, item in ids)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "x.inter").write_text(text, encoding="utf-8")
+    convert(tmp_path / "x", tmp_path / f"out.{ending}")
+    if ending == "jsonl":
+        found = pd.read_json(tmp_path / "out.jsonl", lines=True)
+    else:
+        found = pd.read_csv(tmp_path / f"out.{ending}", sep="," if ending == "csv" else "\t")
+    path = str(tmp_path / "x" / "x.inter")
+    header = check_header(path, "\t", "utf-8")
+    read = read_file(path, header, header, "\t", " ", "utf-8").frame
+    assert found.to_numpy().tolist() == read.to_numpy().tolist() == [list(row) for row in ids]
+    # RecBole would read some of these ids differently, so that they are not written again.
+    with pytest.raises(UserError, match="column 'user_id' is '\"u3'; RecBole reads a double quote at"):
+        convert(tmp_path / f"out.{ending}", tmp_path / "again")
 
 
 KINDS = ["csv", "tsv", "jsonl", *(["parquet"] if find_spec("pyarrow") else [])]

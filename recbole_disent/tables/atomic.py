@@ -200,8 +200,8 @@ def from_atomic(
 
     Returns:
         The events, and the items or None if there is no ``.item`` file. Tokens and sequences are str (a
-        sequence is one text). A ``float`` column is int64 if all cells are whole numbers without a decimal
-        point, else float64 with NaN for an empty cell.
+        sequence is one text), in which quotes are characters. A ``float`` column is int64 if all cells are
+        whole numbers without a decimal point, else float64 with NaN for an empty cell.
 
     Raises:
         UserError: a file does not exist, a header has no types, or a cell is not a number.
@@ -211,14 +211,10 @@ def from_atomic(
     if not events.is_file():
         raise UserError(f"{base}: there is no file {events.name} in this folder")
     items = base / f"{name}.item"
-    # RecBole's reader interprets quotes in the cells of events, but not in the cells of items.
-    return (
-        _read(events, csv.QUOTE_MINIMAL, types),
-        _read(items, csv.QUOTE_NONE, types) if items.is_file() else None,
-    )
+    return _read(events, types), _read(items, types) if items.is_file() else None
 
 
-def _read(path: Path, quoting: int, types: bool) -> pd.DataFrame:
+def _read(path: Path, types: bool) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig", newline="\n") as file:
             names = file.readline().rstrip("\r\n").split("\t")
@@ -232,7 +228,7 @@ def _read(path: Path, quoting: int, types: bool) -> pd.DataFrame:
         distinct_names([field for field, _ in header], f"{path}, line 1")
         raw = pd.read_csv(
             path, sep="\t", header=0, names=names, index_col=False, dtype=str, na_filter=False,
-            quoting=quoting, encoding="utf-8-sig", engine="c", skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE, encoding="utf-8-sig", engine="c", skip_blank_lines=False,
         )  # fmt: skip
     except (UnicodeError, pd.errors.ParserError) as error:
         raise UserError(f"{path}: the file cannot be read ({' '.join(str(error).split())})") from error
