@@ -136,6 +136,10 @@ def test_conversion_there_and_back(ending, table, tmp_path):
 
 
 def test_faulty_conversions_get_one_sentence(table, tmp_path):
+    items = pd.DataFrame({"item": ["x"], "title": ["y"]})
+    with pytest.raises(UserError, match=r"no item of the events is in column 'item', .* such as 'x'"):
+        convert(table, tmp_path / "shop", items=items)
+    assert not (tmp_path / "shop").exists()
     convert(table, tmp_path / "shop")
     with pytest.raises(UserError, match=r"out: got .*shop.xls', expected a file that ends with .csv"):
         convert(tmp_path / "shop", tmp_path / "shop.xls")

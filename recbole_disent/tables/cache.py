@@ -12,13 +12,11 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from recbole_disent.errors import UserError
 from recbole_disent.files import temporary_folder, write_text
 from recbole_disent.hashing import file_digest
 from recbole_disent.tables.atomic import render
-from recbole_disent.tables.catalogue import read_catalogue
+from recbole_disent.tables.catalogue import compare_items, read_catalogue
 from recbole_disent.tables.columns import Choice
 from recbole_disent.tables.events import read_events
 from recbole_disent.tables.read import kind_of_file, open_table
@@ -98,7 +96,7 @@ def prepare(
         catalogue, summary["catalogue"] = read_catalogue(
             items, like=summary["columns"]["item"], encoding=encoding
         )
-        _compare(events.frame, catalogue, summary["catalogue"])
+        compare_items(events.frame, catalogue, summary["catalogue"])
     content = render(events.frame, catalogue)
     if catalogue is not None:
         summary["catalogue"]["texts_changed"] = content["item"][1]
@@ -178,22 +176,6 @@ def summary_of(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 def _reuse(cache: Path, name: str, summary: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     getLogger().info(f"{summary['source']}: the existing data set {cache / name} is used")
     return str(cache), name, {**summary, "reused": True}
-
-
-def _compare(events: pd.DataFrame, items: pd.DataFrame, summary: dict[str, Any]) -> None:
-    """Count the items that only one of the two tables has, and add the counts to *summary*."""
-    seen, known = set(events["item_id"].cat.categories), set(items["item_id"])
-    if not seen & known:
-        raise UserError(
-            f"{summary['source']}: no item of the events is in column '{summary['id']}', which contains ids "
-            f"such as {items['item_id'].iloc[0]!r}, expected ids such as {events['item_id'].iloc[0]!r}"
-        )
-    summary["items_without_row"] = len(seen - known)
-    summary["rows_without_event"] = len(known - seen)
-    if seen - known:
-        note = f"{len(seen - known)} of {len(seen)} items of the events have no row in the table of items"
-        summary["notes"].append(note)
-        getLogger().info(f"{summary['source']}: {note}")
 
 
 def _write(cache: Path, name: str, data: dict[str, bytes], summary: dict[str, Any]) -> None:

@@ -89,6 +89,30 @@ def read_catalogue(
     return frame[~same].reset_index(drop=True), summary
 
 
+def compare_items(events: pd.DataFrame, items: pd.DataFrame, summary: dict[str, Any]) -> None:
+    """Count the items that only one of the two tables has, and add the counts to *summary*.
+
+    Args:
+        events: the frame of :func:`~recbole_disent.tables.events.read_events`.
+        items, summary: the results of :func:`read_catalogue`.
+
+    Raises:
+        UserError: the tables have no item in common.
+    """
+    seen, known = set(events["item_id"].cat.categories), set(items["item_id"])
+    if not seen & known:
+        raise UserError(
+            f"{summary['source']}: no item of the events is in column '{summary['id']}', which contains ids "
+            f"such as {items['item_id'].iloc[0]!r}, expected ids such as {events['item_id'].iloc[0]!r}"
+        )
+    summary["items_without_row"] = len(seen - known)
+    summary["rows_without_event"] = len(known - seen)
+    if seen - known:
+        note = f"{len(seen - known)} of {len(seen)} items of the events have no row in the table of items"
+        summary["notes"].append(note)
+        getLogger().info(f"{summary['source']}: {note}")
+
+
 def _id_column(columns: list[str], item: str | None, like: str | None, where: str) -> str:
     if item:
         require_column(columns, item, "item", where)

@@ -12,7 +12,7 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.tables.atomic import from_atomic, to_atomic
-from recbole_disent.tables.catalogue import read_catalogue
+from recbole_disent.tables.catalogue import compare_items, read_catalogue
 from recbole_disent.tables.events import read_events
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -36,7 +36,8 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
         also contains ``events`` and ``items``, the numbers of rows.
 
     Raises:
-        UserError: the source cannot be read, the ending of *out* is unknown, or an option has no effect.
+        UserError: the source cannot be read, the ending of *out* is unknown, an option has no effect, or
+            the table of the items has no item of the events.
 
     Example:
         >>> convert("events.csv", "data/shop", min_user=5)["files"]
@@ -96,6 +97,7 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
         catalogue, about = read_catalogue(
             items, like=events.summary["columns"]["item"], encoding=options.get("encoding", "utf-8")
         )
+        compare_items(events.frame, catalogue, about)
     done = to_atomic(events.frame, catalogue, out.parent, target.name)
     return {**events.summary, "catalogue": about, **done}
 
