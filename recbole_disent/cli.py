@@ -226,6 +226,8 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
     found = convert(known.source, known.out, known.items, **options)
     for note in found.get("notes", []):
         _say(note)
+    for note in (found.get("catalogue") or {}).get("notes", []):
+        _say(f"items: {note}")
     _say(f"{found['events']} events are in {', '.join(map(str, found['files']))}")
     return 0
 

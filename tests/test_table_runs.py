@@ -64,6 +64,25 @@ def test_the_command_line_takes_a_table_with_content(frame, tmp_path):
     assert code == 0
 
 
+def test_what_becomes_of_the_items_is_said(frame, tmp_path, capsys):
+    names = sorted(frame["product"].unique())[:-2]
+    rows = pd.DataFrame({"sku": names, "title": "a\tb", "empty": ""})
+    pd.concat([rows, rows[:1]]).to_csv(tmp_path / "items.csv", index=False)
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    notes = [
+        "items: the item ids are in column 'sku', guessed from its name",
+        "items: column 'empty' is empty and is left out",
+        "items: 1 rows are identical to an earlier row and are left out",
+        f"items: 2 of {len(names) + 2} items of the events have no row in the table of items",
+        f"items: spaces replace tabs, line breaks and invalid characters in {len(names)} texts",
+    ]
+    assert main(["convert", "events.csv", "shop", "--items=items.csv", "--item=product", "--time=when"]) == 0
+    assert [line for line in capsys.readouterr().out.split("\n") if line.startswith("items: ")] == notes
+    keys = {**KEYS, "item": "product", "time": "when", "data": "events.csv", "items": "items.csv"}
+    for _ in range(2):  # the second time, the data set is there
+        assert [n for n in Config("BPR", None, config_dict=keys).notes if n.startswith("items: ")] == notes
+
+
 def test_keys_of_a_table_that_do_not_fit(frame, tmp_path):
     frame.to_csv(tmp_path / "events.csv", index=False)
     for keys, message in (

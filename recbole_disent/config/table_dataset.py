@@ -113,5 +113,7 @@ def _prepare(source: Any, items: Any, keys: dict[str, Any], notes: list[str]) ->
     if keys.get("encoding") is not None:
         options["encoding"] = str(keys["encoding"])
     path, name, summary = prepare(source, items, **options)
-    notes.extend(f"data: {note}" for note in summary.get("notes", []))
+    notes.extend(f"data: {note}" for note in summary["notes"])
+    if summary["catalogue"] is not None:
+        notes.extend(f"items: {note}" for note in summary["catalogue"]["notes"])
     return path, name

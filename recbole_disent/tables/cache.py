@@ -16,7 +16,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.files import temporary_folder, write_text
 from recbole_disent.hashing import file_digest
 from recbole_disent.tables.atomic import render
-from recbole_disent.tables.catalogue import compare_items, read_catalogue
+from recbole_disent.tables.catalogue import compare_items, count_changes, read_catalogue
 from recbole_disent.tables.columns import Choice
 from recbole_disent.tables.events import read_events
 from recbole_disent.tables.read import kind_of_file, open_table
@@ -99,7 +99,7 @@ def prepare(
         compare_items(events.frame, catalogue, summary["catalogue"])
     content = render(events.frame, catalogue)
     if catalogue is not None:
-        summary["catalogue"]["texts_changed"] = content["item"][1]
+        count_changes(summary["catalogue"], content["item"][1])
     data_of = {kind: cells for kind, (cells, _) in content.items()}
     digest = digest or _digest([json.dumps(options, default=str).encode(), *data_of.values()])
     name = _name(data, digest)

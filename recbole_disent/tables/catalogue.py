@@ -53,13 +53,13 @@ def read_catalogue(
         ['item_id', 'price:float', 'name:token_seq']
     """
     table = open_table(data, encoding, "items")
-    name = _id_column(table.columns, item, like, table.name)
+    notes: list[str] = []
+    name = _id_column(table.columns, item, like, table.name, notes)
     raw = table.read(table.columns)
     if raw.empty:
         raise UserError(f"{table.name}: the table is empty, expected a row for each item")
     found: dict[str, Any] = {"item_id": to_ids(raw[name], "item", name, table.where).astype(object)}
     names: dict[str, str] = {}
-    notes: list[str] = []
     for column in table.columns:
         if column == name:
             continue
@@ -109,11 +109,22 @@ def compare_items(events: pd.DataFrame, items: pd.DataFrame, summary: dict[str, 
     summary["rows_without_event"] = len(known - seen)
     if seen - known:
         note = f"{len(seen - known)} of {len(seen)} items of the events have no row in the table of items"
-        summary["notes"].append(note)
-        getLogger().info(f"{summary['source']}: {note}")
+        _note(summary, note)
 
 
-def _id_column(columns: list[str], item: str | None, like: str | None, where: str) -> str:
+def count_changes(summary: dict[str, Any], changed: int) -> None:
+    """Add the number of texts with characters that an ``.item`` file cannot contain to *summary*."""
+    summary["texts_changed"] = changed
+    if changed:
+        _note(summary, f"spaces replace tabs, line breaks and invalid characters in {changed} texts")
+
+
+def _note(summary: dict[str, Any], note: str) -> None:
+    summary["notes"].append(note)
+    getLogger().info(f"{summary['source']}: {note}")
+
+
+def _id_column(columns: list[str], item: str | None, like: str | None, where: str, notes: list[str]) -> str:
     if item:
         require_column(columns, item, "item", where)
         return item
@@ -126,7 +137,7 @@ def _id_column(columns: list[str], item: str | None, like: str | None, where: st
             f"{where}: the column of the item ids {what} (the columns are {', '.join(columns)}); rename it "
             f"to the name of the item column of the events{f' ({like})' if like else ''}"
         )
-    getLogger().info(f"{where}: the item ids are in column '{named[0]}', guessed from its name")
+    notes.append(f"the item ids are in column '{named[0]}', guessed from its name")
     return named[0]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.tables.atomic import from_atomic, to_atomic
-from recbole_disent.tables.catalogue import compare_items, read_catalogue
+from recbole_disent.tables.catalogue import compare_items, count_changes, read_catalogue
 from recbole_disent.tables.events import read_events
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -32,8 +32,8 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
 
     Returns:
         A dict with ``files``, the paths of the written files. For a table the dict also contains the
-        summary of the events, and ``catalogue``, the summary of the items or None. For atomic files it
-        also contains ``events`` and ``items``, the numbers of rows.
+        summary of the events, and ``catalogue``, the summary of the items or None; both have ``notes``.
+        For atomic files it also contains ``events`` and ``items``, the numbers of rows.
 
     Raises:
         UserError: the source cannot be read, the ending of *out* is unknown, an option has no effect, or
@@ -99,6 +99,8 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
         )
         compare_items(events.frame, catalogue, about)
     done = to_atomic(events.frame, catalogue, out.parent, target.name)
+    if about is not None:
+        count_changes(about, done["texts_changed"])  # the ids and numbers of events are never changed
     return {**events.summary, "catalogue": about, **done}
 
 
