@@ -87,7 +87,8 @@ class Recommender:
 
         Args:
             folder: to be made.
-            histories: whether it holds ids and histories of users.
+            histories: whether it holds the histories of users; what it holds without them is told by
+                :func:`recbole_disent.serving.bundle.write`.
             overwrite: whether a bundle of that name is replaced.
             extras: ``onnx=True``, ``program=True`` (the query encoder for other programs) and ``index``
                 (``faiss`` or ``hnsw``), for further files.

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from recbole_disent import load
+from recbole_disent.cli import main
 from recbole_disent.errors import UserError
 from recbole_disent.serving import bundle
 from recbole_disent.session import run
@@ -102,6 +103,22 @@ def test_without_histories(checkpoint, tmp_path):
     pd.testing.assert_frame_equal(
         again.recommend(k=3, filter_history=False), general.recommend(k=3, filter_history=False)
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("LightGCN", "LightGCN is built from the events of the users, so that its bundle holds them"),
+        ("EASE", "EASE is built from the events of the users, so that its bundle holds them"),
+        ("FPMC", "FPMC cannot score the items of a sequence alone, so that its bundle could"),
+    ],
+)
+def test_without_histories_models_that_need_them_are_refused(checkpoint, tmp_path, capsys, model, message):
+    path = checkpoint(model)
+    assert main(["export", path, "--out", "b", "--no-histories"]) == 2
+    assert f"--no-histories: {message}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*b"))
+    load(path).save(tmp_path / "b")
 
 
 def test_without_pyarrow_tables_are_csv(checkpoint, tmp_path, monkeypatch):

@@ -64,8 +64,8 @@ def write(
     Args:
         source: of a checkpoint.
         out: folder to be made.
-        histories: whether it holds the ids and the histories of users. Without them a sequential model
-            recommends for sequences of items only.
+        histories: whether it holds the histories of users. Without them a sequential model knows no users
+            and recommends for sequences of items only; a model with a row for each user keeps their ids.
         overwrite: whether a bundle of that name is replaced.
         extras: further files.
 
@@ -73,8 +73,8 @@ def write(
         The folder.
 
     Raises:
-        UserError: *out* is there already, a library is missing, or the model keeps a state that a bundle
-            cannot hold.
+        UserError: *out* is there already, a library is missing, the model keeps a state that a bundle
+            cannot hold, or it cannot do without the histories.
     """
     out = Path(out).absolute()
     if out.exists() and not (overwrite and (out / CONFIG).is_file()):
@@ -126,6 +126,8 @@ def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None
         "features": {name: [kind, size] for name, (_, kind, size) in features.items()},
         "versions": versions(),
     }
+    if kind == "SEQUENTIAL" and not histories:
+        _require_scores_of_sequences(source)
     if _fault_of_building(described, catalogue, data):
         feat = dataset.inter_feat
         data["train.users"], data["train.items"] = feat[dataset.uid_field], feat[dataset.iid_field]
@@ -133,6 +135,11 @@ def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None
             raise UserError(
                 f"export: {model_name} is built from more of a data set than a bundle holds "
                 f"({type(fault).__name__}: {fault}); load its checkpoint instead"
+            )
+        if not histories:
+            raise UserError(
+                f"--no-histories: {model_name} is built from the events of the users, so that its bundle "
+                "holds them; leave the option out"
             )
     write_tensors(folder / "data.safetensors", data)
     columns: dict[str, list[Any]] = {
@@ -164,6 +171,21 @@ def _state(model: Any) -> tuple[dict[str, Tensor], Any]:
     other = {k: v for k, v in model.other_parameter().items() if not isinstance(v, torch.nn.Module)}
     structure = split(plain(other), "other_parameter", weights)
     return weights, structure
+
+
+def _require_scores_of_sequences(source: Source) -> None:
+    """Refuse a model that would recommend to nobody without users."""
+    from recbole_disent.serving.encode import Encoder
+
+    encoder = Encoder(source.model, source.config, source.dataset)
+    one = store_of(np.zeros(1, np.int64), np.ones(1, np.int64), 1)
+    try:
+        encoder.scores(encoder.batch(one, torch.zeros(1, dtype=torch.int64), None))
+    except UserError as error:
+        raise UserError(
+            f"--no-histories: {encoder.name} cannot score the items of a sequence alone, so that its bundle "
+            "could recommend to nobody; leave the option out"
+        ) from error
 
 
 def _fault_of_building(

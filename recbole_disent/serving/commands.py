@@ -13,7 +13,11 @@ def add_commands(commands: Any) -> None:
     """Add the four commands to the subparsers of the command line."""
     export = _command(commands, "export", "write a bundle: a trained model that stands alone", _export)
     export.add_argument("--out", required=True, type=Path, help="folder of the bundle")
-    export.add_argument("--no-histories", action="store_true", help="leave out the users and their histories")
+    export.add_argument(
+        "--no-histories",
+        action="store_true",
+        help="leave out the histories of users, and their ids unless the model has a row for each user",
+    )
     export.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
     export.add_argument(
         "--onnx", action="store_true", help="add the query encoder in ONNX, and the item vectors"
