@@ -87,7 +87,6 @@ def mmr(values: Tensor, columns: Tensor, table: Tensor, k: int, amount: float) -
     """
     k = min(k, values.shape[1])
     vectors = torch.nn.functional.normalize(table[columns], dim=-1)
-    alike = vectors @ vectors.transpose(1, 2)
     real = values > NEVER
     low = values.masked_fill(~real, float("inf")).amin(1, keepdim=True)
     high = values[:, :1]
@@ -102,7 +101,8 @@ def mmr(values: Tensor, columns: Tensor, table: Tensor, k: int, amount: float) -
         done = ~free.any(1)
         picked.append(torch.where(done, -1, best))
         free[row, best] = False
-        likeness = alike[row, best]
+        # To one item at a time, because the likenesses of all pairs are P * P numbers for each query.
+        likeness = (vectors @ vectors[row, best, :, None])[:, :, 0]
         nearest = likeness if place == 0 else torch.maximum(nearest, likeness)
     index = torch.stack(picked, 1)
     ended = index < 0

@@ -146,7 +146,7 @@ class ListMaker:
             max=self.encoder.max_length
         )
         order = torch.from_numpy(np.lexsort((lengths.numpy(), queries.popular.numpy())))
-        bytes_each = work.copies * torch.finfo(work.torch_dtype).bits // 8 * len(work.item_of)
+        bytes_each = work.numbers_each * torch.finfo(work.torch_dtype).bits // 8
         step = int(max(1, min(_ROWS, self.memory_mb * 2**20 // bytes_each)))
         split = int((~queries.popular).sum())
         for part in (order[:split], order[split:]):
@@ -209,7 +209,11 @@ class _Work:
         self.counts = torch.from_numpy(catalogue.counts).to(encoder.device)
         self.torch_dtype = torch.get_default_dtype() if self.table is None else self.table.dtype
         self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
-        self.copies = 2 if self.table is not None else 3
+        # Numbers in memory for each query: scores and, for MMR, the vectors that it chooses from.
+        self.numbers_each = (2 if self.table is not None else 3) * len(self.item_of)
+        if amount and way == "mmr" and self.table is not None:
+            pool = min(diversity.pool_size(self.k), len(self.item_of))
+            self.numbers_each += 2 * pool * self.table.shape[1]
         self.index: Index | None = None
         self._buffer: Tensor | None = None
         if amount and self.table is None:
