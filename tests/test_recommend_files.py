@@ -119,6 +119,23 @@ def test_a_stopped_command_goes_on_and_another_request_begins_again(rec, tmp_pat
     require_same(read(out), rec.recommend(k=2))
 
 
+def test_a_second_command_with_the_same_result_is_refused(rec, tmp_path, monkeypatch):
+    out, make, said = tmp_path / "o.csv", stream._make, []
+
+    def meanwhile(*args):
+        with pytest.raises(UserError) as caught:
+            stream.write_lists(rec, stream.Request(users="all", k=2, batch=10), out, progress=False)
+        said.append(str(caught.value))
+        return make(*args)
+
+    monkeypatch.setattr(stream, "_make", meanwhile)
+    stream.write_lists(rec, stream.Request(users="all", k=3, batch=10), out, progress=False)
+    expected = f"--out: another recommend writes '{out}'; wait until it ends, or give another file"
+    assert set(said) == {expected}
+    require_same(read(out), rec.recommend(k=3))
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
 @pytest.mark.parametrize("change", ["configuration", "version"])
 def test_parts_of_another_configuration_or_version_are_made_again(make_keys, tmp_path, monkeypatch, change):
     keys = make_keys("TSSR", epochs=1, content_source="text", output="linear", score_by_content=2)

@@ -6,9 +6,12 @@ was stopped; at the end the parts become the result at once.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from logging import getLogger
@@ -108,7 +111,7 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
         A sentence with what was done.
 
     Raises:
-        UserError: arguments or files that cannot be used.
+        UserError: arguments or files that cannot be used, or another command that writes *out*.
     """
     request.check(out)
     filters = {
@@ -130,37 +133,60 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
     # Keys of the command line, such as score_by_content, change the lists of a checkpoint.
     keys = storable_keys(recommender.source.config)
     mark = request.fingerprint([__version__, str(recommender.about.get("digest")), keys], out.suffix)
-    resumed = _prepare(folder, mark)
-    total = len(recommender.users) if request.users == "all" else None
-    lists = rows = made = 0
-    parts: list[Path] = []
-    with tqdm(total=total, unit=" lists", disable=not progress, desc="recommend") as bar:
-        for number, chunk in enumerate(_chunks(_source(recommender, request), request.batch)):
-            ids = {str(one[0] if request.users is None else one) for one in chunk}
-            path = folder / f"{number:06d}{out.suffix}"
-            if not path.is_file():
-                frame = _make(recommender, request, chunk, _of_owners(filters, request.owner, ids))
-                _write_part(path, frame, request.owner)
-                made += 1
-            parts.append(path)
-            for owners in ruled.values():
-                owners -= ids
-            lists += len(chunk)
-            bar.update(len(chunk))
-    for key, owners in ruled.items():
-        if owners:
-            getLogger().warning(
-                f"{key}: no list is made for {len(owners)} of the {request.owner}s with a rule, such as "
-                f"'{min(owners)}'"
-            )
-    rows = _join(out, parts, request.owner)
-    shutil.rmtree(folder)
+    with _alone(out):
+        resumed = _prepare(folder, mark)
+        total = len(recommender.users) if request.users == "all" else None
+        lists = rows = made = 0
+        parts: list[Path] = []
+        with tqdm(total=total, unit=" lists", disable=not progress, desc="recommend") as bar:
+            for number, chunk in enumerate(_chunks(_source(recommender, request), request.batch)):
+                ids = {str(one[0] if request.users is None else one) for one in chunk}
+                path = folder / f"{number:06d}{out.suffix}"
+                if not path.is_file():
+                    frame = _make(recommender, request, chunk, _of_owners(filters, request.owner, ids))
+                    _write_part(path, frame, request.owner)
+                    made += 1
+                parts.append(path)
+                for owners in ruled.values():
+                    owners -= ids
+                lists += len(chunk)
+                bar.update(len(chunk))
+        for key, owners in ruled.items():
+            if owners:
+                getLogger().warning(
+                    f"{key}: no list is made for {len(owners)} of the {request.owner}s with a rule, such as "
+                    f"'{min(owners)}'"
+                )
+        rows = _join(out, parts, request.owner)
+        shutil.rmtree(folder)
     kept = (
         f", {len(parts) - made} of {len(parts)} parts from the run before"
         if resumed and made < len(parts)
         else ""
     )
     return f"{out}: {rows} rows, lists of {lists} {request.owner}s{kept}"
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other commands from writing *out*, whose parts they would mix with ours."""
+    path = out.absolute().parent / f".{out.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The command before may have deleted the file after it was opened here.
+            ours = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        except OSError:
+            ours = False
+        if not ours:
+            raise UserError(
+                f"--out: another recommend writes '{out}'; wait until it ends, or give another file"
+            )
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def _prepare(folder: Path, mark: str) -> bool:
