@@ -120,7 +120,8 @@ def items(path: Path | None, owner: str) -> pd.DataFrame | None:
     """Read a CSV file with a column ``item`` and maybe a column *owner*; None for no file.
 
     Raises:
-        UserError: other columns, without a column *owner*; or a row with an empty cell.
+        UserError: other columns, without a column *owner*; or a row with an empty cell, or with more cells
+            than columns.
     """
     if path is None:
         return None
@@ -157,7 +158,14 @@ def _rows(
     for name in wanted:
         if name not in names:
             raise UserError(f"{path}, line 1: the columns are {', '.join(names)}, expected one '{name}'")
+        if names.count(name) > 1:
+            raise UserError(f"{path}, line 1: {names.count(name)} columns are named '{name}', expected one")
     for row in reader:
+        if None in row:
+            raise UserError(
+                f"{path}, line {reader.line_num}: more cells than the header has; put ids that contain a "
+                "comma in quotes"
+            )
         for name in wanted:
             if row[name] is None:
                 raise UserError(f"{path}, line {reader.line_num}: fewer cells than the header has")
