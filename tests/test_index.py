@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -208,6 +209,20 @@ def test_what_does_not_work_is_one_sentence(bundle, make_keys, tmp_path, monkeyp
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="which is no index"):
         load(path).recommend(k=3, index=True)
+
+
+@pytest.mark.parametrize("fate", ["replaced", "without an index", "gone"])
+def test_the_index_of_another_bundle_is_not_used(make_keys, tmp_path, fate):
+    require("faiss")
+    models = [load(run(config_dict=make_keys("SASRec", epochs=1, seed=n))["checkpoint"]) for n in (1, 2)]
+    models[0].save(tmp_path / "b", index="faiss")
+    rec = load(tmp_path / "b")
+    if fate == "gone":
+        shutil.rmtree(tmp_path / "b")
+    else:
+        models[1].save(tmp_path / "b", overwrite=True, **({"index": "faiss"} if fate == "replaced" else {}))
+    with pytest.raises(UserError, match="index: the bundle in 'b' is another one than was loaded; load it"):
+        rec.load_index()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -46,7 +46,8 @@ class Source:
             n_items, width: shape of the item table.
 
         Raises:
-            UserError: there is none, its library is missing, or its file is damaged.
+            UserError: there is none, its library is missing, its file is damaged, or the bundle was
+                replaced since it was loaded.
         """
         if self._index is None:
             entry = self.about.get("index")
@@ -58,7 +59,13 @@ class Source:
                 raise UserError(
                     f"index: config.json says {entry}, which is no index; export the bundle again"
                 )
-            self._index = Index.read(str(kind), self.folder / str(file), n_items, width)
+            path = self.folder / str(file)
+            # Many calls may lie between loading and this one: the index of a later model would fit this one.
+            if not path.is_file() or file_digest(path) != self.about["files"][file]:
+                raise UserError(
+                    f"index: the bundle in '{self.folder.name}' is another one than was loaded; load it again"
+                )
+            self._index = Index.read(str(kind), path, n_items, width)
             self._index.effort = effort
         return self._index
 
