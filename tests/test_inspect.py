@@ -114,6 +114,13 @@ def test_the_command_writes_a_page_that_stands_alone(checkpoint, tmp_path, capsy
     assert "<script" not in page
     assert numbers["intentions"]["verdict"]["text"] in capsys.readouterr().out
     assert main([*words[:-1], "p.txt"]) == 2
+    assert main(words) == 0  # its own files are replaced
+    capsys.readouterr()
+    for content in ('{"model": "DisentS2S", "test_result": {}}', "[]", "no JSON"):
+        (tmp_path / "p.json").write_text(content, encoding="utf-8")
+        assert main(words) == 2
+        assert "--out: 'p.json', which the numbers of the page go into, is there" in capsys.readouterr().err
+        assert (tmp_path / "p.json").read_text(encoding="utf-8") == content
 
 
 def test_texts_of_items_are_escaped(checkpoint):

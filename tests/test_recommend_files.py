@@ -119,6 +119,19 @@ def test_a_stopped_command_goes_on_and_another_request_begins_again(rec, tmp_pat
     require_same(read(out), rec.recommend(k=2))
 
 
+@pytest.mark.parametrize("key", ["users", "sequences", "allow", "exclude"])
+def test_a_result_does_not_replace_an_input(tmp_path, key):
+    path, text = tmp_path / "f.csv", "user,sequence,item\n1,1,1\n"
+    path.write_text(text)
+    (tmp_path / "link.csv").symlink_to(path)
+    given = {key: str(path) if key == "users" else path}
+    request = stream.Request(**({"users": "all"} if key in ("allow", "exclude") else {}), **given)
+    for out in (path, tmp_path / "x" / ".." / "f.csv", tmp_path / "link.csv"):
+        with pytest.raises(UserError, match=f"is the file of --{key}, expected another file"):
+            stream.write_lists(None, request, out, progress=False)
+    assert path.read_text() == text
+
+
 def test_a_second_command_with_the_same_result_is_refused(rec, tmp_path, monkeypatch):
     out, make, said = tmp_path / "o.csv", stream._make, []
 

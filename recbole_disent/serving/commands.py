@@ -194,10 +194,16 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
 
     if known.out.suffix != ".html":
         raise UserError(f"--out: got '{known.out}', expected a file that ends with .html")
+    numbers = known.out.with_suffix(".json")
+    if numbers.exists() and not inspect.wrote(numbers):
+        raise UserError(
+            f"--out: '{numbers}', which the numbers of the page go into, is there already and is not from "
+            "inspect; give another name"
+        )
     sequences = [words.split() for words in known.sequence]
     found = inspect.describe(_load(known, rest), known.user, sequences, known.k)
     text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(known.out.with_suffix(".json"), text + "\n")
+    write_text(numbers, text + "\n")
     write_text(known.out, inspect_page.page(found))
     if found["intentions"]:
         print(found["intentions"]["verdict"]["text"])

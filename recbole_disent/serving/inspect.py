@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,15 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
             people.append(_person(recommender, title, queries.part(torch.tensor([n])), k))
     found, note = _intentions(recommender, k)
     return {"about": about, "intentions": found, "note": note, "people": people}
+
+
+def wrote(path: Path) -> bool:
+    """Whether a file holds what :func:`describe` found."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() == {"about", "intentions", "note", "people"}
 
 
 def _intentions(recommender: Any, k: int) -> tuple[dict[str, Any] | None, str | None]:

@@ -66,8 +66,8 @@ class Request:
         """Check what can be checked before a model is loaded.
 
         Raises:
-            UserError: an ending that is not known, a file that is missing, a number that cannot be used, or
-                a key that says nothing here.
+            UserError: an ending that is not known, a file that is missing or would be replaced, a number
+                that cannot be used, or a key that says nothing here.
         """
         check_k(self.k)
         if out.suffix not in ENDINGS:
@@ -84,6 +84,8 @@ class Request:
         for key, path in self.files().items():
             if not path.is_file():
                 raise UserError(f"--{key}: the file '{path}' is not there")
+            if path.resolve() == out.resolve():
+                raise UserError(f"--out: '{out}' is the file of --{key}, expected another file")
 
     def files(self) -> dict[str, Path]:
         """Files that the lists depend on."""
