@@ -19,7 +19,7 @@ def users(path: Path) -> Iterator[str]:
     """Read ids from the column ``user`` of a CSV or Parquet file.
 
     Raises:
-        UserError: no such column, or an empty id.
+        UserError: a damaged file, no such column, one of another type, or an empty id.
     """
     if path.suffix == ".parquet":
         yield from _parquet_users(path)
@@ -36,17 +36,26 @@ def _parquet_users(path: Path) -> Iterator[str]:
         raise UserError(
             f"{path}: Parquet needs the package 'pyarrow'; install it, or give a CSV file"
         ) from error
-    file = parquet.ParquetFile(path)
-    if "user" not in file.schema_arrow.names:
-        raise UserError(f"{path}: its columns are {', '.join(file.schema_arrow.names)}, expected one 'user'")
-    kind = file.schema_arrow.field("user").type
-    if types.is_floating(kind):
-        raise UserError(f"{path}: the column 'user' has the type {kind}, expected text or whole numbers")
-    batches = (batch.column("user").to_pylist() for batch in file.iter_batches(columns=["user"]))
-    for row, user in enumerate(chain.from_iterable(batches), start=1):
-        if user is None or user == "":
-            raise UserError(f"{path}, row {row}: the column 'user' is empty; expected an id")
-        yield str(user)
+    try:
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        if names.count("user") != 1:
+            raise UserError(f"{path}: its columns are {', '.join(names)}, expected one 'user'")
+        kind = file.schema_arrow.field("user").type
+        plain = kind.value_type if types.is_dictionary(kind) else kind
+        if not types.is_integer(plain) and str(plain) not in ("string", "large_string", "string_view"):
+            raise UserError(f"{path}: the column 'user' has the type {kind}, expected text or whole numbers")
+        batches = (batch.column("user").to_pylist() for batch in file.iter_batches(columns=["user"]))
+        for row, user in enumerate(chain.from_iterable(batches), start=1):
+            if user is None or user == "":
+                raise UserError(f"{path}, row {row}: the column 'user' is empty; expected an id")
+            yield str(user)
+    except UserError:
+        raise
+    except Exception as error:  # the reader of damaged bytes raises whatever they lead it to
+        raise UserError(
+            f"{path}: is damaged or no Parquet file ({' '.join(str(error).split())}); write it again"
+        ) from error
 
 
 def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -65,17 +74,15 @@ def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield from _csv_sequences(path)
     elif path.suffix == ".jsonl":
         met: set[str] = set()
-        with open(path, encoding="utf-8") as file:
-            for number, text in enumerate(file):
-                name, found = _json_sequence(path, number, text)
-                if name in met:
-                    raise UserError(f"{path}, line {number + 1}: the sequence '{name}' is there already")
-                met.add(name)
-                yield name, found
+        for number, text in _lines(path):
+            name, found = _json_sequence(f"{path}, line {number + 1}", number, text)
+            if name in met:
+                raise UserError(f"{path}, line {number + 1}: the sequence '{name}' is there already")
+            met.add(name)
+            yield name, found
     elif path.suffix == ".txt":
-        with open(path, encoding="utf-8") as file:
-            for number, text in enumerate(file):
-                yield str(number), text.split()
+        for number, text in _lines(path):
+            yield str(number), text.split()
     else:
         raise UserError(f"--sequences: got '{path}', expected a file that ends with .csv, .jsonl or .txt")
 
@@ -101,19 +108,50 @@ def _csv_sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield name, items
 
 
-def _json_sequence(path: Path, number: int, text: str) -> tuple[str, list[str]]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers, from 0."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, text in enumerate(file):
+            if not _is_unicode(text):
+                raise UserError(f"{path}, line {number + 1}: it is not in UTF-8; save the file in UTF-8")
+            yield number, text
+
+
+def _json_sequence(where: str, number: int, text: str) -> tuple[str, list[str]]:
+    expected = 'expected ["i1", "i2"] or {"sequence": "s1", "items": ["i1", "i2"]}'
     try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
+        found = json.loads(text, object_pairs_hook=tuple)  # a dictionary would hide repeated keys
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: {expected}, but this is no JSON ({error})") from error
     name: Any = number
-    if isinstance(found, dict):
-        name, found = found.get("sequence", number), found.get("items")
-    if not isinstance(found, list) or not all(isinstance(i, (str, int)) for i in found):
-        raise UserError(
-            f'{path}, line {number + 1}: expected ["i1", "i2"] or {{"sequence": "s1", "items": ["i1", "i2"]}}'
-        )
+    if isinstance(found, tuple):
+        keys = sorted(key for key, _ in found)
+        if keys not in (["items"], ["items", "sequence"]):
+            raise UserError(f"{where}: {expected}, got the keys {keys}")
+        pairs = dict(found)
+        name, found = pairs.get("sequence", number), pairs["items"]
+    if not _is_id(name):
+        raise UserError(f"{where}: the sequence has the name {name!r}, expected a text or a whole number")
+    if not isinstance(found, list):
+        raise UserError(f"{where}: {expected}")
+    for item in found:
+        if not _is_id(item):
+            raise UserError(f"{where}: got the item {item!r}, expected a text or a whole number")
     return str(name), [str(item) for item in found]
+
+
+def _is_id(value: Any) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, str) and value != "" and _is_unicode(value))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: it has no half of a pair of surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def items(path: Path | None, owner: str) -> pd.DataFrame | None:
