@@ -134,6 +134,17 @@ def test_damaged_and_hostile_checkpoints_are_not_executed(make_keys, content):
     assert not Path("executed").exists()
 
 
+@pytest.mark.parametrize(("part", "value"), [(1, 2**20), (1, -5), (2, 2**20)])
+def test_a_sparse_matrix_with_indices_outside_of_it_is_refused(make_keys, part, value):
+    path = run(config_dict=make_keys("ItemKNN"))["checkpoint"]
+    state = checkpoint.load(path)
+    matrix = state["other_parameter"]["pred_mat"]
+    next(v for v in matrix.values() if len(v) == 3)[part][1] = value
+    checkpoint.save(path, state)
+    with pytest.raises(UserError, match="the checkpoint does not fit the model"):
+        load_checkpoint(path)
+
+
 def test_only_data_can_be_stored():
     with pytest.raises(TypeError, match=r"state\['a'\]\[0\]: a Evil cannot be stored"):
         checkpoint.plain({"a": [Evil()]})

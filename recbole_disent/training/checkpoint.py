@@ -50,11 +50,17 @@ def plain(value: Any, name: str = "state") -> Any:
 
 
 def restored(value: Any, device: Any) -> Any:
-    """Undo what :func:`plain` did to sparse matrices; put tensors on *device*."""
+    """Undo what :func:`plain` did to sparse matrices; put tensors on *device*.
+
+    Raises:
+        ValueError: a sparse matrix has an index outside of it.
+    """
     if isinstance(value, dict):
         if _SPARSE in value:
             data, indices, indptr = (part.cpu().numpy() for part in value[_SPARSE])
-            return sparse.csr_matrix((data, indices, indptr), shape=tuple(value["shape"]))
+            matrix = sparse.csr_matrix((data, indices, indptr), shape=tuple(value["shape"]))
+            matrix.check_format(full_check=True)  # scipy reads at any index, even outside of the arrays
+            return matrix
         return {k: restored(v, device) for k, v in value.items()}
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
