@@ -51,6 +51,12 @@ def test_a_bundle_stands_alone(checkpoint, hostile, tmp_path, monkeypatch, model
     assert again.catalogue.texts == rec.catalogue.texts
 
 
+def test_a_bundle_of_a_refit_is_built_from_both_parts(checkpoint, tmp_path):
+    rec = load(checkpoint("LightGCN", refit=True))
+    rec.save(tmp_path / "b")
+    pd.testing.assert_frame_equal(load(tmp_path / "b").recommend(k=5), rec.recommend(k=5))
+
+
 @pytest.mark.parametrize("model", ["DisentS2S", "TSSR"])
 def test_content_of_a_trained_model_is_a_tensor(checkpoint, tmp_path, model):
     keys = {"content": True} if model == "DisentS2S" else {"output": "linear", "score_by_content": 2}

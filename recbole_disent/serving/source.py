@@ -25,7 +25,7 @@ class Source:
     Attributes:
         model: in evaluation mode.
         config: of the model, a Config or its stand-in.
-        dataset: the training part, or its stand-in.
+        dataset: what the model was trained on, or its stand-in.
         catalogue: ids, popularity, texts and histories.
         about: facts for the reader: ``data_hash``, ``metrics``, ``versions`` and others.
         folder: of a bundle; None for a checkpoint.
@@ -81,8 +81,8 @@ def from_checkpoint(path: str | os.PathLike[str], config_dict: dict[str, Any] | 
         UserError: no checkpoint, or other data than it was trained on.
     """
     model, data = load_checkpoint(str(path), config_dict)
-    train = data.loaders[0]._dataset
     state = checkpoint.load(str(path))
+    train = data.train_with_validation() if state.get("refit") else data.loaders[0]._dataset
     items = train.field2id_token[train.iid_field].astype(str).astype(object)
     users = train.field2id_token[train.uid_field].astype(str).astype(object)
     histories = histories_of([loader.dataset for loader in data.loaders])
