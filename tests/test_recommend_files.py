@@ -132,6 +132,18 @@ def test_a_result_does_not_replace_an_input(tmp_path, key):
     assert path.read_text() == text
 
 
+def test_a_result_that_cannot_be_written_is_refused_first(tmp_path):
+    (tmp_path / "d.csv").mkdir()
+    (tmp_path / "f").write_text("x")
+    for out, message in (
+        (tmp_path / "d.csv", "d.csv' is a folder, expected a file"),
+        (tmp_path / "f" / "x" / "o.csv", "f' is a file, expected a folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            stream.Request(users="all").check(out)
+    stream.Request(users="all").check(tmp_path / "new" / "o.csv")
+
+
 def test_a_second_command_with_the_same_result_is_refused(rec, tmp_path, monkeypatch):
     out, make, said = tmp_path / "o.csv", stream._make, []
 

@@ -72,6 +72,11 @@ class Request:
         check_k(self.k)
         if out.suffix not in ENDINGS:
             raise UserError(f"--out: got '{out}', expected a file that ends with {', '.join(ENDINGS)}")
+        if out.is_dir():
+            raise UserError(f"--out: '{out}' is a folder, expected a file")
+        above = next(folder for folder in out.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise UserError(f"--out: got '{out}', but '{above}' is a file, expected a folder")
         if self.batch < 1:
             raise UserError(f"--batch: got {self.batch}, expected at least 1")
         if not 0 <= self.diversity <= 1:
