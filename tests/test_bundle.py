@@ -229,6 +229,9 @@ def test_a_folder_is_replaced_when_asked_and_only_a_bundle(checkpoint, tmp_path)
     with pytest.raises(UserError, match="there already; give another name"):
         rec.save(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "file").read_text() == "x"
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    with pytest.raises(UserError, match="bundle 'link': this is a link, expected a folder; give the name of"):
+        rec.save(tmp_path / "link", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 

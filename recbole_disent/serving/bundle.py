@@ -73,10 +73,14 @@ def write(
         The folder.
 
     Raises:
-        UserError: *out* is there already, a library is missing, the model keeps a state that a bundle
-            cannot hold, or it cannot do without the histories.
+        UserError: *out* is there already, or is a link; a library is missing; the model keeps a state that
+            a bundle cannot hold, or it cannot do without the histories.
     """
     out = Path(out).absolute()
+    if out.is_symlink():
+        raise UserError(
+            f"bundle '{out.name}': this is a link, expected a folder; give the name of its target"
+        )
     if out.exists() and not (overwrite and (out / CONFIG).is_file()):
         hint = "say --overwrite to replace a bundle" if (out / CONFIG).is_file() else "give another name"
         raise UserError(f"bundle '{out.name}': the folder is there already; {hint}")
