@@ -103,6 +103,9 @@ def test_without_histories(checkpoint, tmp_path):
         again.recommend()
     general = load(checkpoint("BPR"))
     general.save(tmp_path / "g", histories=False)
+    general.save(tmp_path / "h")
+    for name, who in (("b", "--sequences FILE"), ("g", "--users all --keep-history"), ("h", "--users all")):
+        assert f"recommend FOLDER {who} --k" in (tmp_path / name / "README.md").read_text(encoding="utf-8")
     again = load(tmp_path / "g")
     with pytest.raises(UserError, match="filter_history"):
         again.recommend(k=3)

@@ -157,7 +157,8 @@ def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None
         assert catalogue.users is not None
         id_tables.write(folder, "users", {"user": catalogue.users[1:].tolist()})
     described |= write_extras(extras, source, folder)
-    (folder / "README.md").write_text(card(described, has_users, content is not None), encoding="utf-8")
+    readme = card(described, has_users, "history.offsets" in data, content is not None)
+    (folder / "README.md").write_text(readme, encoding="utf-8")
     described["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).exists()}
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def card(described: dict[str, Any], has_users: bool, has_content: bool) -> str:
+def card(described: dict[str, Any], has_users: bool, has_histories: bool, has_content: bool) -> str:
     """Make the model card of a bundle, with the front matter of the Hugging Face hub.
 
     Args:
         described: content of ``config.json``.
         has_users: whether the bundle knows users.
+        has_histories: whether it holds their histories.
         has_content: whether it holds vectors of item content.
     """
     model, dataset = described["model"], described["dataset"]
@@ -37,10 +38,14 @@ def card(described: dict[str, Any], has_users: bool, has_content: bool) -> str:
         found = described["index"]
         facts.append(f"- index: {found['kind']}, finds {found['recall@10']:.1%} of the exact 10 best items")
     use = ["```python", "import recbole_disent", "", 'rec = recbole_disent.load("FOLDER OF THIS FILE")']
+    who, rule = (
+        ("--users all", "") if has_histories else ("--users all --keep-history", ", filter_history=False")
+    )
     if keys["MODEL_TYPE"] == "SEQUENTIAL":
+        who = "--sequences FILE"
         use.append('rec.recommend_sequences([["ITEM ID", "ITEM ID"]], k=10)')
     if has_users:
-        use.append("rec.recommend(users=rec.users[:5], k=10)")
+        use.append(f"rec.recommend(users=rec.users[:5], k=10{rule})")
     use.append("```")
     return "\n".join(
         [
@@ -61,7 +66,7 @@ def card(described: dict[str, Any], has_users: bool, has_content: bool) -> str:
             "```",
             "pip install 'recbole_disent[bundle]'",
             "pip install --no-deps recbole==1.2.1",
-            "recbole-disent recommend FOLDER --sequences FILE --k 10 --out recs.csv",
+            f"recbole-disent recommend FOLDER {who} --k 10 --out recs.csv",
             "```",
             "",
             *use,
