@@ -148,6 +148,18 @@ def test_lists_of_a_batch_are_those_of_each_alone(folder):
         assert not set(found.items) & set(ask.excluded)
 
 
+def test_too_many_requests_for_similar_items_get_503(folder, monkeypatch):
+    go = threading.Event()
+    monkeypatch.setattr("recbole_disent.recommender.Recommender.similar_items", lambda *given: go.wait(10))
+    limits = Limits(waiting=2, seconds=1.5)
+    with TestClient(make_app(folder, limits)) as client, ThreadPoolExecutor(8) as pool:
+        body = {"item": "i1"}
+        texts = [r.text for r in pool.map(lambda _: client.post("/similar", json=body), range(8))]
+        assert sum("too many requests wait" in text for text in texts) == 6
+        assert sum("longer than 1.5 s" in text for text in texts) == 2
+        go.set()
+
+
 def test_too_many_and_too_slow_requests_get_503(folder, monkeypatch):
     go = threading.Event()
     real = batching.answer

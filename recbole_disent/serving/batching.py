@@ -153,7 +153,7 @@ class Batcher:
         recommender: may be replaced at any time; a batch keeps the one that it began with.
         index: whether candidates come from the index of the bundle, see :func:`answer`.
         largest: asks of a batch at the most.
-        most_waiting: asks that may wait; more are refused with :class:`Busy`.
+        most_waiting: asks and other calls that may wait; more are refused with :class:`Busy`.
         batches, asks: how many were computed.
     """
 
@@ -164,13 +164,14 @@ class Batcher:
     batches: int = 0
     asks: int = 0
     _waiting: list[tuple[Ask, asyncio.Future[Answer]]] = field(default_factory=list)
+    _calls: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     @property
     def waiting(self) -> int:
-        """Number of asks that wait."""
-        return len(self._waiting)
+        """Number of asks and other calls that wait; a call that has begun counts until it ends."""
+        return len(self._waiting) + self._calls
 
     def ask(self, ask: Ask) -> asyncio.Future[Answer]:
         """Put an ask into the queue.
@@ -181,18 +182,35 @@ class Batcher:
         Raises:
             Busy: too many wait.
         """
-        if len(self._waiting) >= self.most_waiting:
-            self._forget_finished()
-        if len(self._waiting) >= self.most_waiting:
-            raise Busy
+        self._make_room()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ask, future))
         self._wake.set()
         return future
 
     def call(self, function: Any, *args: Any) -> asyncio.Future[Any]:
-        """Run something else in the thread of the batches."""
+        """Run something else in the thread of the batches.
+
+        Raises:
+            Busy: too many wait.
+        """
+        self._make_room()
+        future = self._run(function, *args)
+        self._calls += 1
+        future.add_done_callback(self._end_call)
+        return future
+
+    def _run(self, function: Any, *args: Any) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    def _end_call(self, _: asyncio.Future[Any]) -> None:
+        self._calls -= 1
+
+    def _make_room(self) -> None:
+        if self.waiting >= self.most_waiting:
+            self._forget_finished()
+        if self.waiting >= self.most_waiting:
+            raise Busy
 
     async def work(self) -> None:
         """Compute batches until cancelled."""
@@ -225,7 +243,7 @@ class Batcher:
         self.batches += 1
         self.asks += len(pairs)
         try:
-            found = await self.call(answer, self.recommender, [ask for ask, _ in pairs], self.index)
+            found = await self._run(answer, self.recommender, [ask for ask, _ in pairs], self.index)
         except Exception as error:  # a fault of ours must not stop the server
             getLogger().exception("serve: a batch failed")
             found = [error] * len(pairs)
