@@ -70,10 +70,11 @@ def test_answers_are_those_of_recommend(client, folder):
         assert [row["intention"] for row in rows] == list(expected["intention"])
     some = list(rec.items[:4])
     expected = rec.recommend_sequences([some], k=5, items_excluded=list(rec.items[5:8]), diversity=0.5)
-    body = {"sequence": [*some, "nowhere"], "k": 5, "items_excluded": list(rec.items[5:8]), "diversity": 0.5}
+    excluded = [*rec.items[5:8], "nowhere", "no"]
+    body = {"sequence": [*some, "nowhere"], "k": 5, "items_excluded": excluded, "diversity": 0.5}
     answer = client.post("/recommend", json=body)
     assert items(answer) == list(expected["item"])
-    assert answer.json()["unknown_items"] == 1
+    assert (answer.json()["unknown_items"], answer.json()["unknown_excluded"]) == (1, 2)
     found = client.post("/similar", json={"item": some[0], "k": 3})
     assert items(found) == list(rec.similar_items(some[:1], k=3)["similar"])
     about = client.get(f"/items/{some[0]}").json()

@@ -64,7 +64,8 @@ class Answer:
     Attributes:
         items, scores, intentions: of each place; an intention is None for a model with one vector.
         source: ``model`` or ``popularity``.
-        unknown_items: ids of the sequence that the model does not know.
+        unknown_items, unknown_excluded: ids of the sequence, and of the excluded items, that the model does
+            not know.
         made_by: the recommender of the list, which may have been replaced since.
     """
 
@@ -73,6 +74,7 @@ class Answer:
     intentions: list[int | None]
     source: str
     unknown_items: int
+    unknown_excluded: int
     made_by: Any = field(repr=False, compare=False)
 
 
@@ -139,6 +141,7 @@ def _together(recommender: Any, asks: list[Ask], index: bool) -> list[Answer]:
                 [None if i < 0 else i for i in lists.intentions[row, :end].tolist()],
                 "popularity" if queries.popular[row] else "model",
                 int(unknown[row]),
+                int((catalogue.item_numbers(ask.excluded) == 0).sum()),
                 recommender,
             )
         )

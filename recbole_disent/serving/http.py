@@ -98,6 +98,7 @@ class ListAnswer(BaseModel):
     items: list[ListRow]
     source: Literal["model", "popularity"]
     unknown_items: int
+    unknown_excluded: int
     bundle: str
 
 
@@ -276,6 +277,7 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         facts = {
             "source": found.source,
             "unknown_items": found.unknown_items,
+            "unknown_excluded": found.unknown_excluded,
             "bundle": digest_of(found.made_by),
         }
         return Answer({"items": items, **facts})
