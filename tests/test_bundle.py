@@ -128,6 +128,9 @@ def test_without_histories_models_that_need_them_are_refused(checkpoint, tmp_pat
     assert f"--no-histories: {message}" in capsys.readouterr().err
     assert not list(tmp_path.glob("*b"))
     load(path).save(tmp_path / "b")
+    readme = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
+    assert "recommend FOLDER --users all --k" in readme
+    assert "recommend_sequences" not in readme
 
 
 def test_without_pyarrow_tables_are_csv(checkpoint, tmp_path, monkeypatch):

@@ -130,8 +130,12 @@ def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None
         "features": {name: [kind, size] for name, (_, kind, size) in features.items()},
         "versions": versions(),
     }
-    if kind == "SEQUENTIAL" and not histories:
-        _require_scores_of_sequences(source)
+    reads_sequences = kind == "SEQUENTIAL" and _scores_sequences(source)
+    if kind == "SEQUENTIAL" and not (histories or reads_sequences):
+        raise UserError(
+            f"--no-histories: {model_name} cannot score the items of a sequence alone, so that its bundle "
+            "could recommend to nobody; leave the option out"
+        )
     if _fault_of_building(described, catalogue, data):
         feat = dataset.inter_feat
         data["train.users"], data["train.items"] = feat[dataset.uid_field], feat[dataset.iid_field]
@@ -157,7 +161,7 @@ def _fill(source: Source, folder: Path, histories: bool, extras: Extras) -> None
         assert catalogue.users is not None
         id_tables.write(folder, "users", {"user": catalogue.users[1:].tolist()})
     described |= write_extras(extras, source, folder)
-    readme = card(described, has_users, "history.offsets" in data, content is not None)
+    readme = card(described, reads_sequences, has_users, "history.offsets" in data, content is not None)
     (folder / "README.md").write_text(readme, encoding="utf-8")
     described["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).exists()}
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
@@ -178,19 +182,17 @@ def _state(model: Any) -> tuple[dict[str, Tensor], Any]:
     return weights, structure
 
 
-def _require_scores_of_sequences(source: Source) -> None:
-    """Refuse a model that would recommend to nobody without users."""
+def _scores_sequences(source: Source) -> bool:
+    """Whether a model scores for the items of a sequence, without a user."""
     from recbole_disent.serving.encode import Encoder
 
     encoder = Encoder(source.model, source.config, source.dataset)
     one = store_of(np.zeros(1, np.int64), np.ones(1, np.int64), 1)
     try:
         encoder.scores(encoder.batch(one, torch.zeros(1, dtype=torch.int64), None))
-    except UserError as error:
-        raise UserError(
-            f"--no-histories: {encoder.name} cannot score the items of a sequence alone, so that its bundle "
-            "could recommend to nobody; leave the option out"
-        ) from error
+    except UserError:
+        return False
+    return True
 
 
 def _fault_of_building(

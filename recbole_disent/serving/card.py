@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 
-def card(described: dict[str, Any], has_users: bool, has_histories: bool, has_content: bool) -> str:
+def card(
+    described: dict[str, Any], reads_sequences: bool, has_users: bool, has_histories: bool, has_content: bool
+) -> str:
     """Make the model card of a bundle, with the front matter of the Hugging Face hub.
 
     Args:
         described: content of ``config.json``.
+        reads_sequences: whether the model recommends for sequences of items.
         has_users: whether the bundle knows users.
         has_histories: whether it holds their histories.
         has_content: whether it holds vectors of item content.
@@ -41,7 +44,7 @@ def card(described: dict[str, Any], has_users: bool, has_histories: bool, has_co
     who, rule = (
         ("--users all", "") if has_histories else ("--users all --keep-history", ", filter_history=False")
     )
-    if keys["MODEL_TYPE"] == "SEQUENTIAL":
+    if reads_sequences:
         who = "--sequences FILE"
         use.append('rec.recommend_sequences([["ITEM ID", "ITEM ID"]], k=10)')
     if has_users:
