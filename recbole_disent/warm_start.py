@@ -28,8 +28,15 @@ from recbole_disent.warm_origin import Origin, read_origin
 
 # Known items whose rows a new item with content begins with.
 NEIGHBOURS = 10
-# Keys that decide which events there are. With other events, the last events of a user are others.
+# Keys that decide which events there are, and their order. Otherwise, the last events of a user are others.
 _ROWS = (
+    "TIME_FIELD",
+    "time",
+    "recbole_time",
+    "missing_time",
+    "dedupe",
+    "min_user",
+    "min_item",
     "val_interval",
     "rm_dup_inter",
     "filter_inter_by_user_or_item",
@@ -60,7 +67,7 @@ def warm_start(data: RunData, model: Any) -> dict[str, Any] | None:
         return None
     origin = process_group.object_from_first(lambda: read_origin(path))
     dataset = data.loaders[0]._dataset
-    _check(config, origin, model)
+    _check(config, origin, model, data.data_hash)
     axes = id_axes(config, dataset)
     tokens = {
         "items": dataset.field2id_token[dataset.iid_field],
@@ -105,7 +112,7 @@ def warm_start(data: RunData, model: Any) -> dict[str, Any] | None:
     return found
 
 
-def _check(config: Any, origin: Origin, model: Any) -> None:
+def _check(config: Any, origin: Origin, model: Any, data_hash: str) -> None:
     name = config["model"]
     if origin.model != name:
         raise UserError(
@@ -121,9 +128,16 @@ def _check(config: Any, origin: Origin, model: Any) -> None:
             f"warm_start: '{origin.path}' was trained with the split {split}, expected {ours}, because it "
             "may know items that are held out here; set the same eval_args"
         )
+    kind = next(iter(ours["split"] or {}), None)
+    if origin.data_hash != data_hash and (ours["order"] == "RO" or kind == "RS"):
+        raise UserError(
+            f"warm_start: with the split {ours}, '{origin.path}' may know items that are held out here, "
+            "because the training part of other data is not within the training part of these; use LS or TS "
+            "in the order of time"
+        )
     for key in _ROWS:
         theirs, here = origin.keys.get(key), plain(config[key], key)
-        if theirs != here:
+        if key in origin.keys and theirs != here:
             raise UserError(
                 f"warm_start: '{origin.path}' was trained with {key}={theirs!r}, expected {here!r}, because "
                 f"it may know items that are held out here; set the same {key}"

@@ -95,6 +95,16 @@ def test_a_data_set_has_one_folder(given, tmp_path, make_runner):  # noqa: F811
     assert not list(runner.out.glob("runs/*/calls"))
 
 
+def test_relative_paths_follow_the_working_directory(given, tmp_path, monkeypatch):  # noqa: F811
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_inter(tmp_path / name / "data", "hostile", [("u", "i", 3, 1)])
+        monkeypatch.chdir(tmp_path / name)
+        found += [run.data_path for run in make_plan({**given, "data_path": "data"}).runs()[:1]]
+    assert found == [str(tmp_path / name / "data") for name in ("one", "two")]
+
+
 def test_changed_content_can_be_repeated(given, tmp_path):  # noqa: F811
     """What the message of the report names as the way out is one."""
     path, out = tmp_path / "vectors.npz", tmp_path / "out"

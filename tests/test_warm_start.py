@@ -208,6 +208,9 @@ def test_a_refit_is_warned_of(make_keys, hostile, caplog):
         ("rm_dup_inter", "first"),
         ("user_inter_num_interval", "[3,inf)"),
         ("item_inter_num_interval", "[2,inf)"),
+        ("recbole_time", True),
+        ("missing_time", "drop"),
+        ("TIME_FIELD", "rating"),
     ],
 )
 def test_a_start_from_other_events_is_refused(make_keys, key, value):
@@ -223,6 +226,32 @@ def test_a_start_from_other_events_is_refused(make_keys, key, value):
     assert started(keys, path, **{key: value})[3]["items"]["new"] == 0
     with pytest.raises(UserError, match=rf"was trained with {key}="):
         started(keys, path)
+
+
+@pytest.mark.parametrize(
+    ("split", "order"),
+    [({"RS": [0.6, 0.2, 0.2]}, "TO"), ({"LS": "valid_and_test"}, "RO"), ({"LS": "valid_and_test"}, "TO")],
+)
+def test_a_split_whose_parts_do_not_grow_is_refused_for_other_data(make_keys, hostile, split, order):
+    args = {"split": split, "order": order, "group_by": "user", "mode": "full"}
+    keys = make_keys("BPR", epochs=1, eval_args=args, seed=2)
+    path = run(config_dict=keys)["checkpoint"]
+
+    def new_items(**more):
+        return run(config_dict={**keys, **more, "warm_start": path})["warm_start"]["items"]["new"]
+
+    assert new_items() == 0
+    if order == "RO":
+        with pytest.raises(UserError, match=r"'RO'.* may know items that are held out here, because"):
+            new_items(seed=1)
+    write_later(hostile)
+    if "LS" in split and order == "TO":
+        assert new_items() == 4
+    else:
+        with pytest.raises(
+            UserError, match=r"may know items that are held out here, because .* use LS or TS"
+        ):
+            new_items()
 
 
 def test_weights_for_another_sum_over_the_items_are_refused(make_keys):

@@ -87,7 +87,7 @@ def data_hash(parts: list[PartDataset]) -> str:
 
 
 def feature_hash(config: Any, dataset: PartDataset) -> str | None:
-    """Return a digest of the values of the key ``selected_features``, which an embedding has a row for.
+    """Return a digest of each item's values of ``selected_features``, which are rows of embeddings.
 
     The rows follow the order of the file, so that a checkpoint belongs to one state of it. None for a model
     without features of the items.
@@ -97,8 +97,7 @@ def feature_hash(config: Any, dataset: PartDataset) -> str | None:
         return None
     found = dataset.item_feat
     values = [np.asarray(found[field]) for field in fields]
-    tokens = [str(token) for field in fields for token in dataset.field2id_token.get(field, ())]
-    return digest("\n".join([*fields, *tokens]), *values)
+    return digest("\n".join(fields), *values)
 
 
 def load_parts(config: Any) -> tuple[PartDataset, list[PartDataset]]:

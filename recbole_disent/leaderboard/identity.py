@@ -44,8 +44,14 @@ class Resolved:
 
 
 @cache
-def resolved(model: str, dataset: str, given: str) -> Resolved:
-    """Return what is known about a run; *given* is the JSON of its configuration keys."""
+def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved:
+    """Return what is known about a run.
+
+    Args:
+        model, dataset: their names.
+        given: JSON of the configuration keys.
+        folder: the working directory, which relative paths of this call begin at.
+    """
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
     keys = {

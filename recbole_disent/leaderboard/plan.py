@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -194,7 +195,7 @@ class Plan:
                 "are not all text; put the names in quotes"
             ) from error
         try:
-            found = resolved(entry.model, cell.dataset, text)
+            found = resolved(entry.model, cell.dataset, text, os.getcwd())
             wanted = self.options["metrics"] or []
             require_metrics(wanted, found.metrics, "the results will not have", "they will have")
         except UserError as error:
