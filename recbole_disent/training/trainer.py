@@ -24,6 +24,7 @@ from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.checkpoint import config_to_dict
 from recbole_disent.training.item_optimizer import require_same, sparse_tables, split_groups
 from recbole_disent.training.row_adam import RowAdam
+from recbole_disent.training.same_validation import require_same_validation
 from recbole_disent.training.steps import CountedLoader
 
 # Keys that a resumed run may change without a warning, besides the keys that do not affect the result.
@@ -284,8 +285,8 @@ class SafeTrainer:
         """Continue from a checkpoint, with a warning for each key that has changed.
 
         Raises:
-            UserError: the file is not a checkpoint, belongs to another model, data set or learner, or is the
-                checkpoint of a refit.
+            UserError: the file is not a checkpoint, belongs to another model, data set, learner or
+                validation, or is the checkpoint of a refit.
         """
         state = self._load(str(resume_file))
         hashes = (self.data_hash, self.feature_hash)
@@ -313,6 +314,7 @@ class SafeTrainer:
                 f"learner: got {ours['learner']!r}, expected {theirs.get('learner')!r}, the learner of "
                 f"checkpoint '{resume_file}'; resume with the same learner"
             )
+        require_same_validation(ours, theirs, str(resume_file))
         require_same(self.optimizer, state.get("optimizer"), str(resume_file))
         self.saved_model_file = str(resume_file)
         checkpoint.load_into(self.model, state, self.device)

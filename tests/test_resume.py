@@ -1,0 +1,54 @@
+"""Tests of resumed runs: what another key changes, what is refused, and the state besides the weights."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from recbole_disent.errors import UserError
+from recbole_disent.session import run
+from recbole_disent.training import checkpoint
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "message"),
+    [
+        ("SASRec", {"eval_mode": "uni10"}, "eval_args mode of valid: got 'uni10', expected 'full'"),
+        ("BPR", {"valid_metric": "MRR@10"}, "valid_metric: got 'mrr@10', expected 'ndcg@10'"),
+        ("BPR", {"filter_history": False}, "filter_history: got False, expected None"),
+        ("BPR", {"repeatable": True}, "repeatable: got True, expected False"),
+        ("BPR", {"repeat_gate": True}, "repeat_gate: got True, expected False"),
+        ("BPR", {"candidate_seed": 1}, "candidate_seed: got 1, expected 2020"),
+        ("BPR", {"candidate_popularity": "all"}, "candidate_popularity: got 'all', expected 'train'"),
+        ("BPR", {"score_dtype": "bfloat16"}, "score_dtype: got 'bfloat16', expected 'float32'"),
+    ],
+)
+def test_another_validation_is_refused(make_keys, model, keys, message):
+    path = run(config_dict=make_keys(model, epochs=1))["checkpoint"]
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        run(config_dict=make_keys(model, epochs=2, resume_file=path, **keys))
+    assert f"'{path}' was computed; train again, or use the keys of the checkpoint" in str(error.value)
+
+
+def test_the_test_part_and_further_metrics_may_change(make_keys):
+    path = run(config_dict=make_keys("BPR", epochs=1, valid_metric="NDCG@10"))["checkpoint"]
+    more: dict[str, Any] = {
+        "eval_args": {"mode": {"valid": "full", "test": "uni10"}},
+        "metrics": ["NDCG", "Precision"],
+        "topk": [3, 10],
+        "valid_metric": "ndcg@10",
+    }
+    resumed = run(config_dict=make_keys("BPR", epochs=2, resume_file=path, **more))
+    assert resumed["resumed_from"] == 1
+    assert "precision@3" in resumed["test_result"]
+
+
+def test_a_checkpoint_without_the_mode_of_its_validation_is_damaged(make_keys):
+    path = run(config_dict=make_keys("BPR", epochs=1))["checkpoint"]
+    state = checkpoint.load(path)
+    state["config"]["eval_args"] = "x"
+    checkpoint.save(path, state)
+    with pytest.raises(UserError, match=r"resume_file: '.*' is damaged"):
+        run(config_dict=make_keys("BPR", epochs=2, resume_file=path))
