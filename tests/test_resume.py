@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import torch
 
 from recbole_disent.errors import UserError
 from recbole_disent.session import run
@@ -52,3 +53,24 @@ def test_a_checkpoint_without_the_mode_of_its_validation_is_damaged(make_keys):
     checkpoint.save(path, state)
     with pytest.raises(UserError, match=r"resume_file: '.*' is damaged"):
         run(config_dict=make_keys("BPR", epochs=2, resume_file=path))
+
+
+SPARSE = {"negatives": "sampled", "sampled_negatives": 5, "item_optimizer": "sparse"}
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"), [("SASRec", {}), ("DisentS2S", {"learner": "sgd"}), ("DisentS2S", SPARSE)]
+)
+def test_another_learning_rate_and_decay_have_an_effect(make_keys, model, keys):
+    keys = {"learner": "adamw", "learning_rate": 0.001, "ema_decay": 0.0, **keys}
+    path = run(config_dict=make_keys(model, epochs=1, **keys))["checkpoint"]
+    begun = checkpoint.load(path)["state_dict"]
+    later = {**keys, "learning_rate": 1e-30, "weight_decay": 0.25}
+    run(config_dict=make_keys(model, epochs=2, eval_step=2, resume_file=path, **later))
+    state = checkpoint.load(path)
+    assert state["epoch"] == 1
+    for name, value in state["state_dict"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, begun[name], rtol=0, atol=1e-20, msg=name)
+    groups = state["optimizer"].get("dense", state["optimizer"])["param_groups"]
+    assert {(group["lr"], group["weight_decay"]) for group in groups} >= {(1e-30, 0.25)}

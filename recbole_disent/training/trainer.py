@@ -23,6 +23,7 @@ from recbole_disent.training import checkpoint, random_state
 from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.checkpoint import config_to_dict
 from recbole_disent.training.item_optimizer import require_same, sparse_tables, split_groups
+from recbole_disent.training.optimizer_options import with_our_options
 from recbole_disent.training.row_adam import RowAdam
 from recbole_disent.training.same_validation import require_same_validation
 from recbole_disent.training.steps import CountedLoader
@@ -337,7 +338,7 @@ class SafeTrainer:
         if self.average is not None:
             self.average.restart(averaged["steps"])
         self.model.load_state_dict(averaged["values"], strict=False)  # training continues from these weights
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(with_our_options(state["optimizer"], self.optimizer))
         checkpoint.check_shapes(self.optimizer)
         random_state.check(state["random"])
         self._random_state = state["random"]
