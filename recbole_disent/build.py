@@ -112,6 +112,9 @@ def build_model(data: RunData, train: Any = None) -> Any:
             given["content"] = build_content(config, train) if registry.uses_content(config) else None
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         model = config.model_class(config, train, **given)
+    if state := registry.spec_of(config["model"]).training_state:
+        # RecBole's list of the attributes that are saved and loaded with the weights.
+        model.other_parameter_name = [*getattr(model, "other_parameter_name", ()), *state]
     if config["precision"] == "double":  # RecBole's models take some weights from numpy
         model = model.double()
     return process_group.broadcast_model(model.to(config["device"]))

@@ -41,6 +41,9 @@ class ModelSpec:
             RecBole whose scores are inner products; None if there is no such function.
         choose_preset: function (training part) -> (name of a preset, reason), for a model whose
             defaults depend on the data.
+        training_state: attributes that change in the training besides the weights, such as the step of an
+            annealing, and that a checkpoint must hold.
+        resumable: False if a checkpoint does not hold all that the training needs.
         supported: False for a model of RecBole that needs a special data set or training procedure.
     """
 
@@ -58,6 +61,8 @@ class ModelSpec:
     content: str = "never"
     vectors: str | None = None
     choose_preset: str | None = None
+    training_state: tuple[str, ...] = ()
+    resumable: bool = True
     supported: bool = True
 
 
@@ -72,6 +77,8 @@ _CAUSAL = {
     "trim_safe": True,
     "vectors": _STATES,
 }
+# The last losses of each step of the diffusion, by which the steps are drawn.
+_LOSSES = ("Lt_history", "Lt_count")
 
 _ROWS = (
     ModelSpec(
@@ -137,7 +144,14 @@ _ROWS = (
         ModelSpec(name, check_data="recbole_disent.recbole.cpr:check_data")
         for name in ("SASRecCPR", "GRU4RecCPR")
     ),
-    ModelSpec("LDiffRec", check_data="recbole_disent.recbole.ldiffrec:check_data"),
+    *(ModelSpec(name, training_state=("update",)) for name in ("MultiVAE", "MacridVAE")),
+    ModelSpec("DiffRec", training_state=_LOSSES),
+    ModelSpec(
+        "LDiffRec",
+        check_data="recbole_disent.recbole.ldiffrec:check_data",
+        training_state=(*_LOSSES, "update_count", "update_count_vae"),
+    ),
+    ModelSpec("RecVAE", resumable=False),  # it has three optimisers
     ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
     *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),
 )

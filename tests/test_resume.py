@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from recbole_disent.errors import UserError
+from recbole_disent.leaderboard.worker import work
+from recbole_disent.registry import spec_of
 from recbole_disent.session import run
 from recbole_disent.training import checkpoint
+from recbole_disent.tuning.study import Study
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,40 @@ def test_another_learning_rate_and_decay_have_an_effect(make_keys, model, keys):
             torch.testing.assert_close(value, begun[name], rtol=0, atol=1e-20, msg=name)
     groups = state["optimizer"].get("dense", state["optimizer"])["param_groups"]
     assert {(group["lr"], group["weight_decay"]) for group in groups} >= {(1e-30, 0.25)}
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("MultiVAE", {"total_anneal_steps": 20, "anneal_cap": 1.0}),
+        ("MacridVAE", {"total_anneal_steps": 20, "anneal_cap": 1.0}),
+        ("DiffRec", {"history_num_per_term": 2, "steps": 2, "noise_scale": 0.1, "reweight": True}),
+        ("LDiffRec", {"history_num_per_term": 2, "steps": 2, "anneal_steps": 9, "vae_anneal_steps": 20}),
+    ],
+)
+def test_a_resumed_run_goes_on_with_the_state_besides_the_weights(make_keys, model, keys):
+    keys = {"stopping_step": 50, "train_batch_size": 8, "eval_step": 2, "learning_rate": 0.01, **keys}
+    whole = run(config_dict=make_keys(model, epochs=4, **keys))
+    path = run(config_dict=make_keys(model, epochs=2, **keys))["checkpoint"]
+    state = checkpoint.load(path)
+    assert state["epoch"] == 1
+    assert state["other_parameter"].keys() == set(spec_of(model).training_state)
+    resumed = run(config_dict=make_keys(model, epochs=4, resume_file=path, **keys))
+    assert resumed["resumed_from"] == 2
+    assert resumed["curves"] == whole["curves"]
+    assert resumed["test_result"] == whole["test_result"]
+
+
+def test_recvae_is_trained_again_and_not_resumed(make_keys, hostile):
+    given = make_keys("RecVAE", epochs=1)
+    path = run(config_dict=given)["checkpoint"]
+    with pytest.raises(UserError, match=r"resume_file: got '.*', but a run of RecVAE cannot be resumed"):
+        run(config_dict={**given, "resume_file": path})
+    # A stopped run of a plan and a stopped trial begin again.
+    spec = {"model": "RecVAE", "dataset": "hostile", "seed": 1, "trial": None, "config": {"epochs": 1}}
+    options = {"paths": {"data_path": str(hostile)}, "candidate_dir": "candidates", "threads": 1, "gpu": None,
+               "keep_checkpoints": True, "command": [], "files": "f"}  # fmt: skip
+    assert [work(spec, options)["resumed_from"] for _ in range(2)] == [None, None]
+    for model, expected in (("RecVAE", None), ("BPR", path)):
+        study = Study(f"searches-{model}", model, "hostile", {}, {}, {"tool": "random"})
+        assert study.config_of({}, "saved")["resume_file"] == expected

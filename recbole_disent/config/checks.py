@@ -12,6 +12,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_disent.config.intervals import check_interval
 from recbole_disent.errors import UserError, nearest
+from recbole_disent.registry import spec_of
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _LEAST = {
@@ -249,6 +250,11 @@ def check_together(config: Any) -> None:
     resume = config["resume_file"]
     if resume is not None and not os.path.isfile(resume):
         raise UserError(f"resume_file: '{resume}' is not there; give the path of a checkpoint (.pth)")
+    if resume is not None and not spec_of(config["model"]).resumable:
+        raise UserError(
+            f"resume_file: got '{resume}', but a run of {config['model']} cannot be resumed, because a "
+            "checkpoint holds only one of its optimisers; leave out resume_file and train again"
+        )
     start = config["warm_start"]
     if start is not None and not os.path.exists(start):
         raise UserError(

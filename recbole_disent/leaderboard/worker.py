@@ -67,6 +67,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
     from recbole_disent import result_file
     from recbole_disent.leaderboard.identity import code_digest
+    from recbole_disent.registry import spec_of
     from recbole_disent.session import run
 
     torch.set_num_threads(options["threads"])
@@ -77,7 +78,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         "seed": spec["seed"],
         "checkpoint_dir": CHECKPOINTS,
         "result_dir": CHECKPOINTS,
-        "resume_file": _checkpoint(),
+        "resume_file": _checkpoint() if spec_of(spec["model"]).resumable else None,
         **({} if options["gpu"] is None else {"gpu_id": options["gpu"]}),
     }
     # The validation part decides between trials, so a trial makes no test result.

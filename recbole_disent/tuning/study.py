@@ -23,6 +23,7 @@ from recbole_disent.config import key_rules
 from recbole_disent.config.search_space import Distribution
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
+from recbole_disent.registry import spec_of
 
 SCHEMA = 1
 # Keys that the search sets for every trial; a given value is ignored.
@@ -109,7 +110,7 @@ class Study:
             "prepared_dir": self.given.get("prepared_dir") or os.path.join(self.folder, "prepared"),
             "result_dir": folder,
             "show_progress": False,
-            "resume_file": stored[-1] if stored else None,
+            "resume_file": stored[-1] if stored and spec_of(self.model).resumable else None,
         }
 
     def add(self, number: int, values: dict[str, Any], **found: Any) -> dict[str, Any]:
