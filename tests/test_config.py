@@ -110,6 +110,13 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--learner=foo"], "learner: got 'foo', expected one of adam"),
         (["--precision=double", "--enable_amp=True"], "precision: got double with enable_amp=True"),
         (["--clip_grad_norm=3"], "clip_grad_norm: got 3, expected a dict"),
+        (["--clip_grad_norm={}"], "clip_grad_norm: got max_norm=None, expected a number above 0"),
+        (["--clip_grad_norm={'max_norm': 'a'}"], "clip_grad_norm: got max_norm='a', expected a number abo"),
+        (["--clip_grad_norm={'max_norm': 0}"], "clip_grad_norm: got max_norm=0, expected a number above"),
+        (["--clip_grad_norm={'max_norm': True}"], "clip_grad_norm: got max_norm=True, expected a number"),
+        (["--clip_grad_norm={'max_norm': 5, 'foo': 1}"], "clip_grad_norm: the key 'foo' is unknown, exp"),
+        (["--clip_grad_norm={'max_norm': 5, 'norm_type': 'x'}"], "clip_grad_norm: got norm_type='x'"),
+        (["--clip_grad_norm={'max_norm': 5, 'foreach': 1}"], "clip_grad_norm: got foreach=1, expected Tru"),
         (["--benchmark_filename=['a']"], "expected three parts"),
         (["--loss_type=BPR"], "the key 'loss_type' is known neither"),
         (["--eval_args=3"], "eval_args: got 3, expected"),
@@ -125,6 +132,11 @@ def test_wrong_settings_get_one_sentence(words, message):
     with pytest.raises(UserError, match=message) as caught:
         config(*words)
     assert "\n" not in str(caught.value)
+
+
+def test_all_arguments_of_clipping_may_be_given():
+    given = {"max_norm": 5, "norm_type": "inf", "error_if_nonfinite": True, "foreach": None}
+    assert config(f"--clip_grad_norm={given}")["clip_grad_norm"] == given
 
 
 def test_models_that_compare_with_negatives_need_them():

@@ -27,6 +27,11 @@ _TRANSFORMS = {
     "crop_itemseq": {"eta": 0.6},
     "reorder_itemseq": {"beta": 0.6},
 }  # fmt: skip
+# The arguments of clip_grad_norm_ and what they must be.
+_CLIPPING = {
+    "max_norm": "a number above 0", "norm_type": "a number above 0", "error_if_nonfinite": "True or False",
+    "foreach": "True or False",
+}  # fmt: skip
 # Filters that RecBole does not apply to pre-split files.
 _FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
@@ -238,9 +243,7 @@ def check_together(config: Any) -> None:
         raise UserError(f"learner: got {config['learner']!r}, expected one of {', '.join(_LEARNERS)}")
     if config["precision"] == "double" and config["enable_amp"]:
         raise UserError("precision: got double with enable_amp=True, expected one of the two at most")
-    clip = config["clip_grad_norm"]
-    if clip is not None and not isinstance(clip, dict):
-        raise UserError(f"clip_grad_norm: got {clip!r}, expected a dict such as {{'max_norm': 5.0}}")
+    _check_clipping(config["clip_grad_norm"])
     files = config["benchmark_filename"]
     if files is not None and (not isinstance(files, list) or len(files) not in (2, 3)):
         raise UserError(
@@ -260,6 +263,31 @@ def check_together(config: Any) -> None:
         raise UserError(
             f"warm_start: '{start}' is not there; give the folder of a bundle or the .pth file of a run"
         )
+
+
+def _check_clipping(clip: Any) -> None:
+    """Check the arguments of torch's ``clip_grad_norm_``."""
+    if clip is None:
+        return
+    if not isinstance(clip, dict):
+        raise UserError(f"clip_grad_norm: got {clip!r}, expected a dict such as {{'max_norm': 5.0}}")
+    values = {"max_norm": None, "norm_type": 2.0, "error_if_nonfinite": False, "foreach": None, **clip}
+    if unknown := [key for key in values if key not in _CLIPPING]:
+        raise UserError(
+            f"clip_grad_norm: the key {unknown[0]!r} is unknown, expected {', '.join(_CLIPPING)}; leave it "
+            "out or correct it"
+        )
+    for key, value in values.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        good = {
+            "a number above 0": number or (key == "norm_type" and value == "inf"),
+            "True or False": isinstance(value, bool) or (key == "foreach" and value is None),
+        }
+        if not good[_CLIPPING[key]]:
+            raise UserError(
+                f"clip_grad_norm: got {key}={value!r}, expected {_CLIPPING[key]}; set for example "
+                "{'max_norm': 5.0}"
+            )
 
 
 def _check_transform(config: Any, sequential: bool) -> None:
