@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_disent.config.config import Config
+from recbole_disent.errors import UserError
 from recbole_disent.ops import gbce as module
 from recbole_disent.ops.gbce import draw_negatives, gbce
+from recbole_disent.session import build_data, build_model
+from tests.conftest import write_inter
 from tests.test_item_loss import (
     ITEMS,
     TARGETS,
@@ -36,6 +40,15 @@ def test_gbce_is_its_definition_with_gradients(monkeypatch, double, limit, bias,
     alpha = 4 / (ITEMS - 2)  # 39 items, of which one is the target
     beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
     require_equal(found, plain_gbce(states, table, b, drawn[0], beta), states, table, b)
+
+
+def test_gbce_of_a_single_item_is_refused(tmp_path):
+    write_inter(tmp_path, "one", [(f"u{i % 5}", "i", 1, i) for i in range(30)])
+    keys = {"data_path": str(tmp_path), "loss": "gbce", "topk": [1]}
+    for model, more in (("SASRecContent", {"content": False}), ("SASRec", {"train_mode": "sequences"})):
+        parts = build_data(Config(model, "one", config_dict={**keys, **more}))
+        with pytest.raises(UserError, match="loss: got gbce, but the data have 1 item, expected at least 2"):
+            build_model(parts)
 
 
 def test_gbce_gradcheck(double):

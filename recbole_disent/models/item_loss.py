@@ -102,6 +102,9 @@ class ItemLoss(nn.Module):
         limit: largest number of scores in memory at a time.
         rows_of_a_step: how many items a training step looks up at most, about and with repeats, apart from a
             softmax over all items.
+
+    Raises:
+        UserError: gBCE with a single item, which has no negatives.
     """
 
     lift: Tensor | None
@@ -130,6 +133,11 @@ class ItemLoss(nn.Module):
         }
         self.rows_of_a_step: int = 2 * targets + drawn[self.kind]
         if self.kind == "gbce":
+            if self.n_items < 3:
+                raise UserError(
+                    f"loss: got gbce, but the data have {self.n_items - 1} item, expected at least 2, "
+                    "because a negative is another item than the target; set loss=softmax, or use more data"
+                )
             self.gbce_negatives: int = config["gbce_negatives"]
             self.beta = power(self.gbce_negatives, self.n_items - 1, config["gbce_t"])
 
