@@ -330,3 +330,20 @@ def test_the_commands(checkpoint, rec, tmp_path, capsys):
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "--out=b"],
+        ["recommend", "--users=all", "--out=o.csv"],
+        ["inspect", "--out=p.html"],
+        ["serve"],
+    ],
+)
+def test_two_models_for_one_command_are_named(tmp_path, capsys, words):
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).touch()
+    assert main([*words, "a.pth", "b.pth"]) == 2
+    expected = f"error: {words[0]}: got 2 models, 'a.pth' and 'b.pth', expected one; a * in a name may match "
+    assert expected + "several, so write the whole name" in capsys.readouterr().err

@@ -135,11 +135,25 @@ def _command(commands: Any, name: str, about: str, do: Any) -> argparse.Argument
     return parser
 
 
+def _require_one_source(known: argparse.Namespace, rest: list[str]) -> None:
+    from recbole_disent.errors import UserError
+
+    paths = [Path(word) for word in rest if not word.startswith("-")]
+    others = [path for path in paths if path.is_dir() or (path.suffix == ".pth" and path.is_file())]
+    if others:
+        names = " and ".join(f"'{path}'" for path in (known.source, *others))
+        raise UserError(
+            f"{known.command}: got {len(others) + 1} models, {names}, expected one; a * in a name may match "
+            "several, so write the whole name"
+        )
+
+
 def _load(known: argparse.Namespace, rest: list[str]) -> Any:
     from recbole_disent.config.literals import key_values
     from recbole_disent.errors import UserError
     from recbole_disent.recommender import load
 
+    _require_one_source(known, rest)
     if rest and known.source.is_dir():
         raise UserError(f"command line: got '{rest[0]}', which {known.command} does not know")
     return load(known.source, getattr(known, "device", "cpu"), key_values(rest) or None)
@@ -214,6 +228,7 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
 def _serve(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.errors import UserError
 
+    _require_one_source(known, rest)
     if rest:
         raise UserError(f"command line: got '{rest[0]}', which serve does not know")
     if not known.source.is_dir():
