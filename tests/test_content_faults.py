@@ -239,6 +239,21 @@ def test_a_number_column_has_no_tokens(make_config, hostile):
         content_of(make_config, content_source="tokens")
 
 
+def test_number_columns_are_left_out_unless_the_user_names_them(make_config, hostile):
+    rows = [(f"i{n}", f"red w{n % 3}", n / 2) for n in range(30)]
+    rewrite(hostile, [row[:2] for row in rows], TITLE.strip())
+    expected = rows_of(make_config, content_source="tokens")
+    rewrite(hostile, rows, TITLE.strip() + "\tprice:float")
+    found = rows_of(make_config, content_source="tokens")
+    assert all(torch.equal(row, found[token]) for token, row in expected.items())
+    for key in ("content_fields", "content_token_fields"):
+        with pytest.raises(UserError, match=f"^{key}: column 'price' .* by content_token_fields, or change"):
+            content_of(make_config, content_source="tokens", **{key: ["title", "price"]})
+    rewrite(hostile, [row[::2] for row in rows], "item_id:token\tprice:float")
+    with pytest.raises(UserError, match=r"^content_token_fields: column 'price' .* is of type float"):
+        content_of(make_config, content_source="tokens")
+
+
 def test_bytes_of_another_encoding(make_config, hostile):
     (hostile / "hostile" / "hostile.item").write_bytes((TITLE + "i1\tété\n").encode("latin-1"))
     with pytest.raises(

@@ -18,6 +18,8 @@ from recbole_disent.data.item_file import ItemTable, read_items
 from recbole_disent.errors import UserError
 from recbole_disent.hashing import digest
 
+_TOKEN_TYPES = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+
 
 class _Texts:
     """The words of text columns."""
@@ -41,23 +43,33 @@ class _Texts:
 
 
 class _Tokens:
-    """Bags of the tokens of columns; the same word in two columns counts as two tokens."""
+    """Bags of the tokens of columns; the same word in two columns counts as two tokens.
+
+    If the user names no columns, other columns than those of type token and token_seq are left out.
+    """
 
     def __init__(self, config: Any, dataset: Any, tokens: list[str]) -> None:
         key = "content_fields" if config["content_token_fields"] is None else "content_token_fields"
-        table = _table(config, dataset, key, listed(config[key]))
-        for field, kind in table.kinds.items():
-            if kind not in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
-                raise UserError(
-                    f"{key}: column '{field}' of {table.path} is of type {kind.value}, expected token or "
-                    "token_seq for content_source=tokens"
-                )
+        named = listed(config[key])
+        if named is None:
+            key = "content_token_fields"  # the key that messages name
+        table = _table(config, dataset, key, named)
+        others = {field: kind for field, kind in table.kinds.items() if kind not in _TOKEN_TYPES}
+        if others and (named or len(others) == len(table.kinds)):
+            field, kind = next(iter(others.items()))
+            raise UserError(
+                f"{key}: column '{field}' of {table.path} is of type {kind.value}, expected token or "
+                "token_seq for content_source=tokens; name columns of these types by content_token_fields, "
+                "or change the type in the header"
+            )
         _warn_of_missing(dataset, tokens, table)
         blank = config["seq_separator"]
         self.rows: list[list[str]] = []
         for token in tokens:
             bag = []
             for (field, kind), cell in zip(table.kinds.items(), table.cells.get(token, []), strict=False):
+                if field in others:
+                    continue
                 parts = cell.split(blank) if kind == FeatureType.TOKEN_SEQ else [cell]
                 bag += [f"{field}={part}" for part in parts if part]
             self.rows.append(sorted(set(bag)))
