@@ -93,6 +93,8 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--epochs=1", "--epochs=2"], "--epochs is given twice"),
         (["--show_progress=3"], "show_progress: got 3, expected bool"),
         (["epochs=1"], "got 'epochs=1', expected --key=value"),
+        (["-user=a b=c"], r"got '-user=a b=c', expected --key=value; did you mean '--user=a b=c'\?$"),
+        (["a.pth"], "got 'a.pth', expected --key=value$"),
         (["--topk=0"], "topk must be a positive integer"),
         (["--topk=['a']"], "topk: got .*expected a list of integers"),
         (["--topk=[200]", "--eval_mode=uni100"], "topk: got 200, expected at most 101"),

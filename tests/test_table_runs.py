@@ -107,6 +107,8 @@ def test_the_command_convert_goes_both_ways(frame, tmp_path, capsys):
     assert back["item_id"].tolist() == frame["product"].tolist()
     assert main(["convert", "events.csv", "data/shop", "--itm=product"]) == 2
     assert "the option 'itm' is not known; did you mean 'item'?" in capsys.readouterr().err
+    assert main(["convert", "events.csv", "data/shop", "user=customer_id"]) == 2
+    assert "expected --key=value; did you mean '--user=customer_id'?\n" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_a_table_is_loaded_again(frame, tmp_path):

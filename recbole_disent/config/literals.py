@@ -18,7 +18,9 @@ def key_values(words: list[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not equals or not key:
-            raise UserError(f"command line: got '{word}', expected --key=value")
+            name, equals, value = word.lstrip("-").partition("=")
+            hint = f"; did you mean '--{name}={value}'?" if equals and name.isidentifier() else ""
+            raise UserError(f"command line: got '{word}', expected --key=value{hint}")
         if found.get(key, value) != value:
             raise UserError(f"command line: --{key} is given twice, as {found[key]} and {value}")
         found[key] = value
