@@ -132,6 +132,14 @@ def test_rows_without_a_time_are_dropped_and_the_others_stay_exact(values):
         parse(["1"], "skip")
 
 
+def test_a_column_without_a_readable_time_says_what_it_contains():
+    expected = "can be read: got '01.01.2025 00:00', expected dates of ISO 8601 .*; convert .* by time=NAME$"
+    with pytest.raises(UserError, match=expected):
+        parse(["", "01.01.2025 00:00", "02.01.2025 00:00"], "drop")
+    with pytest.raises(UserError, match="can be read, because it is empty; name another column by time=NAME"):
+        parse([None, None], "drop")
+
+
 def test_times_too_fine_for_a_float_keep_their_order():
     base = 1714521600 * 10**9
     frame = pd.DataFrame({"user": [1] * 3, "item": [1, 2, 3], "ts": [base + 900, base + 5, base + 1001]})

@@ -99,7 +99,14 @@ def parse_times(
             what += _like(values, kept)
         raise UserError(f"{where(row)}: {what}; correct the time, or drop such rows by missing_time=drop")
     if not kept.any():
-        raise UserError(f"{where(0)}: no time in column '{column}' can be read; name another column by time=")
+        what = f"no time in column '{column}' can be read"
+        if missing.all():
+            raise UserError(f"{where(0)}: {what}, because it is empty; name another column by time=NAME")
+        first = shown(values[~missing].iloc[0])
+        raise UserError(
+            f"{where(0)}: {what}: got {first}, expected dates of ISO 8601 from 1678 to 2262, or numbers; "
+            "convert the column, or name another one by time=NAME"
+        )
     rows = kept.nonzero()[0]
     if kind in ("date", "datetime"):
         return _dates(read[kept]), kept
