@@ -14,6 +14,7 @@ from recbole_disent.files import write_atomically
 from recbole_disent.tables.atomic import from_atomic, to_atomic
 from recbole_disent.tables.catalogue import compare_items, count_changes, read_catalogue
 from recbole_disent.tables.events import read_events
+from recbole_disent.tables.read import neighbour
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -74,6 +75,9 @@ def _atomic_folder(source: Any) -> Path | None:
     if not isinstance(source, str | os.PathLike):
         return None
     path = Path(os.path.abspath(source))
+    if not path.exists():
+        hint = neighbour(path) or "; give the path of a table or of a data set"
+        raise UserError(f"source: there is no file or folder {source}{hint}")
     if path.suffix == ".inter":
         if path.stem != path.parent.name:
             raise UserError(

@@ -44,7 +44,7 @@ def open_table(source: Any, encoding: str = "utf-8", what: str = "data") -> Tabl
     if path.is_dir():
         return arrow.from_folder(path)
     if not path.exists():
-        raise UserError(f"{what}: there is no file {path}{_neighbour(path)}")
+        raise UserError(f"{what}: there is no file {path}{neighbour(path)}")
     ending = kind_of_file(path)
     if ending in TEXT_SEPARATORS:
         return text_files.TextTable(path, TEXT_SEPARATORS[ending], encoding)
@@ -66,6 +66,7 @@ def kind_of_file(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _neighbour(path: Path) -> str:
+def neighbour(path: Path) -> str:
+    """Return ``"; did you mean 'x'?"`` for the most similar name in the folder of a path, or ``""``."""
     folder = path.parent
     return nearest(path.name, os.listdir(folder)) if folder.is_dir() else ""
