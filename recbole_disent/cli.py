@@ -228,7 +228,10 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
         _say(note)
     for note in (found.get("catalogue") or {}).get("notes", []):
         _say(f"items: {note}")
-    _say(f"{found['events']} events are in {', '.join(map(str, found['files']))}")
+    events, *items = sorted(found["files"], key=lambda file: file.endswith(".item"))
+    counts = found.get("catalogue") or found
+    also = f", and {counts['items']} items in {items[0]}" if items else ""
+    _say(f"{found['events']} events are in {events}{also}")
     return 0
 
 

@@ -77,7 +77,13 @@ def test_what_becomes_of_the_items_is_said(frame, tmp_path, capsys):
         f"items: spaces replace tabs, line breaks and invalid characters in {len(names)} texts",
     ]
     assert main(["convert", "events.csv", "shop", "--items=items.csv", "--item=product", "--time=when"]) == 0
-    assert [line for line in capsys.readouterr().out.split("\n") if line.startswith("items: ")] == notes
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("items: ")] == notes
+    files = Path("shop", "shop.inter"), Path("shop", "shop.item")
+    assert lines[-1] == f"{len(frame)} events are in {files[0]}, and {len(names)} items in {files[1]}"
+    assert main(["convert", "shop", "back.csv"]) == 0
+    expected = f"{len(frame)} events are in back.csv, and {len(names)} items in back-items.csv\n"
+    assert capsys.readouterr().out.endswith(expected)
     keys = {**KEYS, "item": "product", "time": "when", "data": "events.csv", "items": "items.csv"}
     for _ in range(2):  # the second time, the data set is there
         assert [n for n in Config("BPR", None, config_dict=keys).notes if n.startswith("items: ")] == notes
@@ -101,7 +107,7 @@ def test_the_command_convert_goes_both_ways(frame, tmp_path, capsys):
     frame.to_csv(tmp_path / "events.csv", index=False)
     words = ["--item=product", "--time=when"]
     assert main(["convert", "events.csv", "data/shop", *words]) == 0
-    assert f"{len(frame)} events are in" in capsys.readouterr().out
+    assert f"{len(frame)} events are in {Path('data/shop/shop.inter')}\n" in capsys.readouterr().out
     assert main(["convert", "data/shop", "shop.csv"]) == 0
     back = pd.read_csv(tmp_path / "shop.csv", dtype=str)
     assert back["item_id"].tolist() == frame["product"].tolist()

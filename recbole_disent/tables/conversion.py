@@ -33,7 +33,8 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
 
     Returns:
         A dict with ``files``, the paths of the written files. For a table the dict also contains the
-        summary of the events, and ``catalogue``, the summary of the items or None; both have ``notes``.
+        summary of the events, and ``catalogue``, the summary of the items or None; both have ``notes``, and
+        ``items`` of the catalogue is the number of items in the ``.item`` file.
         For atomic files it also contains ``events`` and ``items``, the numbers of rows.
 
     Raises:
@@ -102,6 +103,7 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
             items, like=events.summary["columns"]["item"], encoding=options.get("encoding", "utf-8")
         )
         compare_items(events.frame, catalogue, about)
+        about["items"] = len(catalogue)
     done = to_atomic(events.frame, catalogue, out.parent, target.name)
     if about is not None:
         count_changes(about, done["texts_changed"])  # the ids and numbers of events are never changed
