@@ -29,7 +29,7 @@ def require_same_validation(ours: dict[str, Any], theirs: dict[str, Any], path: 
     with checkpoint.reading(path):
         stored = _deciding(theirs)
     for key, value in wanted.items():
-        if value != stored[key]:
+        if value != stored[key] and not (key in _KEYS and key not in theirs):  # older than the key
             raise UserError(
                 f"{key}: got {value!r}, expected {stored[key]!r}, with which the best validation score in "
                 f"checkpoint '{path}' was computed; train again, or use the keys of the checkpoint"
