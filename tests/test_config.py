@@ -99,6 +99,11 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--topk=['a']"], "topk: got .*expected a list of integers"),
         (["--topk=[200]", "--eval_mode=uni100"], "topk: got 200, expected at most 101"),
         (["--valid_metric=MRR@3"], "valid_metric: got 'MRR@3', expected one of metrics="),
+        (["--valid_metric=NDCG"], "valid_metric: got 'NDCG', expected one of metrics=.* at one of topk="),
+        (
+            ["--metrics=['GAUC', 'NDCG']", "--valid_metric=GAUC@10"],
+            "valid_metric: got 'GAUC@10', expected one of metrics=.* without a cut-off",
+        ),
         (["--metrics=['Recal']"], "no metric named 'Recal'"),
         (["--eval_mode=uni0"], "eval_args mode: got 'uni0', expected full, uniN"),
         (["--eval_mode=most"], "eval_args mode: got 'most', expected full, uniN"),

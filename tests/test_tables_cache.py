@@ -143,6 +143,11 @@ def test_faulty_conversions_get_one_sentence(table, tmp_path):
     convert(table, tmp_path / "shop")
     with pytest.raises(UserError, match=r"source: there is no file or folder .*shp; did you mean 'shop'\?"):
         convert(tmp_path / "shp", tmp_path / "back.csv")
+    Path("empty").mkdir()
+    with pytest.raises(
+        UserError, match=r"^source: the folder empty has no file empty.inter, expected a data"
+    ):
+        convert("empty", "back.csv")
     with pytest.raises(UserError, match=r"^source: there is no file or folder a/b; give the path of a table"):
         convert("a/b", tmp_path / "back.csv")
     with pytest.raises(UserError, match=r"out: got .*shop.xls', expected a file that ends with .csv"):

@@ -193,7 +193,14 @@ def check_together(config: Any) -> None:
     """
     metrics = [m.lower() for m in config["metrics"]]
     name, _, cut = str(config["valid_metric"]).lower().partition("@")
-    if name not in metrics or (cut and not (cut.isdigit() and int(cut) in config["topk"])):
+    # Metrics of labels, and GAUC, look at all candidates and have no cut-off.
+    if name == "gauc" or config["eval_type"] == EvaluatorType.VALUE:
+        if name not in metrics or "@" in config["valid_metric"]:
+            raise UserError(
+                f"valid_metric: got {config['valid_metric']!r}, expected one of metrics={config['metrics']} "
+                "without a cut-off"
+            )
+    elif name not in metrics or not (cut.isdigit() and int(cut) in config["topk"]):
         raise UserError(
             f"valid_metric: got {config['valid_metric']!r}, expected one of metrics={config['metrics']} "
             f"at one of topk={config['topk']}, such as {config['metrics'][0]}@{config['topk'][0]}"

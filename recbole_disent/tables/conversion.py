@@ -91,6 +91,12 @@ def _atomic_folder(source: Any) -> Path | None:
 
 def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> dict[str, Any]:
     target = Path(os.path.abspath(out))
+    if target.suffix in ENDINGS and isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        name = Path(os.path.abspath(source)).name
+        raise UserError(
+            f"source: the folder {source} has no file {name}.inter, expected a data set to make a table of; "
+            "give the folder of one"
+        )
     if target.suffix in (".inter", *ENDINGS) or target.is_file():
         raise UserError(
             f"out: got {str(out)!r}, expected the folder of the data set, such as data/shop for "
