@@ -21,10 +21,21 @@ from tests.test_leaderboard_runner import calls, make_runner  # noqa: F401  (a f
 pytestmark = pytest.mark.usefixtures("given")
 
 
-def change_data(keys):
-    """Add an item file, which the configuration of these runs does not load."""
-    (file,) = Path(keys["data_path"]).glob("*/hostile.inter")
-    file.with_suffix(".item").write_text("item_id:token\n")
+def change_data(keys, kind="inter"):
+    """Add a line to a file of the data set."""
+    (file,) = Path(keys["data_path"]).glob(f"*/hostile.{kind}")
+    with file.open("a", encoding="utf-8") as text:
+        text.write(file.read_text(encoding="utf-8").splitlines()[-1] + "\n")
+
+
+def test_files_of_items_count_for_runs_that_read_them(given):  # noqa: F811
+    models = ["SASRec", "SASRecContent", {"name": "DisentS2S", "config": {"content": True}}]
+    read_all = {"name": "SASRec", "label": "columns", "config": {"load_col": None}}
+    plan = make_plan({**given, "models": [*models, read_all], "seeds": [1]})
+    before = [contents(run.files) for run in plan.runs()]
+    change_data(given, "item")
+    after = [contents(run.files) for run in plan.runs()]
+    assert [a != b for a, b in zip(before, after, strict=True)] == [False, True, True, True]
 
 
 def test_results_of_other_files_are_refused_or_repeated(given, make_runner):  # noqa: F811
