@@ -18,8 +18,6 @@ from tests.conftest import write_inter
 from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
 from tests.test_leaderboard_runner import calls, make_runner  # noqa: F401  (a fixture)
 
-pytestmark = pytest.mark.usefixtures("given")
-
 
 def change_data(keys, kind="inter"):
     """Add a line to a file of the data set."""

@@ -185,25 +185,27 @@ def check_like_default(source: str, key: str, value: Any, default: Any) -> None:
         raise UserError(f"{source}: {key}: got {value!r}, expected {wanted} (default {default!r})")
 
 
+def metric_names(config: Any) -> frozenset[str]:
+    """Return the names of the metrics of a result, such as ndcg@10.
+
+    Metrics of labels, and GAUC, look at all candidates and have no cut-off.
+    """
+    names = [metric.lower() for metric in config["metrics"]]
+    plain = {n for n in names if n == "gauc" or config["eval_type"] == EvaluatorType.VALUE}
+    return frozenset(plain | {f"{n}@{k}" for n in names if n not in plain for k in config["topk"]})
+
+
 def check_together(config: Any) -> None:
     """Check keys that depend on each other.
 
     Raises:
         UserError: the values of two keys contradict each other.
     """
-    metrics = [m.lower() for m in config["metrics"]]
-    name, _, cut = str(config["valid_metric"]).lower().partition("@")
-    # Metrics of labels, and GAUC, look at all candidates and have no cut-off.
-    if name == "gauc" or config["eval_type"] == EvaluatorType.VALUE:
-        if name not in metrics or "@" in config["valid_metric"]:
-            raise UserError(
-                f"valid_metric: got {config['valid_metric']!r}, expected one of metrics={config['metrics']} "
-                "without a cut-off"
-            )
-    elif name not in metrics or not (cut.isdigit() and int(cut) in config["topk"]):
+    if str(config["valid_metric"]).lower() not in metric_names(config):
         raise UserError(
             f"valid_metric: got {config['valid_metric']!r}, expected one of metrics={config['metrics']} "
-            f"at one of topk={config['topk']}, such as {config['metrics'][0]}@{config['topk'][0]}"
+            f"at one of topk={config['topk']}, such as {config['metrics'][0]}@{config['topk'][0]}; GAUC and "
+            "metrics of labels stand without a cut-off"
         )
     if "labeled" in config["eval_args"]["mode"].values() and config["eval_type"] == EvaluatorType.RANKING:
         raise UserError(

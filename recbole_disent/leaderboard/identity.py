@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recbole.utils import EvaluatorType
-
 from recbole_disent import __version__
 from recbole_disent.config import key_rules
+from recbole_disent.config.checks import metric_names
 from recbole_disent.config.config import Config
 from recbole_disent.data.loading import require_data
 from recbole_disent.hashing import file_digest
@@ -64,13 +63,7 @@ def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
     data_path = os.path.dirname(os.path.abspath(config["data_path"]))
-    return Resolved(digest, max(1, config["epochs"]), _metrics(config), data_path, files_of(config))
-
-
-def _metrics(config: Config) -> frozenset[str]:
-    names = [metric.lower() for metric in config["metrics"]]
-    plain = {n for n in names if n == "gauc" or config["eval_type"] == EvaluatorType.VALUE}
-    return frozenset(plain | {f"{n}@{k}" for n in names if n not in plain for k in config["topk"]})
+    return Resolved(digest, max(1, config["epochs"]), metric_names(config), data_path, files_of(config))
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

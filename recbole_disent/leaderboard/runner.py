@@ -52,6 +52,7 @@ class _Child:
     log: IO[bytes]
     began: float
     slot: int
+    files: str  # digest of the files that it began with
 
 
 @dataclass
@@ -81,7 +82,6 @@ class Runner:
         self._rates: dict[Any, list[float]] = defaultdict(list)
         self._signal: int | None = None
         self._data: dict[str, str] = {}
-        self._files: dict[str, str] = {}  # id of a run -> digest of the files that it began with
 
     def folder(self, run: Run) -> Path:
         """Return the folder of a run."""
@@ -154,9 +154,7 @@ class Runner:
             "command": self.command,
             "parent": os.getpid(),
         }
-        files = contents(run.files)
-        options["files"] = files
-        self._files[run.id] = files
+        files = options["files"] = contents(run.files)
         write_json(folder / "status.json", {"state": "running", "began": _now(), "files": files})
         threads = str(self.plan.options["threads"])
         # The child imports this package, even if the working directory has another one.
@@ -174,7 +172,7 @@ class Runner:
             cwd=folder,
             start_new_session=True,  # Ctrl-C goes to this process only, which then ends the children
         )
-        self._children.append(_Child(run, process, log, time.monotonic(), slot))
+        self._children.append(_Child(run, process, log, time.monotonic(), slot, files))
 
     def _look_at(self, child: _Child, queue: list[Run]) -> None:
         seconds = time.monotonic() - child.began
@@ -209,10 +207,10 @@ class Runner:
         child.log.close()
         self._children.remove(child)
         self._done += 1
-        self._note(child.run, status)
+        self._note(child, status)
 
-    def _note(self, run: Run, status: dict[str, Any]) -> None:
-        write_json(self.folder(run) / "status.json", {**status, "files": self._files[run.id]})
+    def _note(self, child: _Child, status: dict[str, Any]) -> None:
+        write_json(self.folder(child.run) / "status.json", {**status, "files": child.files})
 
     # -- helpers -----------------------------------------------------------------------
 
@@ -266,7 +264,7 @@ class Runner:
         for child in list(self._children):
             _end(child)
             child.log.close()
-            self._note(child.run, {"state": "stopped", "ended": _now()})
+            self._note(child, {"state": "stopped", "ended": _now()})
         self._children.clear()
 
     @contextmanager

@@ -29,7 +29,7 @@ def require_same_validation(ours: dict[str, Any], theirs: dict[str, Any], path: 
     with checkpoint.reading(path):
         stored = _deciding(theirs)
     for key, value in wanted.items():
-        if value != stored[key] and not (key in _KEYS and key not in theirs):  # older than the key
+        if key in stored and value != stored[key]:
             raise UserError(
                 f"{key}: got {value!r}, expected {stored[key]!r}, with which the best validation score in "
                 f"checkpoint '{path}' was computed; train again, or use the keys of the checkpoint"
@@ -41,5 +41,5 @@ def _deciding(keys: dict[str, Any]) -> dict[str, Any]:
     return {
         "valid_metric": keys["valid_metric"].lower(),
         "eval_args mode of valid": keys["eval_args"]["mode"]["valid"],
-        **{key: keys.get(key) for key in _KEYS},
+        **{key: keys[key] for key in _KEYS if key in keys},  # an older checkpoint lacks some
     }
