@@ -1,7 +1,8 @@
-"""Writing of files and folders so that they are either complete or absent."""
+"""Writing of files and folders so that they are either complete or absent, and by one process at a time."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from recbole_disent.errors import UserError
 
 
 @contextmanager
@@ -58,3 +61,39 @@ def temporary_folder(final: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, key: str, busy: str) -> Iterator[None]:
+    """Hold the lock of a file, so that one process at a time is in the ``with`` block.
+
+    The file is made, and deleted at the end. Its folder is made if it is missing.
+
+    Args:
+        path: the lock file.
+        key: the key that names the folder, for messages.
+        busy: what is said if another process holds the lock.
+
+    Raises:
+        UserError: another process holds the lock, or the folder or the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("wb")
+    except OSError as error:
+        raise UserError(
+            f"{key}: '{path.parent}': {error.strerror}; name a folder that you can write"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process before may have deleted the file after it was opened here.
+            ours = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        except OSError:
+            ours = False
+        if not ours:
+            raise UserError(f"{key}: {busy}")
+        try:
+            yield
+        finally:
+            path.unlink()

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_disent import session
+from recbole_disent import compare, session
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.identity import code_digest
 from recbole_disent.leaderboard.plan import make_plan
-from recbole_disent.leaderboard.runner import Runner, duration, locked
-from recbole_disent.leaderboard.states import read_json, state_of
+from recbole_disent.leaderboard.runner import Runner, duration
+from recbole_disent.leaderboard.states import alone, read_json, state_of
 from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
 
 # Does what the worker does, but for the training: what it is told to do stands in "state".
@@ -239,13 +239,12 @@ def test_equal_runs_are_done_once(make_runner):
 
 
 def test_a_second_command_is_kept_out(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another compare uses"), locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass
+    plan = {"models": ["Pop"], "datasets": ["ml-100k"], "seeds": [1], "out": str(tmp_path)}
+    with alone(tmp_path), pytest.raises(UserError, match="another compare uses"):
+        compare(plan)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"out: '.*file': "), locked(tmp_path / "file"):
-        pass
+    with pytest.raises(UserError, match=r"out: '.*file': "):
+        compare({**plan, "out": str(tmp_path / "file")})
 
 
 def test_a_damaged_status_is_one_sentence(tmp_path):

@@ -99,6 +99,12 @@ def test_a_resumed_run_goes_on_with_the_state_besides_the_weights(make_keys, mod
     assert resumed["resumed_from"] == 2
     assert resumed["curves"] == whole["curves"]
     assert resumed["test_result"] == whole["test_result"]
+    # Earlier versions did not store that state.
+    missing = spec_of(model).training_state[0]
+    del state["other_parameter"][missing]
+    checkpoint.save(path, state)
+    with pytest.raises(UserError, match=rf"resume_file: .* does not hold '{missing}', which changes in"):
+        run(config_dict=make_keys(model, epochs=4, resume_file=path, **keys))
 
 
 def test_recvae_is_trained_again_and_not_resumed(make_keys, hostile):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import archive
-from recbole_disent.leaderboard.runner import locked
+from recbole_disent.leaderboard.states import alone
 from recbole_disent.leaderboard.stored import PLAN_FILE, PlanResults, read_folders
 from recbole_disent.leaderboard.worker import RESULT
 
@@ -36,7 +36,7 @@ def compact(
         raise UserError(
             f"compact: '{folder}' has no {PLAN_FILE}; give the folder that compare wrote the runs to"
         )
-    with locked(folder):
+    with alone(folder):
         found = read_folders(folder)
         if delete:
             _refuse_loss(folder, found)

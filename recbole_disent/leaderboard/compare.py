@@ -11,8 +11,8 @@ from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import report
 from recbole_disent.leaderboard.archive import RUNS_FILE
 from recbole_disent.leaderboard.plan import Plan, Run, make_plan, read_plan
-from recbole_disent.leaderboard.runner import Runner, Stopped, locked
-from recbole_disent.leaderboard.states import read_json, state_of, write_json
+from recbole_disent.leaderboard.runner import Runner, Stopped
+from recbole_disent.leaderboard.states import alone, read_json, state_of, write_json
 from recbole_disent.leaderboard.stored import PLAN_FILE
 from recbole_disent.leaderboard.worker import RESULT
 
@@ -77,7 +77,7 @@ def execute(
             f"out: '{runner.out}' has the compacted results of a plan ({RUNS_FILE}), and a report of new "
             f"runs would not show them; give another --out, or delete {RUNS_FILE}"
         )
-    with locked(runner.out):
+    with alone(runner.out):
         try:
             later = list({run.id: run for run in runs}.values())
             if trials:

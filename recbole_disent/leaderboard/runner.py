@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -324,25 +323,3 @@ def _gpus() -> list[str]:
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock an output folder, so that a second command cannot use it.
-
-    Raises:
-        UserError: another command uses the folder, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("wb")
-    except OSError as error:
-        raise UserError(f"out: '{folder}': {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"out: another compare uses '{folder}'; wait until it ends, or give another --out"
-            ) from error
-        yield

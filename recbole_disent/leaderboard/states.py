@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_text
+from recbole_disent.files import locked, write_text
 from recbole_disent.leaderboard.identity import code_digest
 from recbole_disent.leaderboard.inputs import contents
 from recbole_disent.leaderboard.plan import Run
@@ -31,6 +32,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON ({error}); delete the file and repeat the command") from error
+
+
+def alone(folder: Path) -> AbstractContextManager[None]:
+    """Keep other commands from using the output folder of a plan in a ``with`` block.
+
+    Raises:
+        UserError: another command uses the folder, or the folder cannot be made.
+    """
+    busy = f"another compare uses '{folder}'; wait until it ends, or give another --out"
+    return locked(folder / ".lock", "out", busy)
 
 
 def state_of(folder: Path) -> dict[str, Any]:

@@ -6,12 +6,9 @@ was stopped; at the end the parts become the result at once.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from logging import getLogger
@@ -23,7 +20,7 @@ from tqdm import tqdm
 
 from recbole_disent import __version__
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically, write_text
+from recbole_disent.files import locked, write_atomically, write_text
 from recbole_disent.hashing import digest, file_digest
 from recbole_disent.serving import input_files
 from recbole_disent.serving.arguments import check_k
@@ -140,7 +137,8 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
     # Keys of the command line, such as score_by_content, change the lists of a checkpoint.
     keys = storable_keys(recommender.source.config)
     mark = request.fingerprint([__version__, str(recommender.about.get("digest")), keys], out.suffix)
-    with _alone(out):
+    busy = f"another recommend writes '{out}'; wait until it ends, or give another file"
+    with locked(folder.with_name(f".{out.name}.lock"), "--out", busy):
         resumed = _prepare(folder, mark)
         total = len(recommender.users) if request.users == "all" else None
         lists = rows = made = 0
@@ -172,28 +170,6 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
         else ""
     )
     return f"{out}: {rows} rows, lists of {lists} {request.owner}s{kept}"
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other commands from writing *out*, whose parts they would mix with ours."""
-    path = out.absolute().parent / f".{out.name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The command before may have deleted the file after it was opened here.
-            ours = os.path.samestat(os.fstat(lock.fileno()), path.stat())
-        except OSError:
-            ours = False
-        if not ours:
-            raise UserError(
-                f"--out: another recommend writes '{out}'; wait until it ends, or give another file"
-            )
-        try:
-            yield
-        finally:
-            path.unlink()
 
 
 def _prepare(folder: Path, mark: str) -> bool:

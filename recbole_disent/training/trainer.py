@@ -315,6 +315,12 @@ class SafeTrainer:
                 f"learner: got {ours['learner']!r}, expected {theirs.get('learner')!r}, the learner of "
                 f"checkpoint '{resume_file}'; resume with the same learner"
             )
+        for name in spec_of(model).training_state:
+            if name not in (state.get("other_parameter") or {}):
+                raise UserError(
+                    f"resume_file: '{resume_file}' does not hold '{name}', which changes in the training of "
+                    f"{model}, because an earlier version wrote it; leave out resume_file and train again"
+                )
         require_same_validation(ours, theirs, str(resume_file))
         require_same(self.optimizer, state.get("optimizer"), str(resume_file))
         self.saved_model_file = str(resume_file)
