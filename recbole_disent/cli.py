@@ -144,7 +144,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", help="title of the report")
     parser.add_argument("--retry", action="store_true", help="repeat broken runs")
     parser.add_argument(
-        "--redo", action="store_true", help="repeat runs whose results another version of the code made"
+        "--redo", action="store_true", help="repeat runs whose results other code or other files made"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the runs only")
 

@@ -96,4 +96,4 @@ def locked(path: Path, key: str, busy: str) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)

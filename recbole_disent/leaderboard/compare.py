@@ -53,7 +53,7 @@ def execute(
         given: keys of ``properties/leaderboard.yaml``.
         command: command line, which the result files record.
         retry: whether to repeat broken runs.
-        redo: whether to repeat runs whose results another version of the code made.
+        redo: whether to repeat runs whose results were made by other code or from other files.
         dry_run: whether to list the runs only.
         say: function that prints a line.
 
