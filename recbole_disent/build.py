@@ -142,12 +142,13 @@ def build_trainer(data: RunData, model: Any, resume: bool = True) -> Any:
 
 
 def _ids(dataset: Any) -> dict[str, str]:
-    """External ids of items and users without the padding, as JSON, for the key ``warm_start``."""
+    """External ids of items and users, and training events of items, as JSON, for the key ``warm_start``."""
     fields = {"items": dataset.iid_field, "users": dataset.uid_field}
-    return {
+    ids = {
         name: json.dumps([str(token) for token in dataset.field2id_token[field][1:]])
         for name, field in fields.items()
     }
+    return {**ids, "clicks": json.dumps(dataset.training_counts()[1:].tolist())}
 
 
 @contextmanager

@@ -19,7 +19,12 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside *path*, and rename it to *path* when the ``with`` block succeeds.
 
     A process that is killed may leave a file ``.<name>.*.tmp``, but never an incomplete file *path*.
+
+    Raises:
+        UserError: *path* is a folder.
     """
+    if os.path.isdir(path):
+        raise UserError(f"'{path}' is a folder, expected the name of a file; give another name")
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")

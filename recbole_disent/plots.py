@@ -36,7 +36,8 @@ def plot(results: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Pa
         The path of the picture.
 
     Raises:
-        UserError: matplotlib is missing, a file is no result file with curves, or the ending is another one.
+        UserError: matplotlib is missing, a file is no result file with curves, the ending is another one, or
+            the results have no test metric in common.
 
     Example:
         >>> plot(["saved/first.json", "saved/second.json"], "curves.svg")  # doctest: +SKIP
@@ -167,6 +168,11 @@ def _metrics(found: list[dict[str, Any]]) -> list[str]:
     if not tested:
         return []
     common = [name for name in tested[0] if all(name in other for other in tested)]
+    if not common:
+        raise UserError(
+            f"plot: the results have no test metric in common (the first has {', '.join(tested[0])}); plot "
+            "them one by one"
+        )
     cut = _valid_metric(found[0]).partition("@")[2]
     return [name for name in common if is_of_ranks(name) and name.partition("@")[2] == cut] or common
 
@@ -187,9 +193,11 @@ def _draw_losses(axes: Any, found: list[Any], labels: list[str], look: Any, metr
         width = max((len(parts) for _, parts in losses), default=0)
         if len(found) == 1 and width > 1:  # with several results these lines would hide each other
             for number in range(width):
-                axes.plot(epochs, [parts[number] for _, parts in losses], linestyle="--", linewidth=1,
+                # Some models have a part in some epochs only.
+                points = [(epoch, parts[number]) for epoch, parts in losses if len(parts) > number]
+                axes.plot(*zip(*points, strict=True), linestyle="--", linewidth=1,
                           color=pictures.COLOURS[1 + number % 7])  # fmt: skip
-                axes.annotate(f"part {number + 1}", (epochs[-1], losses[-1][1][number]), fontsize=8,
+                axes.annotate(f"part {number + 1}", points[-1], fontsize=8,
                               xytext=(0, 3), textcoords="offset points", ha="right")  # fmt: skip
     axes.set_ylabel("training loss (sum over batches)")
     _whole_epochs(axes)

@@ -28,12 +28,17 @@ def check_refit(data: RunData, saved: bool) -> None:
         saved: whether the run writes a checkpoint.
 
     Raises:
-        UserError: there is no validation part, or the run writes no checkpoint.
+        UserError: there is no validation, or the run writes no checkpoint.
     """
     if not data.loaders[1]:
         raise UserError(
             "refit: got True, but the split has no validation part to choose the epoch on; leave refit out, "
             "or set the eval_args split to {'LS': 'valid_and_test'}"
+        )
+    if not data.config["eval_step"]:
+        raise UserError(
+            "refit: got True with eval_step=0, expected eval_step of at least 1, because validation scores "
+            "choose the epoch"
         )
     if not saved:
         raise UserError(

@@ -151,7 +151,10 @@ _ROWS = (
         check_data="recbole_disent.recbole.ldiffrec:check_data",
         training_state=(*_LOSSES, "update_count", "update_count_vae"),
     ),
-    ModelSpec("RecVAE", resumable=False),  # it has three optimisers
+    # What a checkpoint lacks: the other two optimisers; the list of random items; the clusters.
+    ModelSpec("RecVAE", resumable=False),
+    ModelSpec("LINE", resumable=False),
+    ModelSpec("NCL", resumable=False, check_data="recbole_disent.recbole.ncl:check_data"),
     ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
     *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),
 )

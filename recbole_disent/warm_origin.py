@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from recbole_disent.errors import UserError
@@ -31,6 +32,7 @@ class Origin:
         digest: SHA-256 of ``config.json`` of a bundle, or of the checkpoint.
         weights: tensors by name.
         items, users: external ids in the order of the rows, without the padding; None: not known.
+        clicks: int64 (n_items,), training events of each item, without the padding; None: not known.
         content: float (n_items, F), content vectors that it was trained with, padding included; None for a
             checkpoint, and for a model without content.
         content_hash: digest of the sources of the content, or None.
@@ -47,6 +49,7 @@ class Origin:
     weights: dict[str, Tensor]
     items: list[str]
     users: list[str] | None
+    clicks: np.ndarray | None
     content: Tensor | None
     content_hash: str | None
 
@@ -79,6 +82,8 @@ def _check_ids(origin: Origin) -> None:
         raise ValueError("a weight is no tensor")
     if origin.content is not None and len(origin.content) != len(origin.items) + 1:
         raise ValueError("the vectors of content are those of other items")
+    if origin.clicks is not None and origin.clicks.shape != (len(origin.items),):
+        raise ValueError("the numbers of training events are those of other items")
     if not isinstance(origin.keys.get("eval_args"), dict):
         raise ValueError("its configuration has no eval_args")
 
@@ -104,6 +109,7 @@ def _of_bundle(path: str) -> Origin:
         {name: value for name, value in tensors.items() if "\0" not in name},
         [str(item) for item in items["item"]],
         None if users is None else [str(user) for user in users["user"]],
+        np.array(items["clicks"], np.int64) if "clicks" in items else None,
         read_tensors(folder / "data.safetensors").get("content"),
         described.get("content_hash"),
     )
@@ -136,6 +142,7 @@ def _of_checkpoint(path: str) -> Origin:
         weights,
         json.loads(ids["items"]),
         json.loads(ids["users"]),
+        np.array(json.loads(ids["clicks"]), np.int64) if "clicks" in ids else None,
         None,
         code,
     )

@@ -79,7 +79,9 @@ def warm_start(data: RunData, model: Any) -> dict[str, Any] | None:
             f"warm_start: none of the {len(tokens['items']) - 1} items is among the items of '{path}'; give "
             "the model of an earlier state of this data set"
         )
-    values = _values(config, origin, model, axes, rows)
+    if origin.data_hash != data.data_hash:
+        _check_contained(origin, rows["items"], dataset.training_counts())
+    values = _values(origin, model, axes, rows)
     training = model.training
     model.eval()  # a text encoder gives the same vectors each time
     with torch.no_grad():
@@ -87,7 +89,7 @@ def warm_start(data: RunData, model: Any) -> dict[str, Any] | None:
         for name, value in values.items():
             state[name].copy_(value)
         entry = _content(origin, model, rows["items"])
-        _new_rows(model, axes, rows, origin)
+        _new_rows(model, axes, rows)
     model.train(training)  # and a content embedding forgets its table
     process_group.broadcast_model(model)
     found: dict[str, Any] = {
@@ -150,6 +152,36 @@ def _check(config: Any, origin: Origin, model: Any, data_hash: str) -> None:
         )
 
 
+def _check_contained(origin: Origin, rows: np.ndarray, clicks: np.ndarray) -> None:
+    """Check that the training part here has the training events of the earlier model.
+
+    Args:
+        origin: the earlier model.
+        rows: int64 (n_items,), row of each item in its tables.
+        clicks: int64 (n_items,), training events of each item here, padding included.
+
+    Raises:
+        UserError: an item has fewer training events here.
+    """
+    if origin.clicks is None:
+        getLogger().warning(
+            f"warm_start: '{origin.path}' does not hold the number of training events of each item, because "
+            "an earlier version wrote it: it may know items that are held out here"
+        )
+        return
+    ours = np.zeros_like(origin.clicks)
+    known = np.flatnonzero(rows > 0)
+    ours[rows[known] - 1] = clicks[known]
+    fewer = np.flatnonzero(ours < origin.clicks)
+    if len(fewer):
+        one = fewer[0]
+        raise UserError(
+            f"warm_start: the item '{origin.items[one]}' has {ours[one]} training events, expected at least "
+            f"{origin.clicks[one]} as for '{origin.path}', which may know items that are held out here; give "
+            "data that contain the earlier data"
+        )
+
+
 def _ids_of(origin: Origin, of: str) -> list[str]:
     ids = origin.items if of == "items" else origin.users
     if ids is None:
@@ -184,7 +216,7 @@ def _tensors(model: Any, axes: dict[str, IdAxis]) -> dict[str, Tensor]:
 
 
 def _values(
-    config: Any, origin: Origin, model: Any, axes: dict[str, IdAxis], rows: dict[str, np.ndarray]
+    origin: Origin, model: Any, axes: dict[str, IdAxis], rows: dict[str, np.ndarray]
 ) -> dict[str, Tensor]:
     """New value of each tensor; new rows have the mean of the known rows plus the row that was drawn."""
     mine = _tensors(model, axes)
@@ -280,7 +312,7 @@ def _content(origin: Origin, model: Any, rows: np.ndarray) -> dict[str, Any] | N
     return entry
 
 
-def _new_rows(model: Any, axes: dict[str, IdAxis], rows: dict[str, np.ndarray], origin: Origin) -> None:
+def _new_rows(model: Any, axes: dict[str, IdAxis], rows: dict[str, np.ndarray]) -> None:
     """Give new items with content the mean of the rows of the known items with the most similar content."""
     contents = _contents(model)
     if not contents:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recbole_disent.config.config import Config
+from recbole_disent.content import vectors_file
 from recbole_disent.content.build import build_content
 from recbole_disent.errors import UserError
 from recbole_disent.session import build_data
@@ -17,6 +18,7 @@ from tests.conftest import hostile_rows, write_inter, write_items
 from tests.test_content import content_of, rewrite, rows_of
 
 TITLE = "item_id:token\ttitle:token_seq\n"
+HEADER = "item_id:token\ttitle:token_seq\ttags:token_seq"
 
 
 # -- files -----------------------------------------------------------------------------
@@ -262,3 +264,44 @@ def test_bytes_of_another_encoding(make_config, hostile):
         content_of(make_config)
     rows = rows_of(make_config, encoding="latin-1", content_fields=["title"])
     assert rows["i1"].any()
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (np.array([16777217, 16777219], np.float32), "an id too large for float32, in which"),
+        (np.array([1, 2**54], np.float64), "an id too large for float64, in which"),
+        (np.array([1, 2**53 + 1], np.int64), ["1", "9007199254740993"]),
+        (np.array([1, 16777215], np.float32), ["1", "16777215"]),
+    ],
+)
+def test_the_ids_of_an_array_are_exact(tmp_path, ids, expected):
+    path = str(tmp_path / "v.npy")
+    np.save(path, np.stack([ids, np.ones_like(ids)], 1))
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            vectors_file.read_vectors(path, "\t", None)
+    else:
+        assert vectors_file.read_vectors(path, "\t", None)[0] == expected
+
+
+def test_ids_of_bytes_are_texts_and_values_too_large_for_the_vectors_are_refused(tmp_path):
+    path = str(tmp_path / "v.npz")
+    np.savez(path, ids=np.array([b"a", b"b"]), vectors=np.ones((2, 3)))
+    assert vectors_file.read_vectors(path, "\t", None)[0] == ["a", "b"]
+    np.savez(path, ids=np.array(["a", "b"]), vectors=np.array([[1.0], [1e300]]))
+    with pytest.raises(UserError, match="the vector of item 'b' contains NaN or inf"):
+        vectors_file.read_vectors(path, "\t", None)
+
+
+def test_empty_columns_of_tokens_leave_the_other_source(make_config, hostile):
+    write_items(hostile, "hostile", [(f"i{i}", "red" if i % 2 else "blue", "") for i in range(30)], HEADER)
+    both = {
+        "content_source": ["text", "tokens"],
+        "content_fields": ["title"],
+        "content_token_fields": ["tags"],
+    }
+    rows = rows_of(make_config, **both)
+    assert all(row.abs().sum() > 0 for token, row in rows.items() if token.startswith("i"))
+    with pytest.raises(UserError, match="every text, bag or vector is empty"):
+        rows_of(make_config, content_source="tokens", content_token_fields=["tags"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -171,3 +173,12 @@ def test_a_sample_estimates_the_sum_over_all_items():
         totals.append((scores[found] / inclusion.exp())[others].sum())
     expected = scores[1:].sum() - scores[own]
     assert torch.stack(totals).mean().item() == pytest.approx(expected.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("drawn", [1.0, 0.5, 1e-4, 1e-6, 1e-8])
+def test_the_inclusion_probability_of_a_rare_item_keeps_its_digits(drawn):
+    share = torch.tensor([0.3, 1e-4, 1e-9, 0.0])
+    exact = (1 - (1 - share.double()) ** 512 * (1 - drawn)).log()
+    exact[3] = math.log(drawn)  # an item without clicks is drawn at random only
+    found = full.log_inclusion(share.log(), 512, drawn)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)

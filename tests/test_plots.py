@@ -220,3 +220,15 @@ def test_a_search_shows_its_progress(keys, capfd, show, tmp_path):
         assert ("trials:" in err) is show
         assert (f"| {bar} [" in err) is show
         assert "Train" not in err
+
+
+def test_parts_of_a_loss_that_begin_later_are_drawn(tmp_path):
+    curves = {"epoch": [0, 1, 2], "train_loss": [[2.0, 1.0], [1.5, 1.0, 0.5], [1.0, 1.0, 0.5]],
+              "valid_score": [None, 0.25, 0.3]}  # fmt: skip
+    assert plot([result(curves=curves)], tmp_path / "o.svg").read_text().count("part 3") == 1
+
+
+def test_results_without_a_common_metric_are_refused(tmp_path):
+    other = result("two.json", test_result={"recall@20": 0.5})
+    with pytest.raises(UserError, match=r"no test metric in common \(the first has ndcg@5, .*\); plot them"):
+        plot([result(), other], tmp_path / "o.svg")

@@ -148,3 +148,10 @@ def test_a_checkpoint_without_its_number_of_steps_is_not_refitted(run_keys):
     with pytest.raises(UserError, match="does not hold the number of steps that refit repeats"):
         run("BPR", "hostile", config_dict={**run_keys, "refit": True, "resume_file": path})
     run("BPR", "hostile", config_dict={**run_keys, "resume_file": path})
+
+
+def test_a_refit_without_validation_scores_is_refused(run_keys):
+    with pytest.raises(
+        UserError, match=r"refit: got True with eval_step=0, expected eval_step of at least 1"
+    ):
+        run("BPR", "hostile", config_dict={**run_keys, "refit": True, "eval_step": 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,18 @@ def test_a_resumed_run_goes_on_with_the_state_besides_the_weights(make_keys, mod
     checkpoint.save(path, state)
     with pytest.raises(UserError, match=rf"resume_file: .* does not hold '{missing}', which changes in"):
         run(config_dict=make_keys(model, epochs=4, resume_file=path, **keys))
+
+
+@pytest.mark.parametrize("model", ["LINE", "NCL"])
+def test_models_whose_state_is_in_no_checkpoint_are_not_resumed(make_keys, model):
+    Path("begun.pth").write_text("")
+    with pytest.raises(UserError, match=rf"a run of {model} cannot be resumed, because a checkpoint does"):
+        run(config_dict=make_keys(model, epochs=2, resume_file="begun.pth"))
+
+
+def test_fewer_users_than_clusters_are_refused(make_keys):
+    with pytest.raises(UserError, match=r"num_clusters: got 1000, expected at most 31, because"):
+        run(config_dict=make_keys("NCL", epochs=1))
 
 
 def test_recvae_is_trained_again_and_not_resumed(make_keys, hostile):

@@ -112,3 +112,22 @@ def test_main_models_have_a_space():
     assert {"DisentS2S", "TSSR", "SASRec", "BERT4Rec", "GRU4Rec", "Caser", "FPMC", "BPR", "NeuMF"} <= set(
         shipped()
     )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [("1,3.5,1", [1, 2, 3]), ("0.5,2,1", [1, 2]), ("1,4,1", [1, 2, 3, 4]), ("0.1,0.3,0.1", [0.1, 0.2, 0.3])],
+)
+def test_a_grid_has_the_values_that_draws_give(space_of, bounds, expected):
+    one = space_of(f"a quniform {bounds}\n")["a"]
+    assert one.grid() == pytest.approx(expected)
+    rng = np.random.default_rng(0)
+    assert {one.sample(rng) for _ in range(500)} == set(one.grid())
+
+
+@pytest.mark.parametrize("values", ["[{1, 2}, 1]", "[b'a']", "[1j]"])
+def test_values_that_no_file_of_a_trial_can_hold_are_refused(space_of, values):
+    with pytest.raises(
+        UserError, match=r"a\.hyper, line 1: n_layers choice: got .*, expected texts, numbers"
+    ):
+        space_of(f"n_layers choice {values}\n")

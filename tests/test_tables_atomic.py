@@ -205,3 +205,28 @@ def test_faulty_atomic_files_get_one_sentence(content, message, tmp_path):
         (tmp_path / "x" / "x.inter").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         from_atomic(tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("1\t2\t3\t9\n1\t4\t5\t9\n", "line 2: got 4 cells, expected 3 as in the header"),
+        ("1\t2\t3\n1\t4\n", "line 3: got 2 cells, expected 3"),
+        ("1\t2\t3\n\n1\t4\t5\n", "line 3: got 0 cells, expected 3"),
+        ("1\t2\ta\rb\n", "line 2: .* a carriage return within the line"),
+    ],
+)
+def test_lines_with_another_number_of_cells_are_refused(tmp_path, lines, message):
+    (tmp_path / "x").mkdir()
+    header = "user_id:token\titem_id:token\tnote:token\n"
+    (tmp_path / "x" / "x.inter").write_bytes((header + lines).encode())
+    with pytest.raises(UserError, match=rf"x\.inter.*{message}"):
+        from_atomic(tmp_path, "x")
+
+
+def test_a_folder_with_the_name_of_the_result_is_refused(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "x.inter").write_text("user_id:token\titem_id:token\n1\t2\n")
+    (tmp_path / "x.csv").mkdir()
+    with pytest.raises(UserError, match=r"'.*x\.csv' is a folder, expected the name of a file"):
+        convert(tmp_path / "x", tmp_path / "x.csv")

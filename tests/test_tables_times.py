@@ -194,3 +194,32 @@ def test_dates_written_as_digits_are_dates_and_not_milliseconds(values, found):
 def test_milliseconds_that_are_no_dates_stay_milliseconds():
     times, _ = parse_times(pd.Series([202405010000, 202499990000]), "ts", str)
     assert times.found == "milliseconds"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1700000000, -62169984000], r"row 1: .* is -62169984000, which is before the year 1"),
+        ([1700000000000, -62169984000000], r"row 1: .*, which is before the year 1"),
+        (pd.Series([1, 99999999999999999999], dtype=object), "row 1: .* too large for Unix nanoseconds"),
+    ],
+)
+def test_times_that_no_calendar_has_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        parse(values)
+
+
+def test_a_named_index_is_a_column():
+    frame = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "timestamp": [3, 1, 2]})
+    found = read_events(frame.set_index("timestamp"))
+    assert found.summary["columns"]["time"] == "timestamp"
+    assert found.frame.equals(read_events(frame).frame)
+    with pytest.raises(UserError, match="an index and a column have one name"):
+        read_events(frame.set_index("timestamp", drop=False))
+
+
+def test_a_number_of_many_digits_is_one_sentence(tmp_path):
+    for text in ('{"user": 1, "item": ' + "9" * 5000 + "}\n", '[{"user": 1, "item": ' + "9" * 5000 + "}]"):
+        (tmp_path / "e.jsonl").write_text(text)
+        with pytest.raises(UserError, match=r"e\.jsonl"):
+            read_events(tmp_path / "e.jsonl")

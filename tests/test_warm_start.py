@@ -254,6 +254,27 @@ def test_a_split_whose_parts_do_not_grow_is_refused_for_other_data(make_keys, ho
             new_items()
 
 
+def test_a_model_of_later_data_is_refused(make_keys, hostile, tmp_path, caplog):
+    """It was trained on the events that are held out in the earlier data."""
+    rows = [(user, item, rating, n) for n, (user, item, rating, _) in enumerate(hostile_rows())]
+    write_inter(hostile, "hostile", rows)
+    keys = make_keys("SASRec", epochs=1)
+    path = run(config_dict=keys)["checkpoint"]
+    bundle = load(path).save(tmp_path / "b", histories=False)
+    last = {user: n for user, _, _, n in rows}
+    write_inter(hostile, "hostile", [row for row in rows if row[3] != last[row[0]]])
+    for origin in (path, bundle):
+        with pytest.raises(
+            UserError, match=r"the item '.*' has \d+ training events, expected at least \d+ as for"
+        ):
+            started(keys, origin)
+    state = checkpoint.load(path)
+    del state["ids"]["clicks"]
+    checkpoint.save("old.pth", state)
+    started(keys, "old.pth")
+    assert "does not hold the number of training events of each item, because" in caplog.text
+
+
 def test_weights_for_another_sum_over_the_items_are_refused(make_keys):
     path = run(config_dict=make_keys("DisentS2S", epochs=1, last_item_weight=0.5))["checkpoint"]
     assert started(make_keys("DisentS2S", last_item_weight=0.5), path)
@@ -296,8 +317,8 @@ def test_misfits_are_one_sentence(make_keys, hostile, tmp_path):
     with pytest.raises(UserError, match="holds no item ids"):
         started(make_keys("SASRec"), "old.pth")
     items = json.loads(checkpoint.load(path)["ids"]["items"])
-    for damaged in ('{"a"', "[1, 2]", json.dumps([items[0], *items[:-1]]), 3):
-        state["ids"] = {"items": damaged, "users": "[]"}
+    for damaged in ('{"a"', "[1, 2]", json.dumps([items[0], *items[:-1]]), 3, json.dumps(items)):
+        state["ids"] = {"items": damaged, "users": "[]", "clicks": "[1, 2]"}
         checkpoint.save("old.pth", state)
         with pytest.raises(UserError, match=r"'old\.pth' is damaged"):
             started(make_keys("SASRec"), "old.pth")

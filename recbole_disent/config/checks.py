@@ -265,7 +265,7 @@ def check_together(config: Any) -> None:
     if resume is not None and not spec_of(config["model"]).resumable:
         raise UserError(
             f"resume_file: got '{resume}', but a run of {config['model']} cannot be resumed, because a "
-            "checkpoint holds only one of its optimisers; leave out resume_file and train again"
+            "checkpoint does not hold all that its training needs; leave out resume_file and train again"
         )
     start = config["warm_start"]
     if start is not None and not os.path.exists(start):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -121,8 +122,8 @@ class QUniform(Distribution):
         return self._multiple(round(value / self.step))
 
     def grid(self) -> list[float]:
-        """Return the multiples of the step."""
-        first, last = round(self.low / self.step), round(self.high / self.step)
+        """Return the multiples of the step that a draw can give."""
+        first, last = math.floor(self.low / self.step + 0.5), math.ceil(self.high / self.step - 0.5)
         return [self._multiple(n) for n in range(first, last + 1)]
 
     def _multiple(self, multiple: int) -> float:
@@ -197,7 +198,15 @@ def _choice(where: str, key: str, text: str) -> Choice:
         raise UserError(
             f"{where}: {key} choice: got {text}, expected a list of values such as [1, 2] or ['a', 'b']"
         )
-    return Choice(key, where, tuple(_plain(value) for value in values))
+    plain = tuple(_plain(value) for value in values)
+    try:
+        json.dumps(plain)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: {key} choice: got {text}, expected texts, numbers, booleans, None, lists or dicts "
+            f"({error})"
+        ) from error
+    return Choice(key, where, plain)
 
 
 def _plain(value: Any) -> Any:

@@ -103,6 +103,8 @@ def token_vectors(tokens: list[list[str]], limit: int) -> np.ndarray:
     """
     counts = Counter(token for row in tokens for token in set(row))
     kept = sorted(counts, key=lambda token: (-counts[token], token))[:limit]
+    if not kept:
+        return np.zeros((len(tokens), 0), np.float32)
     column = {token: number for number, token in enumerate(kept)}
     pairs = [(i, column[t]) for i, row in enumerate(tokens) for t in set(row) if t in column]
     rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T

@@ -37,8 +37,10 @@ def read_vectors(path: str, separator: str, encoding: str | None) -> tuple[list[
     if not os.path.isfile(path):
         raise UserError(f"{_KEY}: the file {path} does not exist; give the path of the item vectors")
     ids, vectors = arrays[kind](path) if kind in arrays else _itememb(path, separator, encoding)
+    with np.errstate(over="ignore"):  # the check finds what is too large
+        vectors = vectors.astype(np.float32)
     _check(path, ids, vectors)
-    return ids, vectors.astype(np.float32)
+    return ids, vectors
 
 
 def _check(path: str, ids: list[str], vectors: np.ndarray) -> None:
@@ -91,7 +93,8 @@ def _npz(path: str) -> tuple[list[str], np.ndarray]:
             f"{_KEY}: {path}: got ids of shape {ids.shape} and vectors of shape {vectors.shape}, expected "
             "(n,) and (n, F)"
         )
-    return [str(token) for token in ids.tolist()], _numbers(path, vectors)
+    texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids
+    return [str(token) for token in texts.tolist()], _numbers(path, vectors)
 
 
 def _npy(path: str) -> tuple[list[str], np.ndarray]:
@@ -101,14 +104,19 @@ def _npy(path: str) -> tuple[list[str], np.ndarray]:
         raise UserError(
             f"{_KEY}: {path}: got shape {shape}, expected (n, 1 + F) with the item ids in the first column"
         )
-    table = _numbers(path, stored)
-    ids = table[:, 0]
-    if not (np.isfinite(ids).all() and (ids == np.round(ids)).all()):
-        raise UserError(
-            f"{_KEY}: {path}: the first column contains a number that is not whole, expected item ids; save "
-            "ids that are texts in an .npz file with 'ids' and 'vectors'"
-        )
-    return [str(int(token)) for token in ids], table[:, 1:]
+    vectors, ids = _numbers(path, stored[:, 1:]), stored[:, 0]
+    if ids.dtype.kind == "f":
+        fault = None
+        if not (np.isfinite(ids).all() and (ids == np.round(ids)).all()):
+            fault = "a number that is not whole"
+        elif np.abs(ids).max(initial=0) >= 2.0 ** (np.finfo(ids.dtype).nmant + 1):
+            fault = f"an id too large for {ids.dtype}, in which several whole numbers are one"
+        if fault:
+            raise UserError(
+                f"{_KEY}: {path}: the first column contains {fault}, expected item ids; save the ids in an "
+                ".npz file with 'ids' and 'vectors'"
+            )
+    return [str(int(token)) for token in ids], vectors
 
 
 def _numbers(path: str, array: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ items of the softmax.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -245,4 +246,5 @@ def log_inclusion(log_popularity: Tensor, pairs: int, drawn: float) -> Tensor:
     """
     # The limit avoids ln 0 for an item with all clicks.
     never = pairs * torch.log1p(-log_popularity.exp().clamp(max=1 - 1e-6))
-    return torch.log1p(-never.exp() * (1 - drawn))
+    # 1 - exp(x) would lose the digits of a rare item.
+    return torch.log(-torch.expm1(never + (math.log1p(-drawn) if drawn < 1 else -math.inf)))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_disent.data.text_files import count_cells
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.tables.cells import MISSING_TEXTS, id_fault, kind_of
@@ -226,8 +227,15 @@ def _read(path: Path, types: bool) -> pd.DataFrame:
                     f"'name:type' with a type of {', '.join(TYPES)} in each column"
                 )
         distinct_names([field for field, _ in header], f"{path}, line 1")
+        cells = count_cells(str(path), "\t", "utf-8-sig")
+        wrong = np.flatnonzero(cells != len(names))
+        if len(wrong):
+            raise UserError(
+                f"{path}, line {wrong[0] + 1}: got {cells[wrong[0]]} cells, expected {len(names)} as in the "
+                "header; correct the line"
+            )
         raw = pd.read_csv(
-            path, sep="\t", header=0, names=names, index_col=False, dtype=str, na_filter=False,
+            path, sep="\t", header=0, names=names, dtype=str, na_filter=False,
             quoting=csv.QUOTE_NONE, encoding="utf-8-sig", engine="c", skip_blank_lines=False,
         )  # fmt: skip
     except (UnicodeError, pd.errors.ParserError) as error:

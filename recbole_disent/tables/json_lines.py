@@ -55,7 +55,7 @@ def open_json(path: Path, encoding: str) -> Table:
 def _array(path: Path, text: str) -> JsonTable:
     try:
         records = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of more than 4300 digits
         raise UserError(f"{path}: the file is not valid JSON ({error})") from error
     if not records:
         raise UserError(f"{path}: the array is empty, expected an object for each row")
@@ -73,7 +73,7 @@ def _lines(path: Path, lines: Iterable[str]) -> JsonTable:
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {number}: got {shown(line.strip())}, expected a JSON object {{...}} in one "
                 f"line ({error})"

@@ -17,6 +17,7 @@ UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": 
 # Lower limits of the sizes of Unix seconds, milliseconds, microseconds and nanoseconds (each from 1973 to
 # 5138), and of numbers that are too large for a time. The unit of smaller numbers is unknown.
 _LEAST = np.array([1e8, 1e11, 1e14, 1e17, 9.2e18])
+_YEAR_1 = -62135596800  # in Unix seconds
 
 
 @dataclass
@@ -145,19 +146,19 @@ def _dates(dates: pd.Series) -> Times:
 
 def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[[int], str]) -> Times:
     """Convert numbers to times; *rows* are their rows in the table, for error messages."""
-    whole = _whole(numbers)
-    calendar = None if whole is None else _calendar(whole)
-    if calendar is not None:
-        return calendar
     sizes = np.abs(numbers.astype("float64").to_numpy())
     levels = np.searchsorted(_LEAST, sizes, side="right")
-    known = levels[levels > 0]
-    if len(known) and known.max() == len(_LEAST):
-        row = int((levels == len(_LEAST)).argmax())
+    if len(levels) and levels.max() == len(_LEAST):
+        row = int(levels.argmax())
         raise UserError(
             f"{where(int(rows[row]))}: the time in column '{column}' is {numbers.iloc[row]}, which is too "
             "large for Unix nanoseconds; correct the time"
         )
+    whole = _whole(numbers)
+    calendar = None if whole is None else _calendar(whole)
+    if calendar is not None:
+        return calendar
+    known = levels[levels > 0]
     level = int(known.max()) if len(known) else 0
     if len(known) and known.min() < level:
         row, other = int((levels == known.min()).argmax()), int((levels == level).argmax())
@@ -173,6 +174,13 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
         ranks = _ranks(numbers.astype("float64").to_numpy())
         return Times(ranks, "rank", "numbers with fractions too small for a Unix time")
     unit = UNITS[level - 1]
+    early = numbers.astype("float64").to_numpy() < _YEAR_1 * 1000.0 ** (level - 1)
+    if early.any():
+        row = int(early.argmax())
+        raise UserError(
+            f"{where(int(rows[row]))}: the time in column '{column}' is {numbers.iloc[row]}, which is before "
+            "the year 1; correct the time"
+        )
     if whole is not None:
         values, coarsest = _coarsest(whole, unit)
     else:

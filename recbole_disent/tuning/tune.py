@@ -62,6 +62,8 @@ def tune(
     require_data(base)
     given_keys = base.external_config_dict
     _check_own_keys(model, given_keys)
+    if not base["eval_step"]:
+        raise UserError("eval_step: got 0, expected at least 1, because a search compares validation scores")
     space = read_space(options["params_file"] or model)
     space = {key: values for key, values in space.items() if key not in given_keys}
     if not space:
@@ -93,7 +95,7 @@ def tune(
 
 
 def _check_own_keys(model: str, given: dict[str, Any]) -> None:
-    for key in key_rules.flagged(model, "own"):
+    for key in (*key_rules.flagged(model, "own"), "checkpoint_dir"):
         if given.get(key) is not None:
             raise UserError(
                 f"{key}: got {given[key]!r}, but the search sets this key for each trial; leave it out, and "
