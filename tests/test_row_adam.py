@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_disent.errors import UserError
-from recbole_disent.training import row_gaps
+from recbole_disent.training import row_adam, row_gaps
 from recbole_disent.training.averaging import WeightAverage
 from recbole_disent.training.row_adam import RowAdam
 
@@ -127,6 +127,17 @@ def test_equal_to_dense_adam(lr, decay, mean, flush_every):
         with mean_a.in_model(), mean_b.in_model():
             torch.testing.assert_close(b.table.weight, a.table.weight, rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(b.layer.weight, a.layer.weight, rtol=1e-9, atol=1e-11)
+
+
+def test_the_factors_of_a_long_epoch_stay_few(monkeypatch):
+    expected = trained(dense(0.05, 2.0), 300, 0.9)[3]
+    monkeypatch.setattr(row_adam, "_STEPS", 16)
+    _, optimizer, _, losses, _ = trained(sparse(0.05, 2.0), 300, 0.9)
+    np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-12)
+    gaps = optimizer.tables[0].gaps
+    for step in range(301, 333):
+        optimizer.step()
+        assert (gaps.start, gaps.step) == (300 + (step - 300) // 16 * 16, step)
 
 
 @pytest.mark.parametrize(("lr", "decay", "mean"), [(0.01, 0.0, 0.5), (0.03, 3.0, 0.98)])

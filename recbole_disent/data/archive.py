@@ -164,11 +164,11 @@ class _Reader:
         number = value[0]
         if number not in self._made:
             kind, content = self.nodes[number]
-            self._made[number] = self._start(kind, content)
+            self._made[number] = self._start(kind)
             self._made[number] = self._finish(kind, content, self._made[number])
         return self._made[number]
 
-    def _start(self, kind: str, content: Any) -> Any:
+    def _start(self, kind: str) -> Any:
         """Return a container or an object without its content, so that its content can refer to it."""
         if kind in _CLASSES:
             return object.__new__(_CLASSES[kind])

@@ -31,6 +31,8 @@ from recbole_disent.training.row_gaps import RowGaps
 
 # Rows that a flush updates at a time.
 _FLUSHED = 2**16
+# Steps after which a table is flushed, because the factors of a step are as many as the steps since then.
+_STEPS = 4096
 
 
 class _Table:
@@ -112,6 +114,8 @@ class _Table:
                 average.lerp_(values, 1 - average_decay)
             self._write(ids, values, first, second, average, step)
         gaps.advance(average_decay)
+        if gaps.step - gaps.start >= _STEPS:
+            self.flush()
 
     def flush(self) -> None:
         """Bring all rows up to date."""

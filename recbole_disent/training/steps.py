@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 
@@ -21,9 +22,7 @@ class CountedLoader:
         self._loader, self._limit, self.steps = loader, limit, 0
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self._loader:
-            if self.steps == self._limit:
-                return
+        for batch in islice(self._loader, self._limit):
             self.steps += 1
             yield batch
 
