@@ -153,7 +153,7 @@ GOOD = {"user": ["a", "b"], "item": ["x", "y"], "ts": [1, 2]}
         ({"item": [["a"], ["b"]]}, "column 'item' \\(item\\) contains lists.*one row for each element"),
         ({"item": [b"a", b"b"]}, "column 'item' \\(item\\) contains bytes.*decode"),
         ({"item": [3 + 1j, 4j]}, "column 'item' \\(item\\) contains values of an unsupported type"),
-        ({"rating": [1.0, "many"]}, "row 0: the rating in column 'rating' contains values of several types"),
+        ({"rating": [1.0, "many"]}, "row 1: the rating in column 'rating' is 'many', expected a number"),
         ({"rating": ["4", "4,5"]}, "row 1: the rating in column 'rating' is '4,5', expected a number"),
         ({"rating": [1.0, np.inf]}, "row 1: the rating in column 'rating' is inf, expected a number"),
         (

@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
-from recbole_disent.tables import convert, from_atomic, to_atomic
+from recbole_disent.tables import convert, from_atomic, read_catalogue, to_atomic
 from recbole_disent.tables import read_events as read_table
 from recbole_disent.tables.atomic import TYPES
 from recbole_disent.tables.cells import MISSING_TEXTS, id_fault
@@ -230,3 +230,37 @@ def test_a_folder_with_the_name_of_the_result_is_refused(tmp_path):
     (tmp_path / "x.csv").mkdir()
     with pytest.raises(UserError, match=r"'.*x\.csv' is a folder, expected the name of a file"):
         convert(tmp_path / "x", tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[0, 2.5], [1.0, 2]], ("float_seq", ["0.0 2.5", "1.0 2.0"])),
+        ([[0, 2], [1, 2]], ("token_seq", ["0 2", "1 2"])),
+        ([["x", float("nan")], [None, "y"]], ("token_seq", ["x", "y"])),
+    ],
+)
+def test_lists_of_numbers_are_vectors_if_one_has_a_fraction(rows, expected):
+    frame = pd.DataFrame({"item": ["a", "b"], "v": rows})
+    found = read_catalogue(frame)[0]
+    assert (found.columns[1].rpartition(":")[2], found.iloc[:, 1].tolist()) == expected
+
+
+def test_a_blank_price_is_no_text(tmp_path):
+    (tmp_path / "i.csv").write_text("item,price\na,1.5\nb, \nc, 2\n")
+    found = read_catalogue(tmp_path / "i.csv")[0]
+    assert found.columns[1] == "price:float"
+    np.testing.assert_array_equal(found.iloc[:, 1], [1.5, np.nan, 2.0])
+
+
+def test_messages_name_the_faulty_row(tmp_path):
+    lists = pd.DataFrame({"item": ["a", "b"], "v": [[1.0], [float("nan")]]})
+    with pytest.raises(UserError, match=r"row 1: column 'v' .* a list with NaN"):
+        read_catalogue(lists)
+    events = pd.DataFrame({"user": [1, 1], "item": [1, 2], "rating": pd.Series([1, "x"], dtype=object)})
+    with pytest.raises(UserError, match=r"row 1: the rating in column 'rating' is 'x', expected numbers?"):
+        read_table(events)
+    good = "user,item\n" + "1,2\n" * 40000
+    (tmp_path / "e.csv").write_bytes(good.encode("utf-16") + b"\x00\xd8")
+    with pytest.raises(UserError, match=r"e\.csv, line 40002: a byte is not utf-16"):
+        read_table(tmp_path / "e.csv", encoding="utf-16")

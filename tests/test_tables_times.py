@@ -223,3 +223,16 @@ def test_a_number_of_many_digits_is_one_sentence(tmp_path):
         (tmp_path / "e.jsonl").write_text(text)
         with pytest.raises(UserError, match=r"e\.jsonl"):
             read_events(tmp_path / "e.jsonl")
+
+
+def test_duplicates_are_found_by_exact_times():
+    stamps = [1700000000000000001, 1700000000000000002, 1700000000000000002]
+    frame = pd.DataFrame({"user": ["a"] * 3, "item": ["x"] * 3, "timestamp": stamps})
+    found = read_events(frame, dedupe="exact")
+    assert found.summary["dropped"]["duplicates"] == 1
+    assert len(found.frame) == 2
+
+
+def test_small_numbers_among_unix_times_are_counted():
+    assert parse([-1, 0, 1700000000000])[0].found == "milliseconds (2 of them before 1973)"
+    assert parse([1700000000000, 1700000000001])[0].found == "milliseconds"

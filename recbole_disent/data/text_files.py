@@ -75,16 +75,32 @@ def open_text(path: str, encoding: str | None) -> IO[str]:
     return open(path, encoding=codec(encoding), newline="\n")
 
 
+def faulty_line(file: IO[bytes], encoding: str) -> int | None:
+    """Return the number of the first line that cannot be decoded, or None; a line feed ends a line."""
+    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    while chunk := file.read(_CHUNK):
+        state = decoder.getstate()
+        try:
+            line += decoder.decode(chunk).count("\n")
+        except UnicodeError:
+            decoder.setstate(state)
+            for byte in chunk:
+                try:
+                    line += decoder.decode(bytes([byte])).count("\n")
+                except UnicodeError:
+                    return line
+    try:
+        decoder.decode(b"", True)
+    except UnicodeError:
+        return line
+    return None
+
+
 def undecodable(path: str, encoding: str | None) -> UserError:
     """Return the error for a file that cannot be decoded; the message names the first faulty line."""
-    name, number = codec(encoding), 1
+    name = codec(encoding)
     with open(path, "rb") as file:
-        for line in file:
-            try:
-                line.decode(name)
-            except UnicodeError:
-                break
-            number += 1
+        number = faulty_line(file, name)
     return UserError(
         f"{path}, line {number}: got bytes that are not {name.removesuffix('-sig')}; save the file as UTF-8, "
         "or set the key 'encoding'"

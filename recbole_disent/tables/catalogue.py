@@ -163,8 +163,10 @@ def _typed(
     filled = cells[cells.notna()]
     if kind == "text":
         filled = filled[filled != ""]
-        if len(filled) and untyped and pd.Series(filled.unique()).str.fullmatch(_NUMBER).all():
-            kind = "float"
+        if len(filled) and untyped:
+            bare = filled.str.strip()
+            if pd.Series(bare[bare != ""].unique()).str.fullmatch(_NUMBER).all():
+                values, kind = cells.str.strip(), "float"
     if filled.empty or kind == "empty":
         return None, None
     if kind in ("integer", "float"):
@@ -184,13 +186,18 @@ def _typed(
 
 def _lists(cells: pd.Series, column: str, where: Callable[[int], str]) -> tuple[list[str], str]:
     rows = [list(cell) if isinstance(cell, list | tuple | np.ndarray) else [] for cell in cells]
-    numbers = [isinstance(value, float | np.floating) for row in rows for value in row]
-    if numbers and all(numbers):
-        if not all(np.isfinite(value) for row in rows for value in row):
-            raise UserError(
-                f"{where(0)}: column '{column}' of the items contains lists with NaN or infinity, expected "
-                "finite numbers"
-            )
+    kinds = {type(value) for row in rows for value in row}
+    # Writers of JSON write 0 for 0.0. Lists of whole numbers alone are ids.
+    fractions = {kind for kind in kinds if issubclass(kind, float | np.floating)}
+    if fractions and all(
+        issubclass(kind, int | np.integer) and kind is not bool for kind in kinds - fractions
+    ):
+        for number, row in enumerate(rows):
+            if not all(np.isfinite(value) for value in row):
+                raise UserError(
+                    f"{where(number)}: column '{column}' of the items contains a list with NaN or infinity, "
+                    "expected finite numbers"
+                )
         return [" ".join(repr(float(value)) for value in row) for row in rows], "float_seq"
     for number, row in enumerate(rows):
         for value in row:
@@ -199,5 +206,5 @@ def _lists(cells: pd.Series, column: str, where: Callable[[int], str]) -> tuple[
                     f"{where(number)}: column '{column}' of the items contains lists of lists or of records, "
                     "expected lists of texts or numbers"
                 )
-    joined = [[re.sub(r"\s+", "_", str(v).strip()) for v in row if v is not None] for row in rows]
+    joined = [[re.sub(r"\s+", "_", str(v).strip()) for v in row if not (v is None or v != v)] for row in rows]
     return [" ".join(filter(None, row)) for row in joined], "token_seq"

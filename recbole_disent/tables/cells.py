@@ -167,8 +167,11 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
         raise UserError(
             f"{where(row)}: the {role} in column '{column}' is {shown(values.iloc[row])}, expected a number"
         )
+    row = int(values.notna().to_numpy().argmax())
+    if kind == "mixed":
+        row = differing_rows(values)[1]
     raise UserError(
-        f"{where(0)}: the {role} in column '{column}' contains {KIND_NAMES[kind]}, expected numbers"
+        f"{where(row)}: the {role} in column '{column}' is {shown(values.iloc[row])}, expected a number"
     )
 
 

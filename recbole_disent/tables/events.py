@@ -94,10 +94,10 @@ def read_events(
     notes: list[str] = []
     if guessed:
         notes.append(f"columns guessed from their names: {', '.join(f'{r}={columns[r]}' for r in guessed)}")
-    frame, times, no_time = _canonical(table, raw, columns, missing_time, notes)
+    frame, times, exact, no_time = _canonical(table, raw, columns, missing_time, notes)
     if dedupe == "exact" and "time" not in columns:
         raise UserError("dedupe: got 'exact', which needs a time column; name one by time=NAME")
-    frame, dropped = _reduce(frame, dedupe, min_user, min_item, table.name)
+    frame, dropped = _reduce(frame, exact, dedupe, min_user, min_item, table.name)
     summary |= {
         "time": _describe(frame["timestamp"].to_numpy(), times),
         "dropped": {"missing_time": no_time, **dropped},
@@ -121,8 +121,8 @@ def read_events(
 
 def _canonical(
     table: Table, raw: pd.DataFrame, columns: dict[str, str], missing_time: str, notes: list[str]
-) -> tuple[pd.DataFrame, Times, int]:
-    """Return RecBole's columns of a table, the times, and the number of rows dropped for a missing time."""
+) -> tuple[pd.DataFrame, Times, np.ndarray, int]:
+    """Return RecBole's columns, the times as written and as read, and the number of rows without a time."""
     data: dict[str, Any] = {
         f"{role}_id": to_ids(raw[columns[role]], role, columns[role], table.where)
         for role in ("user", "item")
@@ -135,29 +135,31 @@ def _canonical(
     if "time" not in columns:
         notes.append("there is no time column: the order of the rows is the order of the events")
         frame["timestamp"] = np.arange(len(frame), dtype=np.int64)
-        return frame, Times(frame["timestamp"].to_numpy(), "step", "order of the rows"), 0
+        order = frame["timestamp"].to_numpy()
+        return frame, Times(order, "step", "order of the rows"), order, 0
     times, kept = parse_times(raw[columns["time"]], columns["time"], table.where, missing_time)
     unit = UNIT_NAMES.get(times.unit, times.unit)
     notes.append(f"the times in column '{columns['time']}' are {times.found}, written as {unit}")
     frame = frame[kept].reset_index(drop=True)
-    frame["timestamp"] = times.values
+    frame["timestamp"] = exact = times.values
     if np.abs(times.values).max() > _LARGEST_EXACT:
         # float64 would lose the order of such times, but the order of sorted rows keeps it.
         frame = frame.sort_values("timestamp", kind="stable", ignore_index=True)
-        frame["timestamp"] //= 1000
+        exact = frame["timestamp"].to_numpy()
+        frame["timestamp"] = exact // 1000
         times = Times(frame["timestamp"].to_numpy(), UNITS[UNITS.index(times.unit) - 1], times.found)
         notes.append(
             "the times are too fine for float64: they are rounded down to microseconds, and the rows are "
             "sorted by time, so that the order stays exact"
         )
-    return frame, times, int((~kept).sum())
+    return frame, times, exact, int((~kept).sum())
 
 
 def _reduce(
-    frame: pd.DataFrame, dedupe: str | None, min_user: int, min_item: int, name: str
+    frame: pd.DataFrame, times: np.ndarray, dedupe: str | None, min_user: int, min_item: int, name: str
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     users, items = (frame[field].cat.codes.to_numpy().astype(np.int64) for field in ("user_id", "item_id"))
-    single = ~duplicates(users, items, frame["timestamp"].to_numpy(), dedupe)
+    single = ~duplicates(users, items, times, dedupe)
     kept = single.copy()
     kept[single], rounds = k_core(users[single], items[single], min_user, min_item)
     if not kept.any():

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from recbole_disent.data.text_files import faulty_line
 from recbole_disent.errors import UserError
 from recbole_disent.tables.table import distinct_names
 
@@ -58,15 +59,9 @@ def unreadable(path: Path, error: Exception, encoding: str) -> UserError:
 
 
 def _faulty_line(path: Path, encoding: str) -> int | None:
-    """Return the number of the first line that cannot be decoded, or None; lines end with the byte \\n."""
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode(encoding)
-            except UnicodeDecodeError:
-                return number
-    return None
+        return faulty_line(file, encoding)
 
 
 class TextTable:

@@ -185,7 +185,8 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
         values, coarsest = _coarsest(whole, unit)
     else:
         values, coarsest = _fractions(numbers.astype("float64").to_numpy(), unit)
-    return Times(values, coarsest, UNIT_NAMES[unit])
+    early = f" ({unknown} of them before 1973)" if (unknown := int((levels == 0).sum())) else ""
+    return Times(values, coarsest, UNIT_NAMES[unit] + early)
 
 
 def _calendar(numbers: np.ndarray) -> Times | None:
