@@ -26,8 +26,8 @@ from recbole.utils import init_seed
 from scale import write
 
 from recbole_disent.parallel import process_group
-from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, build_model, build_trainer
+from recbole_disent.testing.processes import in_processes
 
 _WARM = 3
 # Pairs of a process in a step, for a comparison of designs.

@@ -22,8 +22,8 @@ import torch
 from common import arguments, config, in_own_process, peak_gb, table
 
 from recbole_disent.parallel import process_group
-from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, build_model, build_trainer
+from recbole_disent.testing.processes import in_processes
 
 
 def mapped_mb(folder: str) -> float:

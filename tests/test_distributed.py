@@ -8,8 +8,8 @@ import torch
 from recbole_disent.config.config import Config
 from recbole_disent.models.disents2s import losses
 from recbole_disent.parallel import process_group
-from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, build_model
+from recbole_disent.testing.processes import in_processes
 
 pytestmark = pytest.mark.processes
 

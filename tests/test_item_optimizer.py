@@ -13,8 +13,8 @@ import torch
 from recbole_disent.errors import UserError
 from recbole_disent.ops.intention_softmax import draw_items
 from recbole_disent.parallel import process_group
-from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, build_model, build_trainer, run
+from recbole_disent.testing.processes import in_processes
 from recbole_disent.training import checkpoint
 from recbole_disent.training.row_adam import RowAdam
 from tests.conftest import scored_again

@@ -15,8 +15,8 @@ import torch
 from recbole_disent.config.config import Config
 from recbole_disent.data import archive, loading, prepared
 from recbole_disent.data.lazy_interaction import LazyInteraction
-from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, run
+from recbole_disent.testing.processes import in_processes
 from tests.conftest import feature_keys
 from tests.faults import KEYS, SPLIT, small_rows, write
 

@@ -21,8 +21,8 @@ from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
 from recbole_disent.parallel import launcher, process_group
 from recbole_disent.parallel import shared_memory as sharing
-from recbole_disent.parallel.launcher import in_processes
 from recbole_disent.session import build_data, run
+from recbole_disent.testing.processes import in_processes
 from recbole_disent.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -258,7 +258,7 @@ def test_messages_name_the_faulty_row(tmp_path):
     with pytest.raises(UserError, match=r"row 1: column 'v' .* a list with NaN"):
         read_catalogue(lists)
     events = pd.DataFrame({"user": [1, 1], "item": [1, 2], "rating": pd.Series([1, "x"], dtype=object)})
-    with pytest.raises(UserError, match=r"row 1: the rating in column 'rating' is 'x', expected numbers?"):
+    with pytest.raises(UserError, match=r"row 1: the rating in column 'rating' is 'x', expected a number"):
         read_table(events)
     good = "user,item\n" + "1,2\n" * 40000
     (tmp_path / "e.csv").write_bytes(good.encode("utf-16") + b"\x00\xd8")

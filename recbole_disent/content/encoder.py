@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_disent.errors import UserError
+from recbole_disent.hashing import file_digest
 
 # Number of characters of a text that are passed to the tokenizer for each token of its limit.
 _CHARACTERS = 40
@@ -26,17 +27,9 @@ def mark(config: Any) -> str:
             for file in sorted(files):
                 path = os.path.join(folder, file)
                 found.update(os.path.relpath(path, name).encode())
-                with open(path, "rb") as content:
-                    found.update(_digest(content))
+                found.update(bytes.fromhex(file_digest(path)))
         name = found.hexdigest()
     return f"{name} {config['content_encoder_length']}"
-
-
-def _digest(file: Any) -> bytes:
-    found = hashlib.sha256()
-    while block := file.read(2**20):
-        found.update(block)
-    return found.digest()
 
 
 def load(config: Any) -> Any:

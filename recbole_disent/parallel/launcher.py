@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import signal
 import socket
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +55,7 @@ def launch(config: Any, call: dict[str, Any]) -> dict[str, Any]:
         ) from error
     with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
         Path(folder, "call.json").write_text(text, encoding="utf-8")
-        address = {"MASTER_ADDR": str(config["ip"]), "MASTER_PORT": str(config["port"] or _free_port())}
+        address = {"MASTER_ADDR": str(config["ip"]), "MASTER_PORT": str(config["port"] or free_port())}
         children = [
             _start(folder, {**address, "RANK": str(first + i), "LOCAL_RANK": str(i)}, count, total)
             for i in range(count)
@@ -88,7 +86,8 @@ def _numbers(config: Any) -> tuple[int, int, int]:
     return count, total, first
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return the number of a port of this machine that no program uses."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
@@ -164,33 +163,3 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-
-
-def in_processes(n: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """Return the results of a function in each of n processes that form a group on the CPU.
-
-    Args:
-        n: number of processes on this machine; with 1, this process calls the function.
-        function: a function that can be pickled, as can its arguments and its result.
-        args: arguments of the function.
-    """
-    if n == 1:
-        return [function(*args)]
-    from torch import multiprocessing
-
-    port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="recbole_disent-") as folder:
-        multiprocessing.spawn(_member, (n, port, folder, function, args), nprocs=n)
-        return [pickle.loads(Path(folder, str(r)).read_bytes()) for r in range(n)]
-
-
-def _member(rank: int, n: int, port: int, folder: str, function: Any, args: tuple[Any, ...]) -> None:
-    import torch
-
-    from recbole_disent.parallel import process_group
-
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
-                      MASTER_ADDR="localhost", MASTER_PORT=str(port))  # fmt: skip
-    with process_group.joined(torch.device("cpu"), 120):
-        Path(folder, str(rank)).write_bytes(pickle.dumps(function(*args)))
