@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recbole_disent.data.times import unit_of
 from recbole_disent.errors import UserError
 from recbole_disent.tables import read_events
 from recbole_disent.tables.times import parse_times
@@ -236,3 +237,12 @@ def test_duplicates_are_found_by_exact_times():
 def test_small_numbers_among_unix_times_are_counted():
     assert parse([-1, 0, 1700000000000])[0].found == "milliseconds (2 of them before 1973)"
     assert parse([1700000000000, 1700000000001])[0].found == "milliseconds"
+
+
+@pytest.mark.parametrize(("unit", "size"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_the_report_of_a_data_set_and_of_a_table_find_the_same_unit(unit, size):
+    """At the limits too, except in nanoseconds, which end in the year 2262."""
+    for second in (10**8, 1_700_000_000, 9_000_000_000 if unit == "ns" else 10**11 - 1):
+        time = second * size + (size > 1)  # no whole number of a coarser unit
+        assert parse([time] * 2)[0].unit == unit
+        assert unit_of(float(time), float(time)) == unit

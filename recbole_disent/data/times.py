@@ -11,9 +11,9 @@ import pandas as pd
 
 from recbole_disent.data.ordering import count_distinct, time_order
 
-# Number of each unit in a second, and the range in seconds of Unix times of the years 1973 to 2286.
+# Number of each unit in a second, and the range in seconds of Unix times of the years 1973 to 5138.
 _UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-_FIRST, _LAST = 1e8, 1e10
+_FIRST, _LAST = 1e8, 1e11
 _ISO = r"\d{4}-\d{2}-\d{2}(?:$|[T ])"
 
 
