@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from logging import getLogger
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,7 @@ def plot(results: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Pa
         The path of the picture.
 
     Raises:
-        UserError: matplotlib is missing, a file is no result file with curves, the ending is another one, or
-            the results have no test metric in common.
+        UserError: matplotlib is missing, a file is no result file with curves, or the ending is another one.
 
     Example:
         >>> plot(["saved/first.json", "saved/second.json"], "curves.svg")  # doctest: +SKIP
@@ -169,10 +169,7 @@ def _metrics(found: list[dict[str, Any]]) -> list[str]:
         return []
     common = [name for name in tested[0] if all(name in other for other in tested)]
     if not common:
-        raise UserError(
-            f"plot: the results have no test metric in common (the first has {', '.join(tested[0])}); plot "
-            "them one by one"
-        )
+        getLogger().warning("plot: the results have no test metric in common, so their tests are left out")
     cut = _valid_metric(found[0]).partition("@")[2]
     return [name for name in common if is_of_ranks(name) and name.partition("@")[2] == cut] or common
 

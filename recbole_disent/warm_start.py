@@ -79,8 +79,11 @@ def warm_start(data: RunData, model: Any) -> dict[str, Any] | None:
             f"warm_start: none of the {len(tokens['items']) - 1} items is among the items of '{path}'; give "
             "the model of an earlier state of this data set"
         )
-    if origin.data_hash != data.data_hash:
-        _check_contained(origin, rows["items"], dataset.training_counts())
+    # Noise changes the items of training events.
+    if origin.data_hash != data.data_hash and not (config["click_noise"] or origin.keys.get("click_noise")):
+        # A bundle of a refit counts the validation events too, and its checkpoint does not.
+        part = data.train_with_validation() if origin.refit and origin.kind == "bundle" else dataset
+        _check_contained(origin, rows["items"], part.training_counts())
     values = _values(origin, model, axes, rows)
     training = model.training
     model.eval()  # a text encoder gives the same vectors each time
@@ -178,7 +181,7 @@ def _check_contained(origin: Origin, rows: np.ndarray, clicks: np.ndarray) -> No
         raise UserError(
             f"warm_start: the item '{origin.items[one]}' has {ours[one]} training events, expected at least "
             f"{origin.clicks[one]} as for '{origin.path}', which may know items that are held out here; give "
-            "data that contain the earlier data"
+            "data that contain the earlier data, or train from the beginning"
         )
 
 

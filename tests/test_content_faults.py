@@ -270,6 +270,8 @@ def test_bytes_of_another_encoding(make_config, hostile):
     ("ids", "expected"),
     [
         (np.array([16777217, 16777219], np.float32), "an id too large for float32, in which"),
+        (np.array([1, 16777216], np.float32), "an id too large for float32, in which"),
+        (np.array([1, -16777216], np.float32), "an id too large for float32, in which"),
         (np.array([1, 2**54], np.float64), "an id too large for float64, in which"),
         (np.array([1, 2**53 + 1], np.int64), ["1", "9007199254740993"]),
         (np.array([1, 16777215], np.float32), ["1", "16777215"]),
@@ -289,6 +291,9 @@ def test_ids_of_bytes_are_texts_and_values_too_large_for_the_vectors_are_refused
     path = str(tmp_path / "v.npz")
     np.savez(path, ids=np.array([b"a", b"b"]), vectors=np.ones((2, 3)))
     assert vectors_file.read_vectors(path, "\t", None)[0] == ["a", "b"]
+    np.savez(path, ids=np.array([b"\xe9", b"b"]), vectors=np.ones((2, 3)))
+    with pytest.raises(UserError, match="an id has bytes that are not UTF-8"):
+        vectors_file.read_vectors(path, "\t", None)
     np.savez(path, ids=np.array(["a", "b"]), vectors=np.array([[1.0], [1e300]]))
     with pytest.raises(UserError, match="the vector of item 'b' contains NaN or inf"):
         vectors_file.read_vectors(path, "\t", None)

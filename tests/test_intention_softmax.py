@@ -177,8 +177,10 @@ def test_a_sample_estimates_the_sum_over_all_items():
 
 @pytest.mark.parametrize("drawn", [1.0, 0.5, 1e-4, 1e-6, 1e-8])
 def test_the_inclusion_probability_of_a_rare_item_keeps_its_digits(drawn):
-    share = torch.tensor([0.3, 1e-4, 1e-9, 0.0])
+    share = torch.tensor([0.3, 1e-4, 1e-9, 0.0, 1.0])
     exact = (1 - (1 - share.double()) ** 512 * (1 - drawn)).log()
     exact[3] = math.log(drawn)  # an item without clicks is drawn at random only
-    found = full.log_inclusion(share.log(), 512, drawn)
+    logarithms = share.log()
+    logarithms[4] = 1e-7  # all clicks, rounded up
+    found = full.log_inclusion(logarithms, 512, drawn)
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)

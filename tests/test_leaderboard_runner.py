@@ -242,6 +242,11 @@ def test_a_second_command_is_kept_out(tmp_path):
     plan = {"models": ["Pop"], "datasets": ["ml-100k"], "seeds": [1], "out": str(tmp_path)}
     with alone(tmp_path), pytest.raises(UserError, match="another compare uses"):
         compare(plan)
+    assert not (tmp_path / ".lock").exists()
+    with alone(tmp_path):
+        (tmp_path / ".lock").unlink()  # as a command that has just ended does
+        with alone(tmp_path):
+            assert (tmp_path / ".lock").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"out: '.*file': "):
         compare({**plan, "out": str(tmp_path / "file")})

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.worker import work
 from recbole_disent.registry import spec_of
-from recbole_disent.session import run
+from recbole_disent.session import build_data, run
 from recbole_disent.training import checkpoint
 from recbole_disent.tuning.study import Study
 
@@ -118,6 +119,12 @@ def test_models_whose_state_is_in_no_checkpoint_are_not_resumed(make_keys, model
 def test_fewer_users_than_clusters_are_refused(make_keys):
     with pytest.raises(UserError, match=r"num_clusters: got 1000, expected at most 31, because"):
         run(config_dict=make_keys("NCL", epochs=1))
+    keys = make_keys("NCL", epochs=1)
+    keys["filter_inter_by_user_or_item"], keys["user_inter_num_interval"] = False, "[10,inf)"
+    users = build_data(Config(config_dict={**keys, "model": "BPR"})).dataset.user_num
+    assert users < 31
+    with pytest.raises(UserError, match=rf"num_clusters: got 1000, expected at most {users}, because"):
+        run(config_dict=keys)
 
 
 def test_recvae_is_trained_again_and_not_resumed(make_keys, hostile):

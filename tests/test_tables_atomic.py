@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from recbole_disent.data import text_files
 from recbole_disent.data.atomic_files import check_header, read_file
 from recbole_disent.data.item_file import read_items
 from recbole_disent.errors import UserError
@@ -224,6 +225,16 @@ def test_lines_with_another_number_of_cells_are_refused(tmp_path, lines, message
         from_atomic(tmp_path, "x")
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n", "\r\n\r\n"])
+def test_empty_lines_at_the_end_are_no_rows(tmp_path, end):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "x.inter").write_bytes(b"user_id:token\titem_id:token\n1\t2" + end.encode())
+    (tmp_path / "x" / "x.item").write_bytes(b"item_id:token\n2" + end.encode())
+    events, items = from_atomic(tmp_path, "x")
+    assert events.to_numpy().tolist() == [["1", "2"]]
+    assert items.to_numpy().tolist() == [["2"]]
+
+
 def test_a_folder_with_the_name_of_the_result_is_refused(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "x.inter").write_text("user_id:token\titem_id:token\n1\t2\n")
@@ -238,6 +249,9 @@ def test_a_folder_with_the_name_of_the_result_is_refused(tmp_path):
         ([[0, 2.5], [1.0, 2]], ("float_seq", ["0.0 2.5", "1.0 2.0"])),
         ([[0, 2], [1, 2]], ("token_seq", ["0 2", "1 2"])),
         ([["x", float("nan")], [None, "y"]], ("token_seq", ["x", "y"])),
+        ([["x", pd.NA], ["y"]], ("token_seq", ["x", "y"])),
+        ([[1, float("nan")], [2]], ("token_seq", ["1", "2"])),
+        ([[True, 1.5], [False]], ("token_seq", ["True 1.5", "False"])),
     ],
 )
 def test_lists_of_numbers_are_vectors_if_one_has_a_fraction(rows, expected):
@@ -251,9 +265,11 @@ def test_a_blank_price_is_no_text(tmp_path):
     found = read_catalogue(tmp_path / "i.csv")[0]
     assert found.columns[1] == "price:float"
     np.testing.assert_array_equal(found.iloc[:, 1], [1.5, np.nan, 2.0])
+    (tmp_path / "i.csv").write_text("item,price\na, \nb,  \n")
+    assert read_catalogue(tmp_path / "i.csv")[0].shape == (2, 1)
 
 
-def test_messages_name_the_faulty_row(tmp_path):
+def test_messages_name_the_faulty_row(tmp_path, monkeypatch):
     lists = pd.DataFrame({"item": ["a", "b"], "v": [[1.0], [float("nan")]]})
     with pytest.raises(UserError, match=r"row 1: column 'v' .* a list with NaN"):
         read_catalogue(lists)
@@ -261,6 +277,11 @@ def test_messages_name_the_faulty_row(tmp_path):
     with pytest.raises(UserError, match=r"row 1: the rating in column 'rating' is 'x', expected a number"):
         read_table(events)
     good = "user,item\n" + "1,2\n" * 40000
-    (tmp_path / "e.csv").write_bytes(good.encode("utf-16") + b"\x00\xd8")
+    monkeypatch.setattr(
+        text_files, "_CHUNK", 999
+    )  # the fault is in a later chunk, which begins within a character
+    (tmp_path / "e.csv").write_bytes(
+        good.encode("utf-16") + b"\x00\xd8\x00\x00" + "1,2\n".encode("utf-16-le")
+    )
     with pytest.raises(UserError, match=r"e\.csv, line 40002: a byte is not utf-16"):
         read_table(tmp_path / "e.csv", encoding="utf-16")

@@ -215,8 +215,9 @@ def test_a_named_index_is_a_column():
     found = read_events(frame.set_index("timestamp"))
     assert found.summary["columns"]["time"] == "timestamp"
     assert found.frame.equals(read_events(frame).frame)
-    with pytest.raises(UserError, match="an index and a column have one name"):
-        read_events(frame.set_index("timestamp", drop=False))
+    # A level with the name of a column is that column, as groupby leaves it.
+    assert read_events(frame.set_index("timestamp", drop=False)).frame.equals(found.frame)
+    assert read_events(frame.set_index(["user", frame.index], drop=False)).frame.equals(found.frame)
 
 
 def test_a_number_of_many_digits_is_one_sentence(tmp_path):
@@ -227,15 +228,17 @@ def test_a_number_of_many_digits_is_one_sentence(tmp_path):
 
 
 def test_duplicates_are_found_by_exact_times():
-    stamps = [1700000000000000001, 1700000000000000002, 1700000000000000002]
-    frame = pd.DataFrame({"user": ["a"] * 3, "item": ["x"] * 3, "timestamp": stamps})
+    first = 1700000000000000001
+    stamps = [first + 5, first + 1, first + 5, first, first]
+    frame = pd.DataFrame({"user": [*"abaab"], "item": ["x"] * 5, "timestamp": stamps})
     found = read_events(frame, dedupe="exact")
     assert found.summary["dropped"]["duplicates"] == 1
-    assert len(found.frame) == 2
+    assert found.frame["user_id"].tolist() == ["a", "b", "b", "a"]
 
 
 def test_small_numbers_among_unix_times_are_counted():
     assert parse([-1, 0, 1700000000000])[0].found == "milliseconds (2 of them before 1973)"
+    assert parse([-(10**9), 1700000000])[0].found == "seconds (1 of them before 1973)"
     assert parse([1700000000000, 1700000000001])[0].found == "milliseconds"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint, run
 from recbole_disent.testing.small_data import hostile_items, hostile_rows, write_inter, write_items
 from recbole_disent.training import checkpoint
-from recbole_disent.warm_start import NEIGHBOURS, warm_start
+from recbole_disent.warm_start import NEIGHBOURS, _check_contained, warm_start
 from tests.conftest import feature_keys, scored_again
 
 pytest.importorskip("safetensors")
@@ -273,6 +274,45 @@ def test_a_model_of_later_data_is_refused(make_keys, hostile, tmp_path, caplog):
     checkpoint.save("old.pth", state)
     started(keys, "old.pth")
     assert "does not hold the number of training events of each item, because" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "fault"),
+    [
+        ([2, 3, 1], None),
+        ([3, 3, 0], "'c' has 0 training events, expected at least 1"),
+        ([1, 4, 1], "'a' has 1 training events, expected at least 2"),
+        ([9, 2, 1], "'b' has 2 training events, expected at least 3"),
+    ],
+)
+def test_each_item_has_to_keep_its_training_events(counts, fault):
+    """Also an item that is gone, and one event alone, whatever the other items have."""
+    origin = SimpleNamespace(path="p", items=["a", "b", "c"], clicks=np.array([2, 3, 1]))
+    kept = [row for row in (1, 2, 3) if counts[row - 1]]
+    rows, clicks = np.array([0, -1, *kept]), np.array([0, 9, *(counts[row - 1] for row in kept)])
+    if fault is None:
+        _check_contained(origin, rows, clicks)
+    else:
+        with pytest.raises(UserError, match=f"the item {fault} as for 'p', which may know"):
+            _check_contained(origin, rows, clicks)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_a_bundle_with_refit_is_kept_in_use(make_keys, hostile, tmp_path, model):
+    keys = make_keys(model, epochs=1)
+    path = run(config_dict={**keys, "refit": True})["checkpoint"]
+    bundle = load(path).save(tmp_path / "b")
+    assert started(keys, bundle)[3]["items"]["new"] == 0
+    write_later(hostile)
+    for origin in (path, bundle):
+        assert started(keys, origin)[3]["items"]["new"] == 4
+
+
+def test_noise_is_no_sign_of_later_data(make_keys, hostile):
+    keys = make_keys("SASRec", epochs=1, click_noise=0.3)
+    path = run(config_dict=keys)["checkpoint"]
+    write_later(hostile)
+    assert started(keys, path)[3]["items"]["new"] == 4
 
 
 def test_weights_for_another_sum_over_the_items_are_refused(make_keys):

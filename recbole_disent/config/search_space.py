@@ -123,7 +123,9 @@ class QUniform(Distribution):
 
     def grid(self) -> list[float]:
         """Return the multiples of the step that a draw can give."""
-        first, last = math.floor(self.low / self.step + 0.5), math.ceil(self.high / self.step - 0.5)
+        # 0.15 / 0.1 is a little less than 1.5.
+        first = math.floor(self.low / self.step + 0.5 + 1e-9)
+        last = math.ceil(self.high / self.step - 0.5 - 1e-9)
         return [self._multiple(n) for n in range(first, last + 1)]
 
     def _multiple(self, multiple: int) -> float:

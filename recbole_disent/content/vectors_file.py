@@ -93,7 +93,13 @@ def _npz(path: str) -> tuple[list[str], np.ndarray]:
             f"{_KEY}: {path}: got ids of shape {ids.shape} and vectors of shape {vectors.shape}, expected "
             "(n,) and (n, F)"
         )
-    texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids
+    try:
+        texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{_KEY}: {path}: an id has bytes that are not UTF-8; save the ids as texts, such as "
+            "numpy.array(ids, dtype=str)"
+        ) from error
     return [str(token) for token in texts.tolist()], _numbers(path, vectors)
 
 

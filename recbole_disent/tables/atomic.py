@@ -228,6 +228,7 @@ def _read(path: Path, types: bool) -> pd.DataFrame:
                 )
         distinct_names([field for field, _ in header], f"{path}, line 1")
         cells = count_cells(str(path), "\t", "utf-8-sig")
+        cells = cells[: int(np.flatnonzero(cells)[-1]) + 1]  # empty lines at the end are no rows
         wrong = np.flatnonzero(cells != len(names))
         if len(wrong):
             raise UserError(
@@ -235,7 +236,7 @@ def _read(path: Path, types: bool) -> pd.DataFrame:
                 "header; correct the line"
             )
         raw = pd.read_csv(
-            path, sep="\t", header=0, names=names, dtype=str, na_filter=False,
+            path, sep="\t", header=0, names=names, nrows=len(cells) - 1, dtype=str, na_filter=False,
             quoting=csv.QUOTE_NONE, encoding="utf-8-sig", engine="c", skip_blank_lines=False,
         )  # fmt: skip
     except (UnicodeError, pd.errors.ParserError) as error:

@@ -162,11 +162,9 @@ def _typed(
     cells = values.astype(object)
     filled = cells[cells.notna()]
     if kind == "text":
-        filled = filled[filled != ""]
-        if len(filled) and untyped:
-            bare = filled.str.strip()
-            if pd.Series(bare[bare != ""].unique()).str.fullmatch(_NUMBER).all():
-                values, kind = cells.str.strip(), "float"
+        filled = filled[filled.str.strip() != ""]
+        if len(filled) and untyped and pd.Series(filled.str.strip().unique()).str.fullmatch(_NUMBER).all():
+            values, kind = cells.str.strip(), "float"
     if filled.empty or kind == "empty":
         return None, None
     if kind in ("integer", "float"):
@@ -186,7 +184,7 @@ def _typed(
 
 def _lists(cells: pd.Series, column: str, where: Callable[[int], str]) -> tuple[list[str], str]:
     rows = [list(cell) if isinstance(cell, list | tuple | np.ndarray) else [] for cell in cells]
-    kinds = {type(value) for row in rows for value in row}
+    kinds = {type(v) for row in rows for v in row if not (isinstance(v, float | np.floating) and v != v)}
     # Writers of JSON write 0 for 0.0. Lists of whole numbers alone are ids.
     fractions = {kind for kind in kinds if issubclass(kind, float | np.floating)}
     if fractions and all(
@@ -206,5 +204,5 @@ def _lists(cells: pd.Series, column: str, where: Callable[[int], str]) -> tuple[
                     f"{where(number)}: column '{column}' of the items contains lists of lists or of records, "
                     "expected lists of texts or numbers"
                 )
-    joined = [[re.sub(r"\s+", "_", str(v).strip()) for v in row if not (v is None or v != v)] for row in rows]
+    joined = [[re.sub(r"\s+", "_", str(v).strip()) for v in row if not pd.isna(v)] for row in rows]
     return [" ".join(filter(None, row)) for row in joined], "token_seq"

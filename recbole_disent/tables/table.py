@@ -46,13 +46,13 @@ class FrameTable:
         self._first_row = first_row
         if frame.columns.nlevels > 1:
             raise UserError(f"{name}: the column names have {frame.columns.nlevels} levels, expected one")
-        if any(level is not None for level in frame.index.names):  # such as the times of the events
+        taken = {str(column) for column in frame.columns}
+        levels = [level for level in frame.index.names if level is not None and str(level) not in taken]
+        if levels:  # such as the times of the events
             try:
-                frame = frame.reset_index()
+                frame = frame.reset_index(levels)
             except ValueError as error:
-                raise UserError(
-                    f"{name}: an index and a column have one name ({error}); rename one"
-                ) from error
+                raise UserError(f"{name}: two levels of the index have one name ({error})") from error
         self.columns = distinct_names([str(name) for name in frame.columns], name)
         self._frame = frame.reset_index(drop=True).set_axis(self.columns, axis=1)
 

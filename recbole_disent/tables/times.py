@@ -174,9 +174,9 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
         ranks = _ranks(numbers.astype("float64").to_numpy())
         return Times(ranks, "rank", "numbers with fractions too small for a Unix time")
     unit = UNITS[level - 1]
-    early = numbers.astype("float64").to_numpy() < _YEAR_1 * 1000.0 ** (level - 1)
-    if early.any():
-        row = int(early.argmax())
+    floats = numbers.astype("float64").to_numpy()
+    if floats.min() < _YEAR_1 * 1000.0 ** (level - 1):
+        row = int(floats.argmin())
         raise UserError(
             f"{where(int(rows[row]))}: the time in column '{column}' is {numbers.iloc[row]}, which is before "
             "the year 1; correct the time"
@@ -185,8 +185,9 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
         values, coarsest = _coarsest(whole, unit)
     else:
         values, coarsest = _fractions(numbers.astype("float64").to_numpy(), unit)
-    early = f" ({unknown} of them before 1973)" if (unknown := int((levels == 0).sum())) else ""
-    return Times(values, coarsest, UNIT_NAMES[unit] + early)
+    early = int((floats < _LEAST[level - 1]).sum())
+    found = UNIT_NAMES[unit] + (f" ({early} of them before 1973)" if early else "")
+    return Times(values, coarsest, found)
 
 
 def _calendar(numbers: np.ndarray) -> Times | None:

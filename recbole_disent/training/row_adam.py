@@ -13,7 +13,8 @@ What differs: Adam's constant eps in the moves of untouched rows (see the formul
 decay of Adam (not AdamW) changes the gradient of every row, so that no row is untouched; it is not supported.
 
 A table is whole after :meth:`RowAdam.flush` only. The trainer flushes at the end of every epoch, before
-evaluations and checkpoints, so that the digits of a run do not depend on when a checkpoint is written.
+evaluations and checkpoints, so that the digits of a run do not depend on when a checkpoint is written. A
+table also flushes itself every 4,096 steps.
 """
 
 from __future__ import annotations
