@@ -238,7 +238,7 @@ def test_equal_runs_are_done_once(make_runner):
     assert calls(runner, runs) == [1] * 4
 
 
-def test_a_second_command_is_kept_out(tmp_path):
+def test_a_second_command_is_kept_out(tmp_path, monkeypatch):
     plan = {"models": ["Pop"], "datasets": ["ml-100k"], "seeds": [1], "out": str(tmp_path)}
     with alone(tmp_path), pytest.raises(UserError, match="another compare uses"):
         compare(plan)
@@ -247,6 +247,10 @@ def test_a_second_command_is_kept_out(tmp_path):
         (tmp_path / ".lock").unlink()  # as a command that has just ended does
         with alone(tmp_path):
             assert (tmp_path / ".lock").exists()
+    with monkeypatch.context() as patch:  # the other command ends between the opening and the lock
+        patch.setattr("fcntl.flock", lambda *_: (tmp_path / ".lock").unlink())
+        with pytest.raises(UserError, match="another compare uses"), alone(tmp_path):
+            pass
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"out: '.*file': "):
         compare({**plan, "out": str(tmp_path / "file")})

@@ -229,11 +229,11 @@ def test_a_number_of_many_digits_is_one_sentence(tmp_path):
 
 def test_duplicates_are_found_by_exact_times():
     first = 1700000000000000001
-    stamps = [first + 5, first + 1, first + 5, first, first]
-    frame = pd.DataFrame({"user": [*"abaab"], "item": ["x"] * 5, "timestamp": stamps})
+    stamps = [first + 1, first, first, first + 5, first + 4]
+    frame = pd.DataFrame({"user": [*"abbaa"], "item": ["x"] * 5, "timestamp": stamps})
     found = read_events(frame, dedupe="exact")
     assert found.summary["dropped"]["duplicates"] == 1
-    assert found.frame["user_id"].tolist() == ["a", "b", "b", "a"]
+    assert found.frame["user_id"].tolist() == ["b", "a", "a", "a"]
 
 
 def test_small_numbers_among_unix_times_are_counted():
