@@ -143,7 +143,7 @@ def test_a_compacted_plan_gives_the_same_report(finished, tmp_path, capsys):
     for file in old:
         file.unlink()
     names = {file.name for file in (tmp_path / "out").iterdir() if file.is_file()}
-    assert names == {"runs.csv", "ranks.npz", ".lock"}
+    assert names == {"runs.csv", "ranks.npz"}
     assert len(list((tmp_path / "out").rglob("*"))) < before / 10
     assert cli.main(["report", str(tmp_path / "out")]) == 0
     assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if is_of_report(file)} == old

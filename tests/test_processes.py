@@ -177,7 +177,7 @@ def test_torchrun_is_another_way_in(run_keys):
     script = "import sys; from recbole_disent.cli import main; sys.exit(main(sys.argv[1:]))"
     Path("script.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port",
-               str(launcher._free_port()), "script.py", *words(run_keys, "DisentS2S")]  # fmt: skip
+               str(launcher.free_port()), "script.py", *words(run_keys, "DisentS2S")]  # fmt: skip
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert report()["processes"] == 2
