@@ -240,6 +240,8 @@ def test_small_numbers_among_unix_times_are_counted():
     assert parse([-1, 0, 1700000000000])[0].found == "milliseconds (2 of them before 1973)"
     assert parse([-(10**9), 1700000000])[0].found == "seconds (1 of them before 1973)"
     assert parse([1700000000000, 1700000000001])[0].found == "milliseconds"
+    # Numbers below zero have a unit too: times before 1967.
+    assert parse([-(10**9), -(2 * 10**9)])[0].found == "seconds (2 of them before 1973)"
 
 
 @pytest.mark.parametrize(("unit", "size"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])

@@ -162,8 +162,9 @@ def _typed(
     cells = values.astype(object)
     filled = cells[cells.notna()]
     if kind == "text":
-        filled = filled[filled.str.strip() != ""]
-        if len(filled) and untyped and pd.Series(filled.str.strip().unique()).str.fullmatch(_NUMBER).all():
+        filled = filled.str.strip()
+        filled = filled[filled != ""]
+        if len(filled) and untyped and pd.Series(filled.unique()).str.fullmatch(_NUMBER).all():
             values, kind = cells.str.strip(), "float"
     if filled.empty or kind == "empty":
         return None, None

@@ -146,8 +146,8 @@ def _dates(dates: pd.Series) -> Times:
 
 def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[[int], str]) -> Times:
     """Convert numbers to times; *rows* are their rows in the table, for error messages."""
-    sizes = np.abs(numbers.astype("float64").to_numpy())
-    levels = np.searchsorted(_LEAST, sizes, side="right")
+    floats = numbers.astype("float64").to_numpy()
+    levels = np.searchsorted(_LEAST, np.abs(floats), side="right")
     if len(levels) and levels.max() == len(_LEAST):
         row = int(levels.argmax())
         raise UserError(
@@ -171,10 +171,8 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
     if level == 0:
         if whole is not None:
             return Times(whole, "step", "numbers too small for a Unix time")
-        ranks = _ranks(numbers.astype("float64").to_numpy())
-        return Times(ranks, "rank", "numbers with fractions too small for a Unix time")
+        return Times(_ranks(floats), "rank", "numbers with fractions too small for a Unix time")
     unit = UNITS[level - 1]
-    floats = numbers.astype("float64").to_numpy()
     if floats.min() < _YEAR_1 * 1000.0 ** (level - 1):
         row = int(floats.argmin())
         raise UserError(
@@ -184,7 +182,7 @@ def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[
     if whole is not None:
         values, coarsest = _coarsest(whole, unit)
     else:
-        values, coarsest = _fractions(numbers.astype("float64").to_numpy(), unit)
+        values, coarsest = _fractions(floats, unit)
     early = int((floats < _LEAST[level - 1]).sum())
     found = UNIT_NAMES[unit] + (f" ({early} of them before 1973)" if early else "")
     return Times(values, coarsest, found)

@@ -26,8 +26,6 @@ from recbole_disent.files import write_text
 from recbole_disent.registry import spec_of
 
 SCHEMA = 1
-# Keys that the search sets for every trial; a given value is ignored.
-_OF_TRIALS = ("checkpoint_dir", "show_progress")
 
 
 def trial_id(values: dict[str, Any]) -> str:
@@ -59,7 +57,7 @@ class Study:
         search: dict[str, Any],
     ) -> None:
         self.folder, self.model, self.dataset, self.space = folder, model, dataset, space
-        fixed = {"model", "dataset", *space, *key_rules.flagged(model, "own"), *_OF_TRIALS}
+        fixed = {"model", "dataset", *space, *key_rules.flagged(model, "own"), "show_progress"}
         self.given = {key: value for key, value in given.items() if key not in fixed}
         described = {key: {"kind": type(d).__name__, **asdict(d)} for key, d in space.items()}
         for one in described.values():
