@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from recbole_disent.ops.sum_with_gradient import Gradients, sum_with_gradient, wide_dtype
 
 
 def max_scores(config: Any) -> int:
@@ -172,8 +173,7 @@ def logsumexp_of_products(
     """
     if best and fold > 256:
         raise ValueError(f"fold: got {fold} with best=True, expected at most 256")
-    # Sums of many exponentials need more than half precision, whatever the dtype of the vectors.
-    wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
+    wide = wide_dtype(rows, columns)
     terms = _Terms(scale, offset, groups, own, row_index, best)
     with torch.autocast(rows.device.type, enabled=False):
         folds = rows.view(len(rows) // fold, fold, rows.shape[1]).to(wide)
@@ -225,38 +225,6 @@ def _exponentials(rows: Tensor, columns: Tensor, out: Tensor) -> tuple[Tensor, T
     return out, each, each.log() + top / LOG2_E
 
 
-class _SumOfLogSumExp(torch.autograd.Function):
-    """See :func:`sum_of_logsumexp`.
-
-    The forward pass computes the gradient of the sum, and the backward pass only multiplies it by a factor.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, limit: int, wanted: bool) -> Tensor:
-        step = _SLICE // len(columns) if rows.device.type == "cpu" else len(rows)
-        step = max(1, min(max(step, _ROWS), limit // len(columns)))
-        total = rows.new_zeros(())
-        if wanted:
-            for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
-        buffer = memory_of_scores(rows, min(step, len(rows)), len(columns))
-        for begin in range(0, len(rows), step):
-            part = rows[begin : begin + step]
-            terms, each, logs = _exponentials(part, columns, buffer[: len(part)])
-            total += logs.sum()
-            if wanted:
-                torch.mm(terms, columns, out=for_rows[begin : begin + step]).div_(each)
-                for_columns.addmm_(terms.T, part / each)
-        if wanted:
-            ctx.save_for_backward(for_rows, for_columns)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        for_rows, for_columns = ctx.saved_tensors
-        return for_rows * gradient, for_columns * gradient, None, None
-
-
 def sum_of_logsumexp(rows: Tensor, columns: Tensor, limit: int = 2**26) -> Tensor:
     """Sum over the rows of ln of the sum over the columns of exp(row . column).
 
@@ -270,8 +238,20 @@ def sum_of_logsumexp(rows: Tensor, columns: Tensor, limit: int = 2**26) -> Tenso
     Returns:
         float ().
     """
-    # More than half precision, as in logsumexp_of_products.
-    wide = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
-    with torch.autocast(rows.device.type, enabled=False):
-        wanted = torch.is_grad_enabled() and (rows.requires_grad or columns.requires_grad)
-        return _SumOfLogSumExp.apply(rows.to(wide).contiguous(), columns.to(wide), limit, wanted)
+
+    def compute(rows: Tensor, columns: Tensor, gradients: Gradients) -> tuple[Tensor]:
+        step = _SLICE // len(columns) if rows.device.type == "cpu" else len(rows)
+        step = max(1, min(max(step, _ROWS), limit // len(columns)))
+        total = rows.new_zeros(())
+        buffer = memory_of_scores(rows, min(step, len(rows)), len(columns))
+        for begin in range(0, len(rows), step):
+            part = rows[begin : begin + step]
+            terms, each, logs = _exponentials(part, columns, buffer[: len(part)])
+            total += logs.sum()
+            if gradients is not None:
+                for_rows, for_columns = gradients
+                torch.mm(terms, columns, out=for_rows[begin : begin + step]).div_(each)
+                for_columns.addmm_(terms.T, part / each)
+        return (total,)
+
+    return sum_with_gradient(rows, columns, compute)[0]

@@ -7,12 +7,13 @@ Sampling, RecSys 2023. There are P positions with n negatives each; vectors have
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from recbole_disent.ops.sum_with_gradient import Gradients, sum_with_gradient, wide_dtype
 
 # Numbers of a slice of drawn vectors on a CPU: the slice is read several times, fastest within the cache.
 _SLICE = 2**20
@@ -59,40 +60,25 @@ def draw_negatives(
     return drawn + (drawn >= targets[:, None])
 
 
-class _SumOfSoftplus(torch.autograd.Function):
-    """Sum over positions and their negatives of ln(1 + exp(row . column)).
-
-    The forward pass computes the gradient of the sum while a slice of the drawn vectors is in the cache, and
-    the backward pass only multiplies it by a factor.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, place: Tensor, limit: int, wanted: bool) -> Tensor:
-        positions, negatives = place.shape
-        each = max(1, negatives * rows.shape[1])
-        step = max(1, min(_SLICE, limit) // each) if rows.device.type == "cpu" else max(1, limit // each)
-        total = rows.new_zeros(())
-        if wanted:
-            for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
-        for begin in range(0, positions, step):
-            part, index = rows[begin : begin + step], place[begin : begin + step]
-            drawn = columns.index_select(0, index.flatten()).view(*index.shape, -1)
-            scores = torch.bmm(drawn, part[:, :, None])
-            total += F.softplus(scores).sum()
-            if wanted:
-                share = scores.sigmoid_()
-                for_rows[begin : begin + step] = torch.bmm(share.transpose(1, 2), drawn)[:, 0]
-                torch.mul(share, part[:, None], out=drawn)
-                for_columns.index_add_(0, index.flatten(), drawn.flatten(0, 1))
-        if wanted:
-            ctx.save_for_backward(for_rows, for_columns)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        for_rows, for_columns = ctx.saved_tensors
-        return for_rows * gradient, for_columns * gradient, None, None, None
+def _sum_of_softplus(
+    rows: Tensor, columns: Tensor, gradients: Gradients, place: Tensor, limit: int
+) -> tuple[Tensor]:
+    """Sum over positions and their negatives of ln(1 + exp(row . column)); see :func:`sum_with_gradient`."""
+    each = max(1, place.shape[1] * rows.shape[1])
+    step = max(1, min(_SLICE, limit) // each) if rows.device.type == "cpu" else max(1, limit // each)
+    total = rows.new_zeros(())
+    for begin in range(0, len(place), step):
+        part, index = rows[begin : begin + step], place[begin : begin + step]
+        drawn = columns.index_select(0, index.flatten()).view(*index.shape, -1)
+        scores = torch.bmm(drawn, part[:, :, None])
+        total += F.softplus(scores).sum()
+        if gradients is not None:
+            for_rows, for_columns = gradients
+            share = scores.sigmoid_()
+            for_rows[begin : begin + step] = torch.bmm(share.transpose(1, 2), drawn)[:, 0]
+            torch.mul(share, part[:, None], out=drawn)
+            for_columns.index_add_(0, index.flatten(), drawn.flatten(0, 1))
+    return (total,)
 
 
 def distinct(items: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
@@ -134,11 +120,8 @@ def gbce(
     """
     items, place = distinct(torch.cat([targets[:, None], negatives], 1), n_items)
     vectors = vectors_of(items)
-    # More than half precision, as in the softmaxes.
-    wide = torch.promote_types(torch.promote_types(states.dtype, vectors.dtype), torch.float32)
-    with torch.autocast(states.device.type, enabled=False):
-        rows, columns = states.to(wide), vectors.to(wide)
-        own = (rows * columns.index_select(0, place[:, 0])).sum(1)
-        wanted = torch.is_grad_enabled() and (rows.requires_grad or columns.requires_grad)
-        others = _SumOfSoftplus.apply(rows.contiguous(), columns, place[:, 1:], limit, wanted)
-        return (beta * F.softplus(-own).sum() + others) / (negatives.shape[1] + 1)
+    dtype = wide_dtype(states, vectors)
+    rows, columns = states.to(dtype), vectors.to(dtype)
+    own = (rows * columns.index_select(0, place[:, 0])).sum(1)
+    (others,) = sum_with_gradient(rows, columns, partial(_sum_of_softplus, place=place[:, 1:], limit=limit))
+    return (beta * F.softplus(-own).sum() + others) / (negatives.shape[1] + 1)

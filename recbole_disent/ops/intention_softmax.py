@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from recbole_disent.ops.chunked_softmax import LOG2_E, memory_of_scores
+from recbole_disent.ops.sum_with_gradient import Gradients, sum_with_gradient, wide_dtype
 from recbole_disent.parallel import process_group
 
 # Scores of a slice on a CPU: the slice is read several times, which is fastest within the cache.
@@ -41,71 +42,52 @@ class Columns(NamedTuple):
     certain: Tensor | None = None
 
 
-class _WeightedLogSumExp(torch.autograd.Function):
-    """See :func:`weighted_logsumexp`.
-
-    The gradient is computed in the forward pass: each slice of scores is used while it is in the cache,
-    and no slice is kept or computed twice.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        phi: Tensor,
-        vectors: Tensor,
-        weights: Tensor,
-        log_inclusion: Tensor | None,
-        certain: Tensor | None,
-        best: bool,
-        limit: int,
-        wanted: bool,
-    ) -> tuple[Tensor, Tensor]:
-        pairs, intentions, width = phi.shape
-        count = len(vectors)
-        step = _pairs_of_a_slice(pairs, intentions, count, limit, phi.device.type == "cpu")
-        values = phi.new_empty(pairs)
-        if wanted:
-            for_phi, for_vectors = torch.empty_like(phi), torch.zeros_like(vectors)
-        buffer = memory_of_scores(phi, min(step, pairs) * intentions, count)
-        for begin in range(0, pairs, step):
-            part = phi[begin : begin + step]
-            size = len(part)
-            rows = part.flatten(0, 1) * LOG2_E
-            scores = torch.mm(rows, vectors.T, out=buffer[: len(rows)]).view(size, intentions, count)
-            if log_inclusion is not None and certain is not None:
-                scores.sub_(log_inclusion * LOG2_E)
-                first, last = torch.searchsorted(certain[0], torch.tensor([begin, begin + size]).to(certain))
-                pair, column = certain[:, first:last]
-                scores[pair - begin, :, column] += log_inclusion[column, None] * LOG2_E
-            terms = _best(scores) if best and intentions > 1 else scores
-            top = terms.amax((1, 2), keepdim=True)
-            if terms is scores:
-                total = scores.sub_(top).exp2_().sum((1, 2), keepdim=True)
-            else:
-                share = (terms - top).exp2_()
-                total = share.sum((1, 2), keepdim=True)
-                if wanted:
-                    scores.eq_(terms)
-                    # Intentions with equal scores share the gradient of one.
-                    scores *= share.div_(scores.sum(1, keepdim=True))
-            values[begin : begin + step] = (total.log() + top / LOG2_E).view(size)
-            if not wanted:
-                continue
+def _weighted_logsumexp(
+    phi: Tensor,
+    vectors: Tensor,
+    gradients: Gradients,
+    weights: Tensor,
+    log_inclusion: Tensor | None,
+    certain: Tensor | None,
+    best: bool,
+    limit: int,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`weighted_logsumexp` and :func:`sum_with_gradient`."""
+    pairs, intentions, width = phi.shape
+    count = len(vectors)
+    step = _pairs_of_a_slice(pairs, intentions, count, limit, phi.device.type == "cpu")
+    values = phi.new_empty(pairs)
+    buffer = memory_of_scores(phi, min(step, pairs) * intentions, count)
+    for begin in range(0, pairs, step):
+        part = phi[begin : begin + step]
+        size = len(part)
+        rows = part.flatten(0, 1) * LOG2_E
+        scores = torch.mm(rows, vectors.T, out=buffer[: len(rows)]).view(size, intentions, count)
+        if log_inclusion is not None and certain is not None:
+            scores.sub_(log_inclusion * LOG2_E)
+            first, last = torch.searchsorted(certain[0], torch.tensor([begin, begin + size]).to(certain))
+            pair, column = certain[:, first:last]
+            scores[pair - begin, :, column] += log_inclusion[column, None] * LOG2_E
+        terms = _best(scores) if best and intentions > 1 else scores
+        top = terms.amax((1, 2), keepdim=True)
+        if terms is scores:
+            total = scores.sub_(top).exp2_().sum((1, 2), keepdim=True)
+        else:
+            share = (terms - top).exp2_()
+            total = share.sum((1, 2), keepdim=True)
+            if gradients is not None:
+                scores.eq_(terms)
+                # Intentions with equal scores share the gradient of one.
+                scores *= share.div_(scores.sum(1, keepdim=True))
+        values[begin : begin + step] = (total.log() + top / LOG2_E).view(size)
+        if gradients is not None:
+            for_phi, for_vectors = gradients
             scale = weights[begin : begin + step, None, None] / total
             flat = scores.flatten(0, 1)
             torch.mm(flat, vectors, out=for_phi[begin : begin + step].view(-1, width))
             for_phi[begin : begin + step] *= scale
             for_vectors.addmm_(flat.T, (part * scale).flatten(0, 1))
-        if wanted:
-            ctx.save_for_backward(for_phi, for_vectors)
-        ctx.mark_non_differentiable(values)
-        return (values * weights).sum(), values
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
-        for_phi, for_vectors = ctx.saved_tensors
-        return for_phi * gradient, for_vectors * gradient, *[None] * 6
+    return (values * weights).sum(), values
 
 
 def _pairs_of_a_slice(pairs: int, intentions: int, count: int, limit: int, cpu: bool) -> int:
@@ -148,18 +130,19 @@ def weighted_logsumexp(
         The weighted sum, float (), and each pair's logarithm, float (P,), without a gradient.
     """
     vectors = columns.vectors
-    # Sums of many exponentials need more than half precision, whatever the dtype of the vectors.
-    wide = torch.promote_types(torch.promote_types(phi.dtype, vectors.dtype), torch.float32)
-    with torch.autocast(phi.device.type, enabled=False):
-        wanted = torch.is_grad_enabled() and (phi.requires_grad or vectors.requires_grad)
-        factor = phi.shape[-1] ** -0.5 if scale is None else scale
-        phi, vectors = (phi.to(wide) * factor).contiguous(), vectors.to(wide)
-        weights = phi.new_ones(len(phi)) if weights is None else weights.to(wide)
-        inclusion = columns.log_inclusion
-        inclusion = None if inclusion is None else inclusion.to(wide)
-        return _WeightedLogSumExp.apply(
-            phi, vectors, weights, inclusion, columns.certain, best, limit, wanted
-        )
+    dtype = wide_dtype(phi, vectors)
+    factor = phi.shape[-1] ** -0.5 if scale is None else scale
+    inclusion = columns.log_inclusion
+    compute = partial(
+        _weighted_logsumexp,
+        weights=phi.new_ones(len(phi), dtype=dtype) if weights is None else weights.to(dtype),
+        log_inclusion=None if inclusion is None else inclusion.to(dtype),
+        certain=columns.certain,
+        best=best,
+        limit=limit,
+    )
+    total, values = sum_with_gradient(phi.to(dtype) * factor, vectors, compute)
+    return total, values
 
 
 def own_scores(phi: Tensor, vectors: Tensor) -> Tensor:
