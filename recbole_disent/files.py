@@ -21,13 +21,13 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     A process that is killed may leave a file ``.<name>.*.tmp``, but never an incomplete file *path*.
 
     Raises:
-        UserError: *path* is a folder.
+        UserError: *path* is a folder, or no file can be made there.
     """
-    if os.path.isdir(path):
-        raise UserError(f"'{path}' is a folder, expected the name of a file; give another name")
+    require_file_name(path)
     folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
+    with _writing(path):
+        os.makedirs(folder, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -39,6 +39,24 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def require_file_name(path: str | os.PathLike[str]) -> None:
+    """Raise :class:`UserError` if *path* is a folder."""
+    if os.path.isdir(path):
+        raise UserError(f"'{path}' is a folder, expected the name of a file; give another name")
+
+
+@contextmanager
+def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error of the system while a file or folder is made into a :class:`UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be written ({error.strerror}); give another name, in a folder that you may "
+            "write to"
+        ) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -59,8 +77,9 @@ def temporary_folder(final: Path) -> Iterator[Path]:
         ...     write_text(folder / "summary.json", "{}")
         ...     folder.rename("shop")
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp"))
+    with _writing(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp"))
     try:
         folder.chmod(0o755)
         yield folder

@@ -14,8 +14,15 @@ import torch
 from torch import Tensor
 
 from recbole_disent.errors import UserError
+from recbole_disent.registry import load_model_file
 from recbole_disent.serving import tables
-from recbole_disent.serving.arguments import check_device, check_k, refuse_unknown, warn_of_unknown
+from recbole_disent.serving.arguments import (
+    check_device,
+    check_diversity,
+    check_k,
+    refuse_unknown,
+    warn_of_unknown,
+)
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.encode import Encoder
 from recbole_disent.serving.filters import read_filters
@@ -25,7 +32,6 @@ from recbole_disent.serving.lists import Filters, ListMaker, Lists, Queries
 from recbole_disent.serving.source import Source, from_checkpoint
 
 UNKNOWN_USERS = ("error", "popularity")
-WAYS = ("intentions", "mmr")
 
 
 def load(
@@ -39,7 +45,8 @@ def load(
     Args:
         path: folder of a bundle, or ``.pth`` file of a run.
         device: where the model of a bundle computes, such as ``cuda``; for a checkpoint its keys say so.
-        config_dict: configuration keys of a checkpoint that differ here, such as ``data_path``.
+        config_dict: configuration keys of a checkpoint that differ here, such as ``data_path``; for a
+            bundle only ``model_file``, if your own model made it.
         memory_mb: bound of the scores that are in memory at once, MiB.
 
     Raises:
@@ -53,9 +60,13 @@ def load(
     if os.path.isdir(path):
         from recbole_disent.serving.bundle import read
 
-        if config_dict:
+        keys = dict(config_dict or {})
+        if file := keys.pop("model_file", None):
+            load_model_file(str(file))
+        if keys:
             raise UserError(
-                "config_dict: a bundle needs no data set; leave the keys out, or load a checkpoint"
+                f"config_dict: got '{next(iter(keys))}', but a bundle needs no data set and takes model_file "
+                "only; leave the key out, or load a checkpoint"
             )
         return Recommender(read(path, device), memory_mb)
     if not os.path.exists(path):
@@ -126,7 +137,7 @@ class Recommender:
         items_excluded: Any = None,
         unknown_users: str = "error",
         diversity: float = 0.0,
-        diversify: str = "intentions",
+        diversify: str | None = None,
         index: bool = False,
     ) -> Any:
         """Recommend to known users. A history ends with the user's last event, held-out items included.
@@ -142,8 +153,9 @@ class Recommender:
             unknown_users: ``error``, or ``popularity``: users that the model does not know get the
                 most popular items.
             diversity: in [0, 1], 0 for the best items by score alone.
-            diversify: ``intentions``: places go to the intentions that the history holds (up to 0.5), then
-                equally to all (1), for a model with several; ``mmr``: by item vectors.
+            diversify: with *diversity*, ``intentions`` (the default): places go to the intentions that the
+                history holds (up to 0.5), then equally to all (1), for a model with several; ``mmr``: by
+                item vectors.
             index: whether candidates come from the approximate index of the bundle. Their scores are exact.
                 Where *items_allowed* is given, all scores are computed.
 
@@ -174,7 +186,7 @@ class Recommender:
         items_allowed: Any = None,
         items_excluded: Any = None,
         diversity: float = 0.0,
-        diversify: str = "intentions",
+        diversify: str | None = None,
         index: bool = False,
     ) -> Any:
         """Recommend to anybody by the items of a sequence, oldest first.
@@ -349,21 +361,14 @@ class Recommender:
         k: int,
         filters: Filters,
         diversity: float = 0.0,
-        diversify: str = "intentions",
+        diversify: str | None = None,
         index: bool = False,
     ) -> Lists:
         """Make lists of internal ids; :meth:`recommend` is this with tables."""
         check_k(k)
-        if isinstance(diversity, bool) or not isinstance(diversity, (int, float)) or not 0 <= diversity <= 1:
-            raise UserError(f"diversity: got {diversity!r}, expected a number in [0, 1]")
-        if diversify not in WAYS:
-            raise UserError(f"diversify: got {diversify!r}, expected one of {', '.join(WAYS)}")
-        if index and diversity:
-            raise UserError(
-                f"index: got diversity={diversity}, expected 0, because diverse lists need all scores"
-            )
+        check_diversity(diversity, diversify, index)
         found = self.load_index() if index else None
-        return self._maker.make(queries, k, filters, float(diversity), diversify, found)
+        return self._maker.make(queries, k, filters, float(diversity), diversify or "intentions", found)
 
     def _table(
         self,
@@ -373,7 +378,7 @@ class Recommender:
         k: int,
         filters: Filters,
         diversity: float,
-        diversify: str,
+        diversify: str | None,
         index: bool,
         kind: str,
     ) -> Any:

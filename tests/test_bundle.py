@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +102,17 @@ def test_without_histories(checkpoint, tmp_path):
     pd.testing.assert_frame_equal(again.recommend_sequences(some), rec.recommend_sequences(some))
     with pytest.raises(UserError, match="knows no users"):
         again.recommend()
+    with pytest.raises(
+        UserError, match="histories: got True, but the bundle that this one is made of holds no"
+    ):
+        again.save(tmp_path / "c")
+    again.save(tmp_path / "c", histories=False)
+    pd.testing.assert_frame_equal(
+        load(tmp_path / "c").recommend_sequences(some), rec.recommend_sequences(some)
+    )
+    if find_spec("faiss"):
+        with pytest.raises(UserError, match="index: its recall is measured with histories, and this bundle"):
+            again.save(tmp_path / "d", histories=False, index="faiss")
     general = load(checkpoint("BPR"))
     general.save(tmp_path / "g", histories=False)
     general.save(tmp_path / "h")
@@ -232,9 +244,18 @@ def test_a_folder_is_replaced_when_asked_and_only_a_bundle(checkpoint, tmp_path)
     assert not list((tmp_path / "b").glob("users.*"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
-    with pytest.raises(UserError, match="there already; give another name"):
+    with pytest.raises(UserError, match="there already; it is no bundle, so give another name"):
+        rec.save(tmp_path / "mine", overwrite=True)
+    (tmp_path / "mine" / "config.json").write_text('{"architectures": ["BertModel"]}')
+    with pytest.raises(UserError, match="there already; it is no bundle, so give another name"):
         rec.save(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "file").read_text() == "x"
+    (tmp_path / "b" / "NOTES.txt").write_text("x")
+    with pytest.raises(
+        UserError, match=r"--overwrite would delete 'NOTES\.txt', which is no file of a bundle"
+    ):
+        rec.save(tmp_path / "b", overwrite=True)
+    assert (tmp_path / "b" / "NOTES.txt").read_text() == "x"
     (tmp_path / "link").symlink_to(tmp_path / "b")
     with pytest.raises(UserError, match="bundle 'link': this is a link, expected a folder; give the name of"):
         rec.save(tmp_path / "link", overwrite=True)

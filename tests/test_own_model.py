@@ -10,9 +10,11 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
-from recbole_disent import registry
+from recbole_disent import load, registry
 from recbole_disent.cli import main
 from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
@@ -64,6 +66,50 @@ def test_a_checkpoint_runs_no_file_that_the_user_does_not_name(run_keys):
     net, data = load_checkpoint(report["checkpoint"], {"model_file": str(FILE)})
     assert type(net).__name__ == "MyGRU"
     assert data.config["train_batch_size"] == 8
+
+
+def test_a_bundle_runs_the_file_that_the_user_names(run_keys, tmp_path, capsys):
+    path = run("MyGRU", "hostile", config_dict={**run_keys, **SMALL, "model_file": str(FILE)})["checkpoint"]
+    rec = load(path, config_dict={"model_file": str(FILE)})
+    out = str(rec.save(tmp_path / "own"))
+    registry._registered.clear()
+    with pytest.raises(
+        UserError, match="its model 'MyGRU' is neither of this package nor of RecBole; give the"
+    ):
+        load(out)
+    with pytest.raises(UserError, match="config_dict: got 'topk', but a bundle needs no data set and takes"):
+        load(out, config_dict={"model_file": str(FILE), "topk": 5})
+    again = load(out, config_dict={"model_file": str(FILE)})
+    pd.testing.assert_frame_equal(again.recommend(k=3), rec.recommend(k=3))
+    registry._registered.clear()
+    words = ["--users", "all", "--k", "3", "--out", str(tmp_path / "x.csv"), "--quiet"]
+    assert main(["recommend", out, *words]) == 2
+    assert "give the Python file that defines the model as model_file" in capsys.readouterr().err
+    assert main(["recommend", out, *words, f"--model_file={FILE}"]) == 0
+    assert main(["recommend", out, *words, f"--model_file={FILE}", "--topk=5"]) == 2
+    assert "got '--topk=5', which recommend does not know" in capsys.readouterr().err
+
+
+def test_a_model_that_scores_in_its_own_way_is_used_as_it_was_tested(run_keys, tmp_path):
+    file = tmp_path / "backwards.py"
+    shutil.copy(FILE.with_suffix(".yaml"), tmp_path)
+    file.write_text(
+        FILE.read_text(encoding="utf-8")
+        .replace("class MyGRU", "class Backwards").replace("super(MyGRU", "super(Backwards")
+        .replace('"MyGRU"', '"Backwards"').replace(":MyGRU", ":Backwards")
+        + "\n\ndef _turned(self, interaction):\n"
+        "    return -super(Backwards, self).full_sort_predict(interaction)\n\n\n"
+        "Backwards.full_sort_predict = _turned\n", encoding="utf-8",
+    )  # fmt: skip
+    keys = {"model_file": str(file)}
+    path = run("Backwards", "hostile", config_dict={**run_keys, **SMALL, **keys})["checkpoint"]
+    rec = load(path, config_dict=keys)
+    rows = torch.tensor([1])
+    scores = rec.encoder.scores(rec.encoder.batch(rec.catalogue.histories, rows, rows))[0]
+    found = rec.recommend([rec.users[0]], k=3, filter_history=False)
+    assert found["score"].tolist() == pytest.approx(scores[1:].topk(3).values.tolist())
+    with pytest.raises(UserError, match="no inner products"):
+        rec.item_vectors()
 
 
 def test_the_file_alone_says_the_model(run_keys):

@@ -10,11 +10,34 @@ import torch
 
 from recbole_disent.errors import UserError
 
+WAYS = ("intentions", "mmr")
+
 
 def check_k(k: Any) -> None:
     """Raise :class:`UserError` if *k* is no whole number of at least 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise UserError(f"k: got {k!r}, expected a whole number of at least 1")
+
+
+def check_diversity(diversity: Any, diversify: Any, index: bool) -> None:
+    """Raise :class:`UserError` if the arguments of diverse lists cannot be used, or make no difference."""
+    if (
+        isinstance(diversity, bool)
+        or not isinstance(diversity, (int, float, np.number))
+        or not 0 <= diversity <= 1
+    ):
+        raise UserError(f"diversity: got {diversity!r}, expected a number in [0, 1]")
+    if diversify is not None and diversify not in WAYS:
+        raise UserError(f"diversify: got {diversify!r}, expected one of {', '.join(WAYS)}")
+    if diversify is not None and not diversity:
+        raise UserError(
+            f"diversify: got {diversify!r} with diversity=0, which makes no difference; set diversity to a "
+            "number up to 1, or leave diversify out"
+        )
+    if index and diversity:
+        raise UserError(
+            f"index: got diversity={diversity}, expected 0, because diverse lists need all scores"
+        )
 
 
 def check_device(device: Any, bundle: bool) -> None:
@@ -25,7 +48,7 @@ def check_device(device: Any, bundle: bool) -> None:
             "use_gpu and gpu_id, or export a bundle"
         )
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).tolist()  # the device 'meta' holds no numbers
     except (RuntimeError, AssertionError, TypeError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(

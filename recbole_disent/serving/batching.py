@@ -41,7 +41,7 @@ class Ask:
     filter_history: bool = True
     unknown_users: str = "error"
     diversity: float = 0.0
-    diversify: str = "intentions"
+    diversify: str | None = None
     allowed: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
 
@@ -64,8 +64,8 @@ class Answer:
     Attributes:
         items, scores, intentions: of each place; an intention is None for a model with one vector.
         source: ``model`` or ``popularity``.
-        unknown_items, unknown_excluded: ids of the sequence, and of the excluded items, that the model does
-            not know.
+        unknown_items, unknown_allowed, unknown_excluded: ids of the sequence, of the allowed items and of
+            the excluded items that the model does not know.
         made_by: the recommender of the list, which may have been replaced since.
     """
 
@@ -74,6 +74,7 @@ class Answer:
     intentions: list[int | None]
     source: str
     unknown_items: int
+    unknown_allowed: int
     unknown_excluded: int
     made_by: Any = field(repr=False, compare=False)
 
@@ -131,6 +132,9 @@ def _together(recommender: Any, asks: list[Ask], index: bool) -> list[Answer]:
     lists = recommender.lists(queries, longest, filters, first.diversity, first.diversify, index)
     answers = []
     for row, ask in enumerate(asks):
+        unknown_allowed, unknown_excluded = (
+            int((catalogue.item_numbers(ids or ()) == 0).sum()) for ids in (ask.allowed, ask.excluded)
+        )
         numbers = lists.items[row, : ask.k]
         numbers = numbers[numbers > 0]
         end = len(numbers)
@@ -141,7 +145,8 @@ def _together(recommender: Any, asks: list[Ask], index: bool) -> list[Answer]:
                 [None if i < 0 else i for i in lists.intentions[row, :end].tolist()],
                 "popularity" if queries.popular[row] else "model",
                 int(unknown[row]),
-                int((catalogue.item_numbers(ask.excluded) == 0).sum()),
+                unknown_allowed,
+                unknown_excluded,
                 recommender,
             )
         )

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_disent import registry
 from recbole_disent.content.matrix import Content
 from recbole_disent.errors import UserError
 from recbole_disent.files import temporary_folder
@@ -29,7 +30,7 @@ from recbole_disent.hashing import file_digest
 from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.result_file import versions
 from recbole_disent.serving import id_tables
-from recbole_disent.serving.bundle_files import CONFIG, FILES, FORMAT, VERSION, verified
+from recbole_disent.serving.bundle_files import CONFIG, FILES, FORMAT, VERSION, check_free, verified
 from recbole_disent.serving.card import card
 from recbole_disent.serving.catalogue import Catalogue, store_of
 from recbole_disent.serving.extras import Extras, write_extras
@@ -62,11 +63,11 @@ def write(
     The bundle is loaded again before it gets its name, and has to give the scores of *source*.
 
     Args:
-        source: of a checkpoint.
+        source: of a checkpoint, or of a bundle.
         out: folder to be made.
         histories: whether it holds the histories of users. Without them a sequential model knows no users
             and recommends for sequences of items only; a model with a row for each user keeps their ids.
-        overwrite: whether a bundle of that name is replaced.
+        overwrite: whether a bundle of that name is replaced; a folder with other files never is.
         extras: further files.
 
     Returns:
@@ -74,16 +75,15 @@ def write(
 
     Raises:
         UserError: *out* is there already, or is a link; a library is missing; the model keeps a state that
-            a bundle cannot hold, or it cannot do without the histories.
+            a bundle cannot hold, or it cannot do without the histories; *source* has no histories.
     """
     out = Path(out).absolute()
-    if out.is_symlink():
+    check_free(out, overwrite)
+    if histories and source.catalogue.histories is None:
         raise UserError(
-            f"bundle '{out.name}': this is a link, expected a folder; give the name of its target"
+            "histories: got True, but the bundle that this one is made of holds no histories; set "
+            "histories=False, or export the checkpoint"
         )
-    if out.exists() and not (overwrite and (out / CONFIG).is_file()):
-        hint = "say --overwrite to replace a bundle" if (out / CONFIG).is_file() else "give another name"
-        raise UserError(f"bundle '{out.name}': the folder is there already; {hint}")
     with temporary_folder(out) as temporary:
         _fill(source, temporary, histories, extras)
         _require_same_scores(source, read(temporary))
@@ -242,6 +242,12 @@ def read(folder: str | os.PathLike[str], device: str = "cpu") -> Source:
     items = id_tables.read(folder, "items", described["files"])
     users = id_tables.read(folder, "users", described["files"])
     with _fitting(where, described):
+        name = described["config"].get("model")
+        if name not in registry.model_names() and name not in registry.recbole_models():
+            raise UserError(
+                f"{where}: its model '{name}' is neither of this package nor of RecBole; give the Python "
+                "file that defines the model as model_file"
+            )
         catalogue = _catalogue(items, users, data)
         try:
             model, config, dataset = _build(described, catalogue, data, device)

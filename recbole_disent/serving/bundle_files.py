@@ -35,6 +35,38 @@ def verified(folder: Path) -> dict[str, Any]:
     return described
 
 
+def check_free(out: Path, overwrite: bool) -> None:
+    """Check that a bundle may be written to *out*.
+
+    Args:
+        out: folder of the new bundle.
+        overwrite: whether the new bundle may replace an earlier one.
+
+    Raises:
+        UserError: *out* is a link, or it is there already and is no bundle, may not be replaced, or holds a
+            file that no bundle has.
+    """
+    where = f"bundle '{out.name}'"
+    if out.is_symlink():
+        raise UserError(f"{where}: this is a link, expected a folder; give the name of its target")
+    if not out.exists():
+        return
+    try:
+        found = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+        is_bundle = isinstance(found, dict) and found.get("format") == FORMAT
+    except (OSError, ValueError, RecursionError):
+        is_bundle = False
+    if not (is_bundle and overwrite):
+        hint = "say --overwrite to replace a bundle" if is_bundle else "it is no bundle, so give another name"
+        raise UserError(f"{where}: the folder is there already; {hint}")
+    others = sorted({path.name for path in out.iterdir()} - {*FILES, CONFIG})
+    if others:
+        raise UserError(
+            f"{where}: --overwrite would delete '{others[0]}', which is no file of a bundle ({len(others)} "
+            "such); move it, or give another name"
+        )
+
+
 def describe(folder: Path) -> dict[str, Any]:
     """Read and check ``config.json`` of a bundle; nothing else is read.
 

@@ -62,10 +62,9 @@ def add_commands(commands: Any) -> None:
     )
     recommend.add_argument(
         "--diversify",
-        default="intentions",
         choices=("intentions", "mmr"),
-        help="what makes lists diverse: the intentions of a model that has several (default), or the item "
-        "vectors (maximal marginal relevance)",
+        help="what makes lists diverse, with --diversity: the intentions of a model that has several "
+        "(default), or the item vectors (maximal marginal relevance)",
     )
     recommend.add_argument(
         "--index",
@@ -117,10 +116,17 @@ def add_commands(commands: Any) -> None:
 
 
 def _command(commands: Any, name: str, about: str, do: Any) -> argparse.ArgumentParser:
-    keys = "Further --KEY=VALUE are configuration keys of a checkpoint that differ here, such as --data_path."
+    keys = (
+        "Further --KEY=VALUE are configuration keys of a checkpoint that differ here, such as --data_path. "
+        "--model_file=FILE.py names the file of your own model."
+    )
     kinds = {"export": ".pth file of a run", "serve": "folder of a bundle"}
     parser = commands.add_parser(
-        name, allow_abbrev=False, help=about, description=about, epilog=None if name == "serve" else keys
+        name,
+        allow_abbrev=False,
+        help=about,
+        description=about,
+        epilog=keys[keys.index("--model") :] if name == "serve" else keys,
     )
     parser.add_argument(
         "source", type=Path, help=kinds.get(name, "folder of a bundle, or .pth file of a run")
@@ -154,8 +160,9 @@ def _load(known: argparse.Namespace, rest: list[str]) -> Any:
     from recbole_disent.recommender import load
 
     _require_one_source(known, rest)
-    if rest and known.source.is_dir():
-        raise UserError(f"command line: got '{rest[0]}', which {known.command} does not know")
+    others = [word for word in rest if not word.startswith("--model_file=")]
+    if others and known.source.is_dir():
+        raise UserError(f"command line: got '{others[0]}', which {known.command} does not know")
     return load(known.source, getattr(known, "device", "cpu"), key_values(rest) or None)
 
 
@@ -203,11 +210,12 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
     import json
 
     from recbole_disent.errors import UserError
-    from recbole_disent.files import write_text
+    from recbole_disent.files import require_file_name, write_text
     from recbole_disent.serving import inspect, inspect_page
 
     if known.out.suffix != ".html":
         raise UserError(f"--out: got '{known.out}', expected a file that ends with .html")
+    require_file_name(known.out)
     numbers = known.out.with_suffix(".json")
     if numbers.exists() and not inspect.wrote(numbers):
         raise UserError(
@@ -227,10 +235,13 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _serve(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.errors import UserError
+    from recbole_disent.registry import load_model_file
 
     _require_one_source(known, rest)
-    if rest:
-        raise UserError(f"command line: got '{rest[0]}', which serve does not know")
+    files = [word.partition("=")[2] for word in rest if word.startswith("--model_file=")]
+    if len(files) < len(rest):
+        other = next(word for word in rest if not word.startswith("--model_file="))
+        raise UserError(f"command line: got '{other}', which serve does not know")
     if not known.source.is_dir():
         raise UserError(
             f"serve: '{known.source}' is no folder, expected a bundle; export one from a checkpoint"
@@ -248,6 +259,8 @@ def _serve(known: argparse.Namespace, rest: list[str]) -> int:
         raise UserError(
             f"serve needs the package '{error.name}': pip install 'recbole_disent[serve]'"
         ) from error
+    for file in files:
+        load_model_file(file)
     limits = Limits(seconds=known.timeout, waiting=known.max_waiting)
     serve(known.source, known.host, known.port, limits, known.device, known.index)
     return 0

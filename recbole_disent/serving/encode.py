@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,8 +12,8 @@ from torch import Tensor
 
 from recbole_disent.data.store import SequenceStore
 from recbole_disent.errors import UserError
-from recbole_disent.evaluation.scoring import Scorer
-from recbole_disent.registry import resolve, spec_of
+from recbole_disent.evaluation.scoring import Scorer, item_vectors
+from recbole_disent.registry import spec_of
 from recbole_disent.serving.select import padded_width
 
 
@@ -30,6 +32,7 @@ class Encoder:
         dataset: the data set or its stand-in, for the features of items.
 
     Attributes:
+        dtype: of the scores.
         sequential: whether the model reads a history; otherwise it knows a user by an embedding.
         table: float (n_items, D), vectors of all items, padding included; None for a model whose scores
             are no inner products.
@@ -49,23 +52,26 @@ class Encoder:
         self._uid, self._iid = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
         self._list = self._iid + config["LIST_SUFFIX"]
         self._length = config["ITEM_LIST_LENGTH_FIELD"]
+        self.dtype = torch.float64 if config["precision"] == "double" else torch.float32
         self._scorer = Scorer(model, dataset, self.device)
         self.padded, self.query_function = self._vectors()
         self.history_columns = (self._list, self._length)
         self.table = None if self.padded is None else self.padded[: self._scorer.n_items]
 
     def _vectors(self) -> tuple[Tensor | None, Any]:
-        path = spec_of(self.name).vectors
-        with torch.no_grad():
-            try:
-                if hasattr(self.model, "query_vectors"):
-                    return pad_rows(self.model.item_table()), self.model.query_vectors
-                if path:
-                    table, queries = resolve(path)(self.model)
-                    return pad_rows(table), queries
-            except NotImplementedError:
-                pass
-        return None, None
+        with self._arithmetic():
+            found = item_vectors(self.model, self.name)
+        return (None, None) if found is None else (pad_rows(found[0]), found[1])
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """Set the default dtype of the model inside the ``with`` block, as in its training."""
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(usual)
 
     def batch(self, store: SequenceStore, rows: Tensor, users: Tensor | None) -> Interaction:
         """Make what a model is given for rows of a store.
@@ -116,7 +122,7 @@ class Encoder:
 
     def _call(self, function: Any, batch: Interaction) -> Any:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._arithmetic():
                 return function(batch)
         except KeyError as error:
             field = error.args[0] if error.args else None

@@ -82,7 +82,10 @@ def _write_index(kind: str, encoder: Encoder, source: Source, folder: Path) -> d
 def _vectors_of_histories(encoder: Encoder, source: Source) -> Tensor:
     """Query vectors of up to 1000 users, evenly over all: float (B, K, D)."""
     store = source.catalogue.histories
-    assert store is not None, "a checkpoint has its data set"
+    if store is None:
+        raise UserError(
+            "index: its recall is measured with histories, and this bundle holds none; export the checkpoint"
+        )
     able = (store.offsets.diff() > 0).nonzero()[:, 0]
     users = able[torch.linspace(0, len(able) - 1, min(_HISTORIES, len(able))).long()]
     return torch.cat([encoder.queries(encoder.batch(store, part, part)) for part in users.split(256)])

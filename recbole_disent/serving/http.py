@@ -13,28 +13,26 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from recbole_disent import __version__
 from recbole_disent.errors import UserError
 from recbole_disent.recommender import Recommender, load
 from recbole_disent.serving.batching import Ask, Batcher, Busy
 from recbole_disent.serving.bundle_files import CONFIG
+from recbole_disent.serving.connections import timed
 from recbole_disent.serving.gate import Gate
+from recbole_disent.serving.messages import ListAnswer, RecommendBody, SimilarAnswer, SimilarBody
 from recbole_disent.serving.metrics import Metrics
 
 _PAGE = Path(__file__).with_name("serve.html")
+# Faults of a body that an answer names.
+MAX_FAULTS = 20
 _ROUTES = {"/", "/recommend", "/similar", "/items", "/health", "/metrics", "/docs"}
-MAX_K = 1000
-MAX_IDS = 10_000
-Id = Annotated[str, Field(max_length=256, coerce_numbers_to_str=True)]
-Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
-Length = Annotated[int, Field(ge=1, le=MAX_K)]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class Limits:
 
     Attributes:
         body_kb: longest body, KiB.
-        seconds: a request that takes longer is refused with 503; also for reading a body (408).
+        seconds: a request that takes longer is refused with 503; also for reading a body (408). A connection
+            that does not send the whole head of a request in this time is closed.
         waiting: requests that may wait for a batch; more are refused with 503.
         reload_seconds: how often the server looks for a new bundle in its folder.
     """
@@ -52,61 +51,6 @@ class Limits:
     seconds: float = 10.0
     waiting: int = 1024
     reload_seconds: float = 2.0
-
-
-class RecommendBody(BaseModel):
-    """Body of POST /recommend: a user or a sequence."""
-
-    model_config = ConfigDict(extra="forbid")
-    user: Id | None = None
-    sequence: Ids | None = None
-    k: Length = 10
-    filter_history: bool = True
-    items_allowed: Ids | None = None
-    items_excluded: Ids = []
-    unknown_users: Literal["error", "popularity"] = "error"
-    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
-    diversify: Literal["intentions", "mmr"] = "intentions"
-
-
-class SimilarBody(BaseModel):
-    """Body of POST /similar."""
-
-    model_config = ConfigDict(extra="forbid")
-    item: Id
-    k: Length = 10
-
-
-class Row(BaseModel):
-    """One item of an answer."""
-
-    item: str
-    score: float
-    rank: int
-    text: str | None
-
-
-class ListRow(Row):
-    """One item of a list; the intention is null for a model with one vector, and for a popular item."""
-
-    intention: int | None
-
-
-class ListAnswer(BaseModel):
-    """Answer of POST /recommend."""
-
-    items: list[ListRow]
-    source: Literal["model", "popularity"]
-    unknown_items: int
-    unknown_excluded: int
-    bundle: str
-
-
-class SimilarAnswer(BaseModel):
-    """Answer of POST /similar."""
-
-    items: list[Row]
-    bundle: str
 
 
 class Answer(JSONResponse):
@@ -245,8 +189,9 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Any, error: RequestValidationError) -> Answer:
         # The value itself is left out: it may be long, or a number such as NaN that JSON does not have.
-        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
-        return Answer({"detail": faults}, 422)
+        every = error.errors()
+        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in every[:MAX_FAULTS]]
+        return Answer({"detail": faults, "faults": len(every)}, 422)
 
     @app.post("/recommend", response_model=None, responses={200: {"model": ListAnswer}})
     async def recommend(body: RecommendBody) -> Answer:
@@ -277,6 +222,7 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         facts = {
             "source": found.source,
             "unknown_items": found.unknown_items,
+            "unknown_allowed": found.unknown_allowed,
             "unknown_excluded": found.unknown_excluded,
             "bundle": digest_of(found.made_by),
         }
@@ -369,4 +315,13 @@ def serve(
 
     app = make_app(folder, limits, device, index)
     print(f"http://{host}:{port}", flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=15, access_log=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=timed(limits.seconds),
+        ws="none",
+        log_level="warning",
+        timeout_keep_alive=15,
+        access_log=False,
+    )

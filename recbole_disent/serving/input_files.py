@@ -195,6 +195,8 @@ def _rows(
     names = reader.fieldnames or []
     for name in wanted:
         if name not in names:
+            if not names:
+                raise UserError(f"{path}: the file is empty, expected a header with a column '{name}'")
             raise UserError(f"{path}, line 1: the columns are {', '.join(names)}, expected one '{name}'")
         if names.count(name) > 1:
             raise UserError(f"{path}, line 1: {names.count(name)} columns are named '{name}', expected one")

@@ -207,7 +207,7 @@ class _Work:
         self.table, self.item_of = columns.table, columns.item_of
         self.k = min(k, columns.number)
         self.counts = torch.from_numpy(catalogue.counts).to(encoder.device)
-        self.torch_dtype = torch.get_default_dtype() if self.table is None else self.table.dtype
+        self.torch_dtype = encoder.dtype if self.table is None else self.table.dtype
         self.dtype = np.float64 if self.torch_dtype == torch.float64 else np.float32
         # Numbers in memory for each query: scores and, for MMR, the vectors that it chooses from.
         self.numbers_each = (2 if self.table is not None else 3) * len(self.item_of)

@@ -50,7 +50,7 @@ class Request:
     exclude: Path | None = None
     unknown_users: str = "error"
     diversity: float = 0.0
-    diversify: str = "intentions"
+    diversify: str | None = None
     index: bool = False
     batch: int = 4096
 
@@ -78,6 +78,11 @@ class Request:
             raise UserError(f"--batch: got {self.batch}, expected at least 1")
         if not 0 <= self.diversity <= 1:
             raise UserError(f"--diversity: got {self.diversity}, expected a number in [0, 1]")
+        if self.diversify is not None and not self.diversity:
+            raise UserError(
+                f"--diversify: got '{self.diversify}' without --diversity, which makes no difference; add "
+                "--diversity with a number up to 1, or leave it out"
+            )
         if self.sequences is not None and self.unknown_users != "error":
             raise UserError(
                 "--unknown-users: got it with --sequences, expected it with --users; a sequence without a "
@@ -229,11 +234,21 @@ def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
         elif path.suffix == ".csv":
             file.write(frame.to_csv(index=False, header=False, lineterminator="\n").encode("utf-8"))
         elif path.suffix == ".jsonl":
-            file.write(frame.to_json(orient="records", lines=True, force_ascii=False).encode("utf-8"))
+            file.writelines(_json_lines(frame))
         else:
             arrow, parquet = _arrow()
             table = arrow.Table.from_pandas(frame, schema=_schema(arrow, owner), preserve_index=False)
             parquet.write_table(table, file)
+
+
+def _json_lines(frame: pd.DataFrame) -> Iterator[bytes]:
+    """Rows as lines of JSON. ``DataFrame.to_json`` would round a score of 1e-11 to 0."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    # The shortest texts of the scores, as in a CSV file: float64 would show more digits than a score has.
+    frame = frame.assign(score=frame["score"].astype(str).astype(float))
+    cells = frame.astype(object).where(frame.notna(), None)
+    for row in cells.itertuples(index=False):
+        yield (encode(dict(zip(cells.columns, row, strict=True))) + "\n").encode()
 
 
 def _join(out: Path, parts: list[Path], owner: str) -> int:

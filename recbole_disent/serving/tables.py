@@ -58,8 +58,9 @@ def pairs(values: Any, first: str, key: str) -> tuple[list[Any], list[Any]] | No
         for owner, items in values.items():
             if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
                 raise UserError(f"{key}: got {items!r} for '{owner}', expected a list of item ids")
-        owners = [owner for owner, items in values.items() for _ in items]
-        return owners, [item for items in values.values() for item in items]
+        listed = {owner: list(items) for owner, items in values.items()}  # an iterator can be read only once
+        owners = [owner for owner, items in listed.items() for _ in items]
+        return owners, [item for items in listed.values() for item in items]
     names = columns(values)
     if names is None or first not in names:
         return None

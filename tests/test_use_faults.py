@@ -1,0 +1,103 @@
+"""Tests of the use of a model: what was ignored, rounded or ended in a traceback is right or refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_disent import load
+from recbole_disent.cli import main
+from recbole_disent.errors import UserError
+from recbole_disent.files import temporary_folder, write_text
+from recbole_disent.serving import stream
+from recbole_disent.session import run
+
+
+@pytest.fixture
+def checkpoint(make_keys):
+    return run(config_dict=make_keys("SASRec", epochs=1))["checkpoint"]
+
+
+@pytest.fixture
+def rec(checkpoint):
+    return load(checkpoint)
+
+
+def test_a_model_in_double_precision_is_used_in_double_precision(make_keys):
+    path = run(config_dict=make_keys("RepeatNet", epochs=1, precision="double", joint_train=False))
+    rec = load(path["checkpoint"])
+    rows = rec.catalogue.histories.offsets.diff().nonzero()[:1, 0]
+    scores = rec.encoder.scores(rec.encoder.batch(rec.catalogue.histories, rows, rows))[0]
+    found = rec.recommend([rec.catalogue.users[int(rows)]], k=3, filter_history=False)
+    assert found["score"].tolist() == scores[1:].topk(3).values.tolist()
+    assert found["score"].dtype == np.float64
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_small_scores_keep_their_digits_in_json(tmp_path, kind):
+    scores = [3.25e-11, 1.5e-12]
+    frame = pd.DataFrame(
+        {"user": ["ü", "b"], "item": ["1", "2"], "score": np.array(scores, kind), "rank": [1, 2],
+         "intention": pd.array([0, None], dtype="Int64"), "source": ["model", "popularity"]}
+    )  # fmt: skip
+    stream._write_part(tmp_path / "x.jsonl", frame, "user")
+    first, second = (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(first) == {
+        "user": "ü", "item": "1", "score": scores[0], "rank": 1, "intention": 0, "source": "model"
+    }  # fmt: skip
+    assert "ü" in first
+    assert (json.loads(second)["score"], json.loads(second)["intention"]) == (scores[1], None)
+    stream._write_part(tmp_path / "x.csv", frame, "user")
+    assert [float(line.split(",")[2]) for line in (tmp_path / "x.csv").read_text().splitlines()] == scores
+
+
+def test_a_way_of_diversity_without_diversity_is_refused(rec, checkpoint, tmp_path, capsys):
+    with pytest.raises(UserError, match="diversify: got 'mmr' with diversity=0, which makes no difference"):
+        rec.recommend(k=2, diversify="mmr")
+    assert main(["recommend", checkpoint, "--users", "all", "--diversify", "mmr", "--out", "x.csv"]) == 2
+    assert "--diversify: got 'mmr' without --diversity" in capsys.readouterr().err
+    exact = rec.recommend(k=2, diversity=np.float32(0.5), diversify="mmr")
+    pd.testing.assert_frame_equal(exact, rec.recommend(k=2, diversity=0.5, diversify="mmr"))
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    for words in (
+        ["export", checkpoint, "--out", str(tmp_path / "file" / "b")],
+        ["inspect", checkpoint, "--out", str(tmp_path / "file" / "x.html")],
+    ):
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert "cannot be written" in error
+        assert "give another name, in a folder that you may write to" in error
+    with pytest.raises(UserError, match="cannot be written"):
+        write_text(tmp_path / "file" / "x", "")
+    with (
+        pytest.raises(UserError, match="cannot be written"),
+        temporary_folder(tmp_path / "file" / "x"),
+    ):
+        pass
+    (tmp_path / "page.html").mkdir()
+    assert main(["inspect", checkpoint, "--out", str(tmp_path / "page.html")]) == 2
+    assert "is a folder, expected the name of a file" in capsys.readouterr().err
+    assert not (tmp_path / "page.json").exists()
+
+
+def test_rules_may_be_iterators(rec):
+    user, some = rec.users[0], list(rec.items[:3])
+    options = {"k": 5, "filter_history": False}
+    found = rec.recommend([user], items_allowed={user: (item for item in some)}, **options)
+    pd.testing.assert_frame_equal(found, rec.recommend([user], items_allowed={user: some}, **options))
+
+
+def test_a_device_without_numbers_and_an_empty_file_are_one_sentence(rec, checkpoint, tmp_path, capsys):
+    bundle = rec.save(tmp_path / "b")
+    with pytest.raises(UserError, match="device: got 'meta', expected a device that PyTorch has here"):
+        load(bundle, device="meta")
+    (tmp_path / "empty.csv").write_text("")
+    words = ["--users", str(tmp_path / "empty.csv"), "--out", str(tmp_path / "x.csv")]
+    assert main(["recommend", checkpoint, *words]) == 2
+    assert "empty.csv: the file is empty, expected a header with a column 'user'" in capsys.readouterr().err
