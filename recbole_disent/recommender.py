@@ -45,8 +45,7 @@ def load(
     Args:
         path: folder of a bundle, or ``.pth`` file of a run.
         device: where the model of a bundle computes, such as ``cuda``; for a checkpoint its keys say so.
-        config_dict: configuration keys of a checkpoint that differ here, such as ``data_path``; for a
-            bundle only ``model_file``, if your own model made it.
+        config_dict: keys of a checkpoint that differ here, such as ``data_path``; bundle: ``model_file``.
         memory_mb: bound of the scores that are in memory at once, MiB.
 
     Raises:
@@ -154,8 +153,7 @@ class Recommender:
                 most popular items.
             diversity: in [0, 1], 0 for the best items by score alone.
             diversify: with *diversity*, ``intentions`` (the default): places go to the intentions that the
-                history holds (up to 0.5), then equally to all (1), for a model with several; ``mmr``: by
-                item vectors.
+                history holds (up to 0.5), then equally to all (1); ``mmr``: by item vectors.
             index: whether candidates come from the approximate index of the bundle. Their scores are exact.
                 Where *items_allowed* is given, all scores are computed.
 

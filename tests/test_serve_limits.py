@@ -101,7 +101,7 @@ def test_an_answer_to_a_faulty_body_is_short(client):
         assert len(answer.content) < 5_000
     assert len(answer.json()["detail"]) == MAX_FAULTS
     assert answer.json()["faults"] == 10_000
-    wrong = {"user": 1.5, "k": "x"}
+    wrong = {"user": [], "k": "x"}
     answer = client.post("/recommend", json=wrong).json()
     assert [fault["loc"] for fault in answer["detail"]] == [["body", "user"], ["body", "k"]]
 
