@@ -21,13 +21,12 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     A process that is killed may leave a file ``.<name>.*.tmp``, but never an incomplete file *path*.
 
     Raises:
-        UserError: *path* is a folder, or no file can be made there.
+        UserError: *path* is a folder.
     """
     require_file_name(path)
     folder = os.path.dirname(os.path.abspath(path))
-    with _writing(path):
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -48,8 +47,8 @@ def require_file_name(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an error of the system while a file or folder is made into a :class:`UserError`."""
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error of the system in the ``with`` block, which writes *path*, into a :class:`UserError`."""
     try:
         yield
     except OSError as error:
@@ -77,9 +76,8 @@ def temporary_folder(final: Path) -> Iterator[Path]:
         ...     write_text(folder / "summary.json", "{}")
         ...     folder.rename("shop")
     """
-    with _writing(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp"))
+    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp"))
     try:
         folder.chmod(0o755)
         yield folder

@@ -11,6 +11,8 @@ from __future__ import annotations
 from logging import getLogger
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_disent.build import RunData, build_model, build_trainer
 from recbole_disent.errors import UserError
 from recbole_disent.loaders.build import make_train_loader
@@ -64,9 +66,12 @@ def refit(data: RunData, first: Any) -> tuple[Any, Any, dict[str, Any]]:
     warm_start(data, model)
     trainer = build_trainer(data, model, resume=False)
     trainer.ranking = first.ranking  # both trainings use the same candidates and statistics
+    loader = make_train_loader(config, train)
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL:
+        steps = len(loader)  # such a model (Pop) has to see every event once
     trainer.take_steps(steps)
     trainer.saved_model_file = first.saved_model_file.removesuffix(".pth") + REFIT
-    trainer.fit(make_train_loader(config, train), None, saved=True, show_progress=config["show_progress"])
+    trainer.fit(loader, None, saved=True, show_progress=config["show_progress"])
     trainer.seconds = {key: value + trainer.seconds[key] for key, value in first.seconds.items()}
     trainer.curves = first.curves
     trainer.best_epoch, trainer.resumed_from = first.best_epoch, first.resumed_from

@@ -18,6 +18,7 @@ from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.per_user import check_one_each, one_each, write_per_user
+from recbole_disent.loaders.evaluation import EvalLoader
 from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.refit import check_refit, refit
 from recbole_disent.training import checkpoint
@@ -132,7 +133,7 @@ def _run(
     score, best = trainer.fit(
         train, valid, saved=saved, show_progress=config["show_progress"], callback_fn=on_epoch
     )
-    if valid:
+    if isinstance(valid, EvalLoader) and valid:
         # A run that is resumed after its last epoch has not ranked the validation part yet, and the result
         # file holds the hash of the candidates.
         trainer.ranking.candidates(valid._dataset)

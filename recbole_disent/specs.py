@@ -154,6 +154,7 @@ _ROWS = (
     # What a checkpoint lacks: the other two optimisers; the list of random items; the clusters.
     ModelSpec("RecVAE", resumable=False),
     ModelSpec("LINE", resumable=False),
+    ModelSpec("DGCF", check_data="recbole_disent.recbole.dgcf:check_data"),
     ModelSpec("NCL", resumable=False, check_data="recbole_disent.recbole.ncl:check_data"),
     ModelSpec("Pop", adapter="recbole_disent.recbole.pop:adapt"),
     *(ModelSpec(name, supported=False) for name in ("DIEN", "GRU4RecKG", "KSR", "RaCT", "S3Rec")),

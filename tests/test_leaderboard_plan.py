@@ -155,7 +155,7 @@ def test_columns_are_checked_before_anything_runs(given, metrics, message):
 
 
 def test_columns_of_value_metrics_have_no_cut_off(given):
-    keys = {**TINY, "metrics": ["AUC"], "valid_metric": "AUC", "eval_mode": "uni5"}
+    keys = {**TINY, "metrics": ["AUC"], "valid_metric": "AUC"}
     more = {"models": ["BPR"], "protocols": {"mine": {"eval_mode": "uni5"}}, "config": keys}
     assert len(ids(given, metrics=["auc"], **more)) == 2
     with pytest.raises(UserError, match=r"got 'auc@5', .* \(they will have auc\)"):

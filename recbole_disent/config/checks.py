@@ -17,7 +17,7 @@ from recbole_disent.registry import spec_of
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _LEAST = {
     "epochs": 1, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 1, "seed": 0, "weight_decay": 0,
-    "stopping_step": 0, "worker": 0, "learning_rate": 0, "metric_decimal_place": 0,
+    "stopping_step": 0, "worker": 0, "eval_step": 0, "learning_rate": 0, "metric_decimal_place": 0,
 }  # fmt: skip
 
 # The keys that each batch transform of RecBole reads, with an example value.
@@ -110,6 +110,13 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
                     f"{key}: no effect on pre-split files (benchmark_filename), which RecBole never filters; "
                     "leave the key out, or filter the files"
                 )
+        own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
+        for key in ("split", "order", "group_by"):
+            if key in own:
+                raise UserError(
+                    f"eval_args {key}: no effect on pre-split files (benchmark_filename), which are the "
+                    "parts already; leave it out of eval_args"
+                )
 
 
 def _reads_vectors(model_class: type[Any]) -> bool:
@@ -165,6 +172,28 @@ def check_metrics(metrics: Any, modes: Any) -> None:
         )
 
 
+# Arguments of train_neg_sample_args -> smallest value, for the whole numbers among them.
+_NEGATIVES = {"distribution": None, "sample_num": 1, "alpha": None, "dynamic": None, "candidate_num": 0}
+
+
+def _check_negatives(arguments: dict[str, Any]) -> None:
+    """Check RecBole's arguments for sampled negatives, which RecBole reads without a check."""
+    key = "train_neg_sample_args"
+    for name, value in arguments.items():
+        if name not in _NEGATIVES:
+            raise UserError(f"{key}: the key {name!r} is unknown{nearest(str(name), set(_NEGATIVES))}")
+        least = _NEGATIVES[name]
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        checked = least is not None and value is not None and arguments["distribution"] != "none"
+        if checked and not (whole and value >= least):
+            raise UserError(f"{key}: got {name}={value!r}, expected a whole number of at least {least}")
+    if arguments.get("dynamic") and not arguments.get("candidate_num"):
+        raise UserError(
+            f"{key}: got dynamic=True without candidate_num, the number of negatives that the hardest one is "
+            "chosen from; add a number such as candidate_num=10"
+        )
+
+
 def check_like_default(source: str, key: str, value: Any, default: Any) -> None:
     """Check that the value of a RecBole key has the type of the key's default, where the default is plain.
 
@@ -213,6 +242,7 @@ def check_together(config: Any) -> None:
             "set metrics of labels such as --metrics=\"['AUC', 'LogLoss']\" --valid_metric=AUC, or "
             "another mode"
         )
+    _check_negatives(config["train_neg_sample_args"])
     negatives = config["train_neg_sample_args"]["distribution"]
     if config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and negatives == "none":
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import ModelType
+from recbole.utils import InputType, ModelType
 
 import recbole_disent.recbole  # noqa: F401  (patches numpy for RecBole)
 from recbole_disent import registry
@@ -23,7 +23,7 @@ from recbole_disent.config.checks import (
 )
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns
 from recbole_disent.config.literals import key_values, literal
-from recbole_disent.config.protocol import merged_eval_args
+from recbole_disent.config.protocol import merged_eval_args, merged_mode
 from recbole_disent.errors import UserError, nearest, wrap_errors
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.parallel import process_group
@@ -118,7 +118,10 @@ class Config(RecBoleConfig):
         given = [self.file_config_dict, self.variable_config_dict, self.cmd_config_dict]
         parts = [d["eval_args"] for d in given if isinstance(d.get("eval_args"), dict)]
         if isinstance(self.external_config_dict.get("eval_args"), dict):
-            merged = {key: value for part in parts for key, value in part.items()}
+            merged: dict[str, Any] = {}
+            for part in parts:
+                mode = merged_mode(merged.get("mode"), part.get("mode"))
+                merged |= {**part, "mode": mode} if "mode" in part else part
             self.external_config_dict["eval_args"] = merged
 
     def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
@@ -142,7 +145,10 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         internal = self.internal_config_dict
-        if internal["MODEL_TYPE"] == ModelType.SEQUENTIAL and internal.get("loss_type") == "CE":
+        # SINE has this loss and its own sampled negatives.
+        pairwise = getattr(model_class, "input_type", None) == InputType.PAIRWISE
+        sequential = internal["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        if sequential and internal.get("loss_type") == "CE" and not pairwise:
             # RecBole's default is one sampled negative, which RecBole then refuses for this loss.
             internal["train_neg_sample_args"] = None
         internal.update(key_rules.defaults(key_rules.of_run(model)))

@@ -33,6 +33,7 @@ def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> d
     if given is not None and not isinstance(given, dict):
         raise UserError(f"eval_args: got {given!r}, expected a dict such as {default!r}")
     merged = {**default, **(given or {})}
+    merged["mode"] = merged_mode(default["mode"], merged["mode"])
     for key in merged:
         if key not in ("split", "order", "group_by", "mode"):
             raise UserError(f"eval_args: the key '{key}' is unknown; expected split, order, group_by, mode")
@@ -51,6 +52,13 @@ def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> d
         raise UserError("eval_args order: got RO with the split TS, expected TO, because TS splits at a time")
     merged["group_by"] = "user" if str(group).lower() == "user" else None
     return merged
+
+
+def merged_mode(lower: Any, upper: Any) -> Any:
+    """Complete a mode for one part (such as ``{"valid": "uni10"}``) from a mode of lower priority."""
+    if not isinstance(upper, dict) or lower is None:
+        return upper
+    return {**(lower if isinstance(lower, dict) else {"valid": lower, "test": lower}), **upper}
 
 
 def check_mode(mode: Any) -> None:

@@ -11,7 +11,7 @@ from recbole_disent.errors import UserError
 
 
 def describe_padded(parts: list[Any]) -> list[Any]:
-    """Set ``history`` and ``train_mask`` of each part from the padded histories and the targets of its rows.
+    """Set ``history`` and ``train_mask`` of each part: each event of the padded histories and targets once.
 
     Returns:
         The same parts.
@@ -25,10 +25,17 @@ def describe_padded(parts: list[Any]) -> list[Any]:
             "expected files with one interaction per line; leave click_noise out"
         )
     users, items, seen = [], [], []
+    known = np.zeros(parts[0].user_num, dtype=bool)
     for number, part in enumerate(parts):
         feat = part.inter_feat
-        row, item = part.earlier(np.arange(len(feat)))
-        users += [feat[part.uid_field][row], feat[part.uid_field]]
+        owner = feat[part.uid_field].numpy()
+        # The rows of a user repeat the events before them: only the shortest history of the user counts.
+        order = np.lexsort((feat[part.item_list_length_field].numpy(), owner))
+        first = order[np.append(True, np.diff(owner[order]) != 0)[: len(order)]]
+        first = first[~known[owner[first]]]
+        known[owner] = True
+        row, item = part.earlier(first)
+        users += [feat[part.uid_field][torch.from_numpy(first)][row], feat[part.uid_field]]
         items += [item, feat[part.iid_field]]
         seen.append(np.full(len(row) + len(feat), number == 0))
     history = torch.cat(users).numpy(), torch.cat(items).numpy()

@@ -20,7 +20,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.evaluation.full_ranking import largest_entry, rank_among_all
 from recbole_disent.evaluation.metrics import cooccurrence_vectors
 from recbole_disent.evaluation.ranks import hit_matrix, placed, ranks, top_columns
-from recbole_disent.evaluation.repeats import is_closed, put_last, repeats_of
+from recbole_disent.evaluation.repeats import in_history, is_closed, put_last, repeats_of
 from recbole_disent.evaluation.scoring import Scorer, item_vectors
 from recbole_disent.loaders.evaluation import EvalBatch, EvalLoader, filters_history
 from recbole_disent.parallel import process_group
@@ -231,12 +231,15 @@ class RankingEvaluator:
         )
         number = torch.from_numpy(queries.number)
         rank, mean_rank = placed(ranked.greater.cpu(), ranked.equal.cpu(), tie_break[number])
+        number_ranked = ranked.ranked
         if self.gated:
-            put_last((rank, mean_rank), row, item, queries.owner, queries.positives, dataset.item_num - 1)
+            repeated = in_history(row, item, queries.owner, queries.positives, dataset.item_num)
+            last = dataset.item_num - 1
+            number_ranked = put_last(rank, mean_rank, number_ranked, repeated, queries.owner, last)
         found = {"ranks": rank, "rec.topk": hit_matrix(rank, queries.owner, len(rank), k)}
         if self.needs.need("rec.meanrank"):
             one = torch.ones_like(rank)
-            found["rec.meanrank"] = torch.stack([mean_rank.double(), ranked.ranked, one], 1)
+            found["rec.meanrank"] = torch.stack([mean_rank.double(), number_ranked, one], 1)
         if lists:
             assert ranked.best is not None
             assert ranked.full is not None
@@ -292,13 +295,14 @@ class RankingEvaluator:
             permutation.to(device),
         )
         rank, mean_rank = rank.cpu(), mean_rank.cpu()
+        ranked = (scores > float("-inf")).sum(1).cpu()
         if drawn is None and self.gated:
-            put_last((rank, mean_rank), row, item, owner, positives, dataset.item_num - 1)
+            repeated = in_history(row, item, owner, positives, dataset.item_num)
+            ranked = put_last(rank, mean_rank, ranked, repeated, owner, dataset.item_num - 1)
         n = len(queries.number)
         found = {"ranks": rank, "rec.topk": hit_matrix(rank, owner, n, k)}
         if self.needs.need("rec.meanrank"):
             sums = torch.zeros(n, dtype=torch.float64).index_add_(0, owner, mean_rank.double())
-            ranked = (scores > float("-inf")).sum(1).cpu()
             found["rec.meanrank"] = torch.stack([sums, ranked, owner.bincount(minlength=n)], 1)
         if self._needs_lists:
             best = top_columns(scores, k, permutation.to(device))

@@ -25,19 +25,36 @@ def is_closed(train: Any) -> bool:
 
 
 def put_last(
-    ranks: tuple[Tensor, ...], row: Tensor, item: Tensor, owner: Tensor, positives: Tensor, last: int
-) -> None:
-    """Give held-out items that are in the history of their query the last rank, in place.
+    rank: Tensor, mean_rank: Tensor, ranked: Tensor, repeated: Tensor, owner: Tensor, last: int
+) -> Tensor:
+    """Give held-out items that are in the history of their query the last ranks, in place.
 
     Args:
-        ranks: (E,) each, on the CPU.
+        rank, mean_rank: (E,), on the CPU.
+        ranked: int64 (Q,), number of items that are ranked outside of the history.
+        repeated: bool (E,), whether a held-out item is in the history.
+        owner: int64 (E,), query of each held-out item.
+        last: number of items, the rank for metrics with a cut-off.
+
+    Returns:
+        Number of items that are ranked, int64 (Q,). The repeated items share the places behind the others.
+    """
+    more = owner[repeated].bincount(minlength=len(ranked)).to(ranked)
+    rank[repeated] = last
+    places = ranked + (more + 1) / 2
+    mean_rank[repeated] = places[owner[repeated]].to(mean_rank.dtype)
+    return ranked + more
+
+
+def in_history(row: Tensor, item: Tensor, owner: Tensor, positives: Tensor, n_items: int) -> Tensor:
+    """Whether held-out items are in the history of their query: bool (E,).
+
+    Args:
         row, item: int64 (M,), query and item of each event of a history.
         owner, positives: int64 (E,), query and item of each held-out item.
-        last: number of items.
+        n_items: number of items, padding included.
     """
-    repeated = torch.isin(owner * (last + 1) + positives, row * (last + 1) + item)
-    for values in ranks:
-        values[repeated] = last
+    return torch.isin(owner * n_items + positives, row * n_items + item)
 
 
 def repeats_of(dataset: Any, rows: np.ndarray, items: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from recbole_disent.config import key_rules, search_space
 from recbole_disent.config.dataset_table import resolve
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
+from recbole_disent.leaderboard.plan_keys import check_keys
 from recbole_disent.leaderboard.statistics import require_metrics
 
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
@@ -260,8 +261,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
         raise UserError(f"plan: seeds: got {seeds!r}, expected whole numbers >= 0 such as [1, 2, 3]")
     options["seeds"] = list(dict.fromkeys(seeds))
     _check_sweep(options["sweep"])
-    _check_keys("sweep", options["sweep"] or {})
-    _check_keys("config", options["config"])
+    check_keys("sweep", options["sweep"] or {})
+    check_keys("config", options["config"])
     entries = tuple(_entry(value, options) for value in options["models"])
     labels = [entry.label for entry in entries]
     for label in labels:
@@ -318,26 +319,9 @@ def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
             raise UserError(f"plan: {key}: got {name!r}: {keys!r}, expected name: {{key: value, ...}}")
         if result.get(name, keys) != keys:
             raise UserError(f"plan: {key}: '{name}' appears twice, with {result[name]!r} and {keys!r}")
-        _check_keys(f"{key}, {name}", keys)
+        check_keys(f"{key}, {name}", keys, mode=key == "protocols")
         result[name] = keys
     return result
-
-
-_OUT = "use the key out of the plan, the folder for all files of its runs"
-# Configuration keys that a plan sets for each run -> the way to set them.
-_TAKEN = {
-    "seed": "use the key seeds of the plan, such as seeds: [1, 2]",
-    "model": "use the key models of the plan, such as models: [FIRST_MODEL, SECOND_MODEL]",
-    "dataset": "use the key datasets of the plan, such as datasets: [ml-100k]",
-    "resume_file": "repeat the same command to continue the runs that were stopped",
-    **dict.fromkeys(("checkpoint_dir", "result_dir", "per_user_file", "candidate_dir"), _OUT),
-}
-
-
-def _check_keys(where: str, keys: dict[str, Any]) -> None:
-    for key in keys:
-        if key in _TAKEN:
-            raise UserError(f"plan: {where}: the key '{key}' has no effect here; {_TAKEN[key]}")
 
 
 def _check_sweep(sweep: Any) -> None:
@@ -372,7 +356,7 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     config = given.get("config") or {}
     if not isinstance(config, dict):
         raise UserError(f"plan: models, {given['name']}, config: got {config!r}, expected a dictionary")
-    _check_keys(f"models, {given['name']}, config", config)
+    check_keys(f"models, {given['name']}, config", config)
     if file := config.get("model_file", options["config"].get("model_file")):
         registry.load_model_file(str(file))
     registry.require_model(given["name"])
@@ -387,5 +371,5 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
             )
         trials = 1  # the model has nothing to search, such as Pop
     if trials > 1:
-        search_space.read_space(space)
+        check_keys(f"space {space}", search_space.read_space(space))
     return Entry(str(given.get("label") or given["name"]), given["name"], config, trials, space)

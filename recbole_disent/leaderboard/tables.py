@@ -67,7 +67,7 @@ def table_metrics(group: ResultGroup, wanted: list[str] | None) -> list[str]:
     common = _common_metrics(group)
     if wanted:
         statistics.require_metrics(wanted, common, f"not every result of {group.name} has", "they have")
-        return [metric.lower() for metric in wanted]
+        return list(dict.fromkeys(metric.lower() for metric in wanted))
     usual = _FULL if group.protocol.startswith("full") else _SAMPLED
     largest = max((int(m.partition("@")[2]) for m in common if m.startswith("mrr@")), default=0)
     found = [f"mrr@{largest}" if m == "mrr" else m for m in usual]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from recbole.data import utils as recbole_data
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.transform import construct_transform
@@ -83,10 +85,40 @@ def _value_loader(config: Any, part: PartDataset, parts: list[PartDataset]) -> A
     sampler = None
     if arguments["distribution"] != "none":
         phases = ["train", "valid", "test"]
-        if config["repeatable"]:
-            sampler = RepeatableSampler(phases, part, arguments["distribution"])
-        else:
-            sampler = Sampler(phases, parts, arguments["distribution"])
-        sampler = sampler.set_phase(part.part)
-    loader = recbole_data.NegSampleEvalDataLoader
-    return loader(config, part, sampler, shuffle=False)
+        counted = parts[0] if config["candidate_popularity"] == "train" else None
+        kind = _popular_in(RepeatableSampler if config["repeatable"] else Sampler, counted)
+        source = part if config["repeatable"] else parts
+        sampler = kind(phases, source, arguments["distribution"]).set_phase(part.part)
+    return _ValueLoader(config, part, sampler, shuffle=False)
+
+
+def _popular_in(kind: type[Any], part: PartDataset | None) -> type[Any]:
+    """Return a sampler of RecBole that counts the events of a part only; None: all events, as in RecBole."""
+    if part is None:
+        return kind
+    items = part.training_items().tolist()
+
+    class Counted(kind):
+        def _get_candidates_list(self) -> list[int]:
+            return items
+
+    return Counted
+
+
+class _ValueLoader(recbole_data.NegSampleEvalDataLoader):
+    """RecBole's loader for metrics of single scores, whose negatives are the same in every evaluation."""
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = super().__iter__()
+        own = np.random.RandomState(self.config["candidate_seed"]).get_state()
+        while True:
+            others = np.random.get_state()
+            np.random.set_state(own)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                own = np.random.get_state()
+                np.random.set_state(others)
+            yield batch

@@ -105,8 +105,11 @@ class EvalLoader:
         self._order = np.argsort(keys, kind="stable")
         new = np.ones(len(keys), dtype=bool)
         if full and not dataset.one_target_per_query:
-            new[1:] = np.diff(keys[self._order]) != 0
-        self._bounds = np.append(np.flatnonzero(new), len(keys))
+            # An item that a user meets twice in the part is one held-out item, as in RecBole.
+            pairs = keys.astype(np.int64) * dataset.item_num + feat[dataset.iid_field].numpy()
+            self._order = self._order[np.isin(self._order, np.unique(pairs, return_index=True)[1])]
+            new = np.append(True, np.diff(keys[self._order]) != 0)[: len(self._order)]
+        self._bounds = np.append(np.flatnonzero(new), len(self._order))
         self._chunks = self._cut(self._order)
 
     def _cut(self, order: np.ndarray) -> list[int]:

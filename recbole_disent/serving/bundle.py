@@ -25,7 +25,7 @@ from torch import Tensor
 from recbole_disent import registry
 from recbole_disent.content.matrix import Content
 from recbole_disent.errors import UserError
-from recbole_disent.files import temporary_folder
+from recbole_disent.files import temporary_folder, writing
 from recbole_disent.hashing import file_digest
 from recbole_disent.models.content_embedding import ContentEmbedding
 from recbole_disent.result_file import versions
@@ -84,7 +84,7 @@ def write(
             "histories: got True, but the bundle that this one is made of holds no histories; set "
             "histories=False, or export the checkpoint"
         )
-    with temporary_folder(out) as temporary:
+    with writing(out), temporary_folder(out) as temporary:
         _fill(source, temporary, histories, extras)
         _require_same_scores(source, read(temporary))
         if out.exists():

@@ -210,7 +210,7 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
     import json
 
     from recbole_disent.errors import UserError
-    from recbole_disent.files import require_file_name, write_text
+    from recbole_disent.files import require_file_name, write_text, writing
     from recbole_disent.serving import inspect, inspect_page
 
     if known.out.suffix != ".html":
@@ -225,8 +225,9 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
     sequences = [words.split() for words in known.sequence]
     found = inspect.describe(_load(known, rest), known.user, sequences, known.k)
     text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(numbers, text + "\n")
-    write_text(known.out, inspect_page.page(found))
+    with writing(known.out):
+        write_text(numbers, text + "\n")
+        write_text(known.out, inspect_page.page(found))
     if found["intentions"]:
         print(found["intentions"]["verdict"]["text"])
     print(f"page: {known.out}")

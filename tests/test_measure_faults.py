@@ -1,0 +1,174 @@
+"""Tests of evaluations in unusual settings: repeated items, cut histories, refits and single scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_disent.errors import UserError
+from recbole_disent.evaluation.scoring import Scorer
+from recbole_disent.session import build_data, run
+from tests.faults import KEYS, SPLIT, config, hash_of, load, small_rows, small_run, write
+from tests.test_evaluation import evaluator_and_loader
+
+
+def test_an_item_that_is_held_out_twice_for_a_user_counts_once():
+    """A ranking of the whole catalogue finds everything, so that its recall is 1."""
+    rows = [(f"u{u}", f"i{(u + step) % 6}", 1, step) for u in range(8) for step in range(4)]
+    rows += [(f"u{u}", f"i{(u + 5) % 6}", 1, step) for u in range(8) for step in (8, 9)]
+    write("small", "inter", rows)
+    split = {"split": {"RS": [0.5, 0.17, 0.33]}, "order": "TO", "mode": "full", "group_by": "user"}
+    keys = {"eval_args": split, "topk": [6], "valid_metric": "NDCG@6", "metrics": ["Recall", "NDCG"]}
+    found = small_run("BPR", **keys, filter_history=False)
+    assert found["test_result"]["recall@6"] == 1
+    loader = build_data(config("BPR", **keys)).loaders[2]
+    assert [len(batch.positives) for batch in loader] == [8]
+    assert loader.n_queries == 8
+
+
+def test_events_of_cut_histories_count_once():
+    """Each line repeats the history before it, and six events of a user are six training events."""
+    lines = {part: [] for part in SPLIT}
+    for u in range(4):
+        items = [f"i{(u + step) % 9}" for step in range(8)]
+        for end in range(2, 8):
+            part = "train" if end < 6 else "valid" if end == 6 else "test"
+            lines[part].append((f"u{u}", " ".join(items[:end]), items[end]))
+    for part in SPLIT:
+        write("cut", f"{part}.inter", lines[part], "user_id:token\titem_id_list:token_seq\titem_id:token")
+    keys = {"benchmark_filename": SPLIT, "load_col": {"inter": ["user_id", "item_id"]}}
+    dataset, parts = load("SASRec", "cut", **keys, MAX_ITEM_LIST_LENGTH=9)
+    names = dataset.field2id_token["item_id"]
+    expected = [f"i{(u + step) % 9}" for u in range(4) for step in range(6)]
+    counts = {name: count for name, count in zip(names, parts[0].training_counts(), strict=True) if count}
+    assert counts == {name: expected.count(name) for name in set(expected)}
+    assert len(parts[0].history[0]) == 4 * 8
+    users, items = (side[parts[0].train_mask] for side in parts[0].history)
+    assert len(set(zip(users.tolist(), items.tolist(), strict=True))) == len(users) == 24
+
+
+def test_a_refit_of_pop_counts_every_event():
+    write("small", "inter", small_rows())
+    found = small_run("Pop", train_batch_size=7, refit=False)
+    assert found["rows"]["train"] == 32
+    net = run("Pop", "small", config_dict={**KEYS, "train_batch_size": 7, "refit": True})
+    state = torch.load(net["checkpoint"], weights_only=True)
+    assert int(state["other_parameter"]["item_cnt"].sum()) == 40
+    assert net["refit"]["steps"] == 14  # of three events, each with one drawn negative that Pop leaves out
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "NeuMF"])
+def test_a_repeated_held_out_item_has_the_last_mean_rank_behind_a_gate(make_config, model):
+    keys = {"repeat_gate": True, "filter_history": False, "metrics": ["Recall", "GAUC"]}
+    evaluator, loader, net, _ = evaluator_and_loader(make_config, model, **keys)
+    evaluator.gated = True  # as if the training part had no repeats
+    n = loader.dataset.item_num - 1
+    with torch.no_grad():
+        found = evaluator.evaluate(net, loader)["gauc"]
+        scorer, values, places = Scorer(net, loader.dataset, torch.device("cpu")), [], []
+        for queries in loader:
+            scores = scorer.all_items(queries.batch).numpy()
+            row, item = (side.numpy() for side in loader.dataset.earlier(queries.rows))
+            for query in range(len(scores)):
+                met = {*item[row == query].tolist()}
+                order = [i for i in range(1, n + 1) if i not in met]
+                held = queries.positives[queries.owner == query].tolist()
+                ranked = len(order) + len(met & {*held})
+                for target in held:
+                    own = [1 + sum(scores[query, i] > scores[query, target] for i in order)]
+                    places += [ranked if target in met else own[0]]
+                    values.append(1 - (places[-1] - 1) / (ranked - 1))
+    assert len(held) == 1
+    assert found == pytest.approx(np.mean(values), abs=2e-4)
+    assert 0 <= found <= 1
+
+
+def test_negatives_of_single_scores_repeat_and_follow_the_training_part():
+    more = [("v", f"i{item}", 1, 0) for item in range(6, 16)]
+    write("small", "inter", [*small_rows(), *((f"u{u}", "i99", 1, 90) for u in range(8)), *more])
+    keys = {"metrics": ["AUC"], "valid_metric": "AUC", "eval_mode": "pop2", "topk": [1]}
+
+    def drawn(seed, **more):
+        data = build_data(config("BPR", **keys, candidate_seed=seed, **more))
+        return [[batch[0]["item_id"].tolist() for batch in data.loaders[2]] for _ in range(2)], data
+
+    (first, second), data = drawn(1)
+    assert first == second
+    state = np.random.get_state()[1].tolist()
+    list(data.loaders[2])
+    assert np.random.get_state()[1].tolist() == state
+    assert drawn(2)[0][0] != first
+    # i99 has no training event, and eight test events; it is the target of every row.
+    sampler = data.loaders[2]._sampler
+    number = data.loaders[0]._dataset.token2id("item_id", "i99")
+    assert number not in sampler._get_candidates_list()
+    every = drawn(1, candidate_popularity="all")[1].loaders[2]._sampler
+    assert every._get_candidates_list().count(number) == 8
+    assert small_run("BPR", **keys)["candidate_hashes"] == {}
+
+
+def test_general_and_sequential_models_differ_in_the_hash_where_a_user_has_several_test_rows():
+    rows = small_rows()
+    for several in (False, True):
+        wanted = {"train": range(3), "valid": [3], "test": [4, 5] if several else [4]}
+        for part, own in wanted.items():
+            write("cut", f"{part}.inter", [r for n, r in enumerate(rows) if n % 6 in own])
+        hashes = {hash_of(model, "cut", benchmark_filename=SPLIT) for model in ("SASRec", "BPR", "Pop")}
+        assert len(hashes) == 1 + several
+
+
+def negatives(**more):
+    return {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, **more}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"eval_step": -1}, "eval_step: got -1, expected at least 0"),
+        (negatives(alpah=1), "train_neg_sample_args: the key 'alpah' is unknown; did you mean 'alpha'"),
+        (negatives(sample_num=0), "train_neg_sample_args: got sample_num=0, expected a whole number"),
+        (negatives(sample_num=-2), "train_neg_sample_args: got sample_num=-2, expected a whole number"),
+        (negatives(dynamic=True), "train_neg_sample_args: got dynamic=True without candidate_num"),
+    ],
+)  # fmt: skip
+def test_values_that_failed_later_are_refused(keys, message):
+    write("small", "inter", small_rows())
+    with pytest.raises(UserError, match=message):
+        config("BPR", **keys)
+
+
+def test_a_split_for_pre_split_files_is_refused():
+    for name, value in {"split": {"LS": "test_only"}, "order": "RO", "group_by": "none"}.items():
+        with pytest.raises(UserError, match=f"eval_args {name}: no effect on pre-split files"):
+            config("Pop", benchmark_filename=SPLIT, eval_args={name: value})
+    assert config("Pop", benchmark_filename=SPLIT, eval_args={"mode": "uni5"})["eval_args"]["mode"] == {
+        "valid": "uni5", "test": "uni5"
+    }  # fmt: skip
+
+
+def test_a_mode_for_one_part_leaves_the_other_part_as_it_is(tmp_path):
+    assert config(eval_args={"mode": {"valid": "uni5"}})["eval_args"]["mode"] == {
+        "valid": "uni5", "test": "full"
+    }  # fmt: skip
+    assert config(eval_args={"mode": {"test": "pop3"}})["eval_args"]["mode"] == {
+        "valid": "full", "test": "pop3"
+    }  # fmt: skip
+    file = tmp_path / "own.yaml"
+    file.write_text("eval_args: {mode: uni4}\n")
+    from recbole_disent.config.config import Config
+
+    given = {**KEYS, "eval_args": {"mode": {"test": "full"}}}
+    merged = Config("SASRec", "small", config_file_list=[str(file)], config_dict=given)
+    assert merged["eval_args"]["mode"] == {"valid": "uni4", "test": "full"}
+
+
+def test_models_of_recbole_run_or_say_what_they_need():
+    rows = [(f"u{u}", f"i{(u + step) % 6}", 1, step) for u in range(40) for step in range(6)]
+    write("small", "inter", rows)
+    assert small_run("SINE", "small", prototype_size=3, interest_size=2)["test_result"]
+    with pytest.raises(
+        UserError, match="train_batch_size: got 1024, expected at most 32: DGCF draws 41 users"
+    ):
+        small_run("DGCF", "small", train_batch_size=1024)
+    assert small_run("DGCF", "small", train_batch_size=20, embedding_size=8)["test_result"]
