@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from recbole_disent.errors import UserError
+from recbole_disent.models.popularity import scored_by_content
 from recbole_disent.registry import get_model
 from recbole_disent.session import build_data, build_model, build_trainer, load_checkpoint, run
 from tests import reference, reference_tssr
@@ -138,6 +141,13 @@ def test_keys_of_sasrec_with_content(make_config, keys, message):
     with pytest.raises(UserError, match=message):
         make_config("SASRecContent", **keys)
     make_config("SASRecContent", content=False, content_source="file")  # not used, so not checked
+
+
+def test_items_with_exactly_the_number_of_clicks_keep_their_own_scores():
+    dataset = SimpleNamespace(training_counts=lambda: np.array([0, 2, 3, 1, 0]))
+    assert scored_by_content({"score_by_content": 2}, dataset).tolist() == [False, False, False, True, True]
+    assert scored_by_content({"score_by_content": 1}, dataset).tolist() == [False, False, False, False, True]
+    assert scored_by_content({"score_by_content": 0}, dataset) is None
 
 
 # -- planted topics --------------------------------------------------------------------

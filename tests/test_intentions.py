@@ -1,4 +1,4 @@
-"""Tests of the figures about intentions, on constructed cases."""
+"""Tests of the figures about intentions, on constructed cases and of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from recbole_disent.evaluation import intentions
 from recbole_disent.evaluation.intentions import describe, entropy_of_use, mean_cosine, shared_share
 from recbole_disent.models.disents2s.separation import excess_cosine, imbalance
+from recbole_disent.session import load_checkpoint, run
 
 
 def clusters(users=40, size=12):
@@ -83,6 +84,14 @@ def test_what_cannot_be_described_is_refused():
         describe(torch.randn(0, 2, 2), torch.zeros(0, dtype=torch.long), table)
     with pytest.raises(ValueError, match="phi: got 4 sequences, 1 intentions"):
         describe(torch.randn(4, 1, 2), torch.ones(4, dtype=torch.long), table)
+
+
+def test_a_run_measures_its_intentions_on_the_validation_part(run_keys):
+    report = run("DisentS2S", "hostile", config_dict={**run_keys, "epochs": 1})
+    net, data = load_checkpoint(report["checkpoint"])
+    valid, test = (intentions.of_model(net, loader) for loader in data.loaders[1:])
+    assert report["intentions"]["cosine"] == pytest.approx(valid["cosine"], rel=1e-4)
+    assert report["intentions"]["cosine"] != pytest.approx(test["cosine"], rel=1e-2)
 
 
 def test_excess_of_the_cosine():

@@ -65,6 +65,15 @@ def test_runs_that_rank_in_different_ways_are_not_compared(tmp_path, key, other,
         collect(tmp_path)
 
 
+def test_runs_with_and_without_a_refit_are_not_compared(tmp_path):
+    again = {"refit": {"steps": 9, "epochs": 2, "rows": 30}}
+    write(tmp_path, a=result(**again), b=result("GRU4Rec", **again))
+    assert len(collect(tmp_path).groups[0].filled) == 2
+    write(tmp_path, b=result("GRU4Rec", refit=None))
+    with pytest.raises(UserError, match="d, full: some runs were refitted with the validation part and oth"):
+        collect(tmp_path)
+
+
 def test_files_that_are_no_tested_run_are_left_out(tmp_path):
     study = {"id": "a", "number": 0, "values": {}, "score": 0.5, "test_result": {"ndcg@10": 0.5}}
     write(

@@ -258,6 +258,30 @@ def test_one_seed_is_never_enough_for_bold():
     assert significantly_best(group, "recall@10", OPTIONS) == []
 
 
+def row_of_shares(label, *shares, users=200):
+    """Return a row in which this share of the users has rank 1 in each seed, and the others have rank 99."""
+    ranks = [np.where(np.arange(users) < share * users, 1, 99) for share in shares]
+    results = [{"model": "SASRec", "config": {"MODEL_TYPE": "SEQUENTIAL"}} for _ in shares]
+    return Row(label, results=results, users=[{"rank": r} for r in ranks])
+
+
+def test_the_level_of_bold_is_divided_by_the_number_of_other_rows():
+    good, second = row_of_shares("good", 0.8, 0.9), row_of_shares("second", 0.4, 0.5)
+    p = statistics.seeds_p(np.array([0.8, 0.9]), np.array([0.4, 0.5]))
+    worst = row_of_shares("worst", 0.0, 0.1)
+    two, three = (ResultGroup("d", "full", None, rows) for rows in ([good, second], [good, second, worst]))
+    for group, factor, best in ((two, 1.5, [good]), (three, 1.5, []), (three, 2.5, [good])):
+        assert significantly_best(group, "recall@10", {**OPTIONS, "alpha": factor * p}) == best
+
+
+def test_no_row_is_bold_beside_one_without_a_test():
+    good, bad = row_of_shares("good", 0.90, 0.91), row_of_shares("bad", 0.40, 0.41)
+    for users, best in ((bad.users, [good]), ([], []), (bad.users[:1], [])):
+        unknown = Row("unknown", results=bad.results, users=users)
+        group = ResultGroup("d", "full", None, [good, bad, unknown])
+        assert significantly_best(group, "recall@10", OPTIONS) == best
+
+
 def test_the_reference_is_chosen_by_validation_and_among_this_packages_models():
     rng = np.random.default_rng(16)
     rows = [simulated_row(rng, "theirs", 2.0), simulated_row(rng, "ours", 0.0, model="DisentS2S"),

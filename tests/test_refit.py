@@ -60,6 +60,14 @@ def test_a_refit_takes_the_steps_of_the_best_epoch_and_is_tested_once(run_keys, 
     assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
 
 
+def test_a_refit_records_the_candidates_of_the_choice_and_of_the_test(run_keys):
+    keys = {**run_keys, "epochs": 1, "eval_mode": "uni8", "topk": [1, 5]}
+    plain, again = (run("BPR", "hostile", config_dict={**keys, "refit": refit}) for refit in (False, True))
+    assert plain["candidate_hashes"].keys() == {"valid", "test"}
+    for key in ("candidate_hashes", "short_candidate_rows"):
+        assert again[key] == plain[key]
+
+
 def test_a_refit_trains_on_the_validation_items_and_on_no_test_item(make_config):
     for model in ("DisentS2S", "BPR"):
         data = build_data(make_config(model))

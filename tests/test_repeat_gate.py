@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import write_inter
 from tests.test_evaluation import evaluator_and_loader
 
 
@@ -60,3 +61,17 @@ def test_the_repeat_gate_puts_a_repeated_held_out_item_last(make_config, model):
     assert repeated.any()
     assert not repeated.all()
     assert (evaluator.last_ranks[repeated] == dataset.item_num - 1).all()
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+@pytest.mark.parametrize(("repeated", "gate"), [(2, "open"), (3, "closed"), (4, "closed")])
+def test_the_repeat_gate_learns_nothing_from_held_out_events(make_config, hostile, model, repeated, gate):
+    """The events 0, 1 and 2 of each user are for training, 3 is for validation and 4 is for the test."""
+    rows = [
+        (f"u{user}", f"i{user if time == repeated else user + time}", 3, time)
+        for user in range(8)
+        for time in range(5)
+    ]
+    write_inter(hostile, "hostile", rows)
+    evaluator, *_ = evaluator_and_loader(make_config, model, repeat_gate=True, topk=[1])
+    assert evaluator.chosen() == {"repeat_gate": gate}

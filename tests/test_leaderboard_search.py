@@ -1,0 +1,55 @@
+"""Tests of searches: which trial of a plan is chosen, and that trials are not refitted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from recbole_disent.config.search_space import read_space
+from recbole_disent.leaderboard.compare import _choose
+from recbole_disent.leaderboard.plan import make_plan
+from recbole_disent.leaderboard.runner import Runner
+from recbole_disent.tuning.study import Study
+from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
+
+
+@pytest.mark.parametrize(
+    ("scores", "bigger", "best"),
+    [
+        ((0.3, 0.5, 0.4), True, 1),
+        ((0.3, 0.5, 0.2), False, 2),
+        ((0.3, 0.5, 0.5), True, 1),
+        ((0.5, 0.3, 0.3), False, 1),
+    ],
+)
+def test_the_first_trial_with_the_best_score_is_chosen(given, tmp_path, scores, bigger, best):  # noqa: F811
+    plan = make_plan({**given, "models": ["BPR"], "trials": 3, "out": str(tmp_path / "out")})
+    runner, trials = Runner(plan, []), plan.trials()
+    for trial, score in zip(trials, scores, strict=True):
+        runner.folder(trial).mkdir(parents=True)
+        result = {"config": {"epochs": 1}, "best_valid_score": score, "valid_score_bigger": bigger,
+                  "data_hash": "h"}  # fmt: skip
+        (runner.folder(trial) / "result.json").write_text(json.dumps(result))
+    chosen, searches = _choose(plan, runner, trials)
+    key = "BPR", "hostile", "full"
+    assert chosen == {key: trials[best].drawn}
+    assert searches[key]["chosen"] == {"trial": best, "keys": trials[best].drawn, "valid": scores[best]}
+
+
+def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
+    plain = {**given, "models": ["BPR"], "trials": 2}
+    plan = make_plan({**plain, "config": {**TINY, "refit": True}})
+    assert {run.given["refit"] for run in plan.runs()} == {True}
+    assert {trial.given["refit"] for trial in plan.trials()} == {False}
+    assert [trial.id for trial in plan.trials()] == [trial.id for trial in make_plan(plain).trials()]
+
+
+def test_trials_of_a_study_are_not_refitted_but_its_best_configuration_is(tmp_path):
+    (tmp_path / "space.hyper").write_text("learning_rate choice [0.1, 0.01]\n")
+    space = read_space(str(tmp_path / "space.hyper"))
+    study = Study(str(tmp_path / "out"), "BPR", "d", {"refit": True}, space, {"tool": "random"})
+    assert study.config_of({"learning_rate": 0.1})["refit"] is False
+    study.add(0, {"learning_rate": 0.1}, status="done", score=0.5, bigger=True)
+    study.report()
+    assert "refit: true" in (tmp_path / "out" / "best.yaml").read_text().splitlines()

@@ -1,0 +1,38 @@
+"""Tests of tables of a report: the share that a sweep keeps, and the runs that stopped early."""
+
+from __future__ import annotations
+
+import pytest
+
+from recbole_disent.leaderboard.collect import ResultGroup, Row
+from recbole_disent.leaderboard.tables import kept_table, main_table
+from tests.test_leaderboard_collect import OPTIONS, result
+
+
+def swept(value, **scores):
+    """Return a row of a sweep with the NDCG of each seed; ``s1`` is seed 1."""
+    results = [result(seed=int(s[1:]), test_result={"ndcg@10": score}) for s, score in scores.items()]
+    return Row("SASRec", value, results)
+
+
+def test_the_share_kept_is_one_of_the_value_with_the_same_seed():
+    rows = [swept(0.0, s1=0.5, s2=0.25), swept(0.5, s1=0.25, s2=0.25), swept(0.9, s2=0.2, s3=0.4)]
+    table = kept_table(ResultGroup("d", "full", "click_noise", rows), ["ndcg@10"])
+    cells = [row[-1] for row in table.rows]
+    assert [cell.value for cell in cells] == pytest.approx([1.0, 0.75, 0.8])
+    assert [cell.text for cell in cells] == ["1.0000 ± 0.0000", "0.7500 ± 0.3536", "0.8000"]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "epochs", "told"),
+    [
+        ("Pop", "TRADITIONAL", 1, ["1 of 1", "0 of 1"]),
+        ("BPR", "GENERAL", 1, ["1 of 3", "1 of 1"]),
+        ("BPR", "GENERAL", 3, ["3 of 3", "0 of 1"]),
+    ],
+)
+def test_a_model_of_one_pass_never_stops_early(model, kind, epochs, told):
+    rows = [Row(model, results=[result(model, kind, epochs_run=epochs)])]
+    table = main_table(ResultGroup("d", "full", None, rows), ["ndcg@10"], OPTIONS)
+    cells = dict(zip(table.head, table.rows[0], strict=True))
+    assert [cells[name].text for name in ("epochs", "stopped early")] == told
