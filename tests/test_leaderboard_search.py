@@ -7,6 +7,7 @@ import json
 import pytest
 
 from recbole_disent.config.search_space import read_space
+from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.compare import _choose
 from recbole_disent.leaderboard.plan import make_plan
 from recbole_disent.leaderboard.runner import Runner
@@ -43,6 +44,25 @@ def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
     assert {run.given["refit"] for run in plan.runs()} == {True}
     assert {trial.given["refit"] for trial in plan.trials()} == {False}
     assert [trial.id for trial in plan.trials()] == [trial.id for trial in make_plan(plain).trials()]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"config": {**TINY, "eval_mode": "uni5"}}, "plan: config: the key 'eval_mode' is not for"),
+        ({"config": {**TINY, "eval_args": {"mode": "uni5"}}}, "plan: config: the key 'eval_args: mode' is"),
+        ({"datasets": {"hostile": {"eval_mode": "pop5"}}}, "plan: datasets, hostile: the key 'eval_mode' is"),
+        ({"models": [{"name": "BPR", "config": {"eval_mode": "uni5"}}]}, "plan: models, BPR, config: the key"),
+        ({"sweep": {"eval_mode": ["full", "uni5"]}}, "plan: sweep: the key 'eval_mode' is not for"),
+        ({"sweep": {"refit": [True, False]}}, "plan: sweep: results that differ in refit cannot"),
+        ({"models": [{"name": "BPR", "space": "own.hyper"}], "trials": 2}, r"space own\.hyper: the key"),
+        ({"config": {**TINY, "eval_step": 0}, "trials": 2}, "BPR on hostile, full: got eval_step: 0 with 2"),
+    ],
+)  # fmt: skip
+def test_keys_that_would_mislead_a_comparison_are_refused(given, tmp_path, keys, message):  # noqa: F811
+    (tmp_path / "own.hyper").write_text("learning_rate choice [0.1]\nseed choice [1, 2, 3]\n")
+    with pytest.raises(UserError, match=message):
+        make_plan({**given, "models": ["BPR"], **keys}).trials()
 
 
 def test_trials_of_a_study_are_not_refitted_but_its_best_configuration_is(tmp_path):

@@ -1,11 +1,11 @@
-"""Tests of tables of a report: the share that a sweep keeps, and the runs that stopped early."""
+"""Tests of tables of a report: columns, the share that a sweep keeps, and runs that stopped early."""
 
 from __future__ import annotations
 
 import pytest
 
 from recbole_disent.leaderboard.collect import ResultGroup, Row
-from recbole_disent.leaderboard.tables import kept_table, main_table
+from recbole_disent.leaderboard.tables import kept_table, main_table, table_metrics
 from tests.test_leaderboard_collect import OPTIONS, result
 
 
@@ -36,3 +36,8 @@ def test_a_model_of_one_pass_never_stops_early(model, kind, epochs, told):
     table = main_table(ResultGroup("d", "full", None, rows), ["ndcg@10"], OPTIONS)
     cells = dict(zip(table.head, table.rows[0], strict=True))
     assert [cells[name].text for name in ("epochs", "stopped early")] == told
+
+
+def test_a_metric_that_is_wanted_twice_is_one_column():
+    group = ResultGroup("d", "full", None, [swept(None, s1=0.5)])
+    assert table_metrics(group, ["NDCG@10", "ndcg@10"]) == ["ndcg@10"]

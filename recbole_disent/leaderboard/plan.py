@@ -149,6 +149,11 @@ class Plan:
             if self.options["search_epochs"] is not None:
                 base["epochs"] = self.options["search_epochs"]
             base["refit"] = False  # a trial has no test
+            if base.get("eval_step") == 0:
+                raise UserError(
+                    f"plan, {entry.label} on {dataset}, {protocol}: got eval_step: 0 with {entry.trials} "
+                    "trials, expected at least 1, because a search compares validation scores"
+                )
             cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):
@@ -324,6 +329,13 @@ def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
     return result
 
 
+# Keys that say what is measured, so that a table has one value of each.
+_MEASURES = {
+    *("refit", "filter_history", "repeat_gate", "repeatable", "score_dtype"),
+    *("candidate_seed", "candidate_popularity"),
+}
+
+
 def _check_sweep(sweep: Any) -> None:
     if sweep is None:
         return
@@ -333,6 +345,11 @@ def _check_sweep(sweep: Any) -> None:
             "{click_noise: [0.0, 0.1]}"
         )
     for key, values in sweep.items():
+        if key in _MEASURES:
+            raise UserError(
+                f"plan: sweep: results that differ in {key} cannot be compared; give the key one value in "
+                "config, and make a plan for each value"
+            )
         seen = [json.dumps(value, sort_keys=True, default=str) for value in values]
         if repeated := [value for value, text in zip(values, seen, strict=True) if seen.count(text) > 1]:
             raise UserError(
