@@ -168,7 +168,7 @@ def test_models_of_recbole_run_or_say_what_they_need():
     write("small", "inter", rows)
     assert small_run("SINE", "small", prototype_size=3, interest_size=2)["test_result"]
     with pytest.raises(
-        UserError, match="train_batch_size: got 1024, expected at most 32: DGCF draws 41 users"
+        UserError, match="train_batch_size: got 1024, expected at most 32: the model draws 41 users"
     ):
         small_run("DGCF", "small", train_batch_size=1024)
     assert small_run("DGCF", "small", train_batch_size=20, embedding_size=8)["test_result"]

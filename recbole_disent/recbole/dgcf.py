@@ -21,7 +21,7 @@ def check_data(config: Any, train: Any) -> None:
         # The fewest batches with most / batches < fewest + 1.
         largest = train.inter_num // (most // (fewest + 1))
         raise UserError(
-            f"train_batch_size: got {config['train_batch_size']}, expected at most {largest}: DGCF draws "
-            f"{int(most / batches)} users and items for each of {batches} batches, and there are {fewest} of "
+            f"train_batch_size: got {config['train_batch_size']}, expected at most {largest}: the model "
+            f"draws {int(most / batches)} users and items for each of {batches} batches, and there are {fewest} of "
             "one kind"
         )
