@@ -52,7 +52,7 @@ def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
         ({"config": {**TINY, "eval_mode": "uni5"}}, "plan: config: the key 'eval_mode' is not for"),
         ({"config": {**TINY, "eval_args": {"mode": "uni5"}}}, "plan: config: the key 'eval_args: mode' is"),
         ({"datasets": {"hostile": {"eval_mode": "pop5"}}}, "plan: datasets, hostile: the key 'eval_mode' is"),
-        ({"models": [{"name": "BPR", "config": {"eval_mode": "uni5"}}]}, "plan: models, BPR, config: the key"),
+        ({"models": [{"name": "BPR", "config": {"eval_mode": "uni5"}}]}, "models, BPR, config: the key"),
         ({"sweep": {"eval_mode": ["full", "uni5"]}}, "plan: sweep: the key 'eval_mode' is not for"),
         ({"sweep": {"refit": [True, False]}}, "plan: sweep: results that differ in refit cannot"),
         ({"models": [{"name": "BPR", "space": "own.hyper"}], "trials": 2}, r"space own\.hyper: the key"),

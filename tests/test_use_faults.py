@@ -11,7 +11,6 @@ import pytest
 from recbole_disent import load
 from recbole_disent.cli import main
 from recbole_disent.errors import UserError
-from recbole_disent.result_file import path_for
 from recbole_disent.serving import stream
 from recbole_disent.session import run
 
@@ -68,7 +67,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(checkpoint, tmp_path, ca
     for words in (
         ["export", checkpoint, "--out", str(tmp_path / "file" / "b")],
         ["inspect", checkpoint, "--out", str(tmp_path / "file" / "x.html")],
-        ["plot", path_for(checkpoint, ""), "--out", str(tmp_path / "file" / "x.svg")],
+        ["plot", checkpoint.removesuffix(".pth") + ".json", "--out", str(tmp_path / "file" / "x.svg")],
     ):
         assert main(words) == 2
         error = capsys.readouterr().err

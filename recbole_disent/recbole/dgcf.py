@@ -22,6 +22,6 @@ def check_data(config: Any, train: Any) -> None:
         largest = train.inter_num // (most // (fewest + 1))
         raise UserError(
             f"train_batch_size: got {config['train_batch_size']}, expected at most {largest}: the model "
-            f"draws {int(most / batches)} users and items for each of {batches} batches, and there are {fewest} of "
-            "one kind"
+            f"draws {int(most / batches)} users and items for each of {batches} batches, and there are "
+            f"{fewest} of one kind"
         )

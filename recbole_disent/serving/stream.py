@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -244,11 +245,19 @@ def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
 def _json_lines(frame: pd.DataFrame) -> Iterator[bytes]:
     """Rows as lines of JSON. ``DataFrame.to_json`` would round a score of 1e-11 to 0."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    # The shortest texts of the scores, as in a CSV file: float64 would show more digits than a score has.
-    frame = frame.assign(score=frame["score"].astype(str).astype(float))
-    cells = frame.astype(object).where(frame.notna(), None)
-    for row in cells.itertuples(index=False):
-        yield (encode(dict(zip(cells.columns, row, strict=True))) + "\n").encode()
+    line = "{" + ", ".join(f"{encode(name)}: %s" for name in frame) + "}\n"
+    for row in zip(*(_json_values(frame[name], encode) for name in frame), strict=True):
+        yield (line % row).encode()
+
+
+def _json_values(column: pd.Series, encode: Callable[[str], str]) -> np.ndarray:
+    """Values of a column as texts of JSON: object (n,). Numbers are as in a CSV file."""
+    if pd.api.types.is_numeric_dtype(column):
+        texts = column.astype(str).to_numpy(object, copy=True)
+        texts[column.isna().to_numpy()] = "null"
+        return texts
+    codes, values = pd.factorize(column)
+    return np.array([encode(value) for value in values], dtype=object)[codes]
 
 
 def _join(out: Path, parts: list[Path], owner: str) -> int:
