@@ -53,8 +53,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"'{path}' cannot be written ({error.strerror}); give another name, in a folder that you may "
-            "write to"
+            f"'{path}' cannot be written ({error.strerror or error}); give another name, in a folder that "
+            "you may write to"
         ) from error
 
 

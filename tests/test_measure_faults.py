@@ -48,6 +48,27 @@ def test_events_of_cut_histories_count_once():
     assert len(set(zip(users.tolist(), items.tolist(), strict=True))) == len(users) == 24
 
 
+def test_histories_that_repeat_nothing_count_as_a_whole():
+    """Windows that are cut to a length repeat the events before; other histories of the user do not."""
+    lines = {
+        "train": [("u", "a b", "c"), ("u", "d e f", "g"), ("v", "a b c", "d"), ("v", "b c d", "e"),
+                  ("v", "c d e", "f"), ("w", "a", "b"), ("w", "a b c d", "e")],
+        "valid": [("v", "d e f", "g"), ("x", "a b", "c")],
+        "test": [("v", "e f g", "h"), ("w", "a b c d e", "f")],
+    }  # fmt: skip
+    for part in SPLIT:
+        write("cut", f"{part}.inter", lines[part], "user_id:token\titem_id_list:token_seq\titem_id:token")
+    keys = {"benchmark_filename": SPLIT, "load_col": {"inter": ["user_id", "item_id"]}}
+    dataset, parts = load("SASRec", "cut", **keys, MAX_ITEM_LIST_LENGTH=9)
+    (users, items), seen = parts[0].history, parts[0].train_mask
+    found = {}
+    for user, item, train in zip(users, items, seen, strict=True):
+        name = dataset.id2token("user_id", user)
+        found[name] = found.get(name, "") + str(dataset.id2token("item_id", item)) * bool(train)
+    assert found == {"u": "abcdefg", "v": "abcdef", "w": "abcde", "x": ""}
+    assert len(users) == 7 + 8 + 6 + 3
+
+
 def test_a_refit_of_pop_counts_every_event():
     write("small", "inter", small_rows())
     found = small_run("Pop", train_batch_size=7, refit=False)
@@ -93,7 +114,7 @@ def test_negatives_of_single_scores_repeat_and_follow_the_training_part():
         data = build_data(config("BPR", **keys, candidate_seed=seed, **more))
         return [[batch[0]["item_id"].tolist() for batch in data.loaders[2]] for _ in range(2)], data
 
-    (first, second), data = drawn(1)
+    (first, second), data = drawn(1, worker=1)
     assert first == second
     state = np.random.get_state()[1].tolist()
     list(data.loaders[2])
@@ -106,6 +127,11 @@ def test_negatives_of_single_scores_repeat_and_follow_the_training_part():
     every = drawn(1, candidate_popularity="all")[1].loaders[2]._sampler
     assert every._get_candidates_list().count(number) == 8
     assert small_run("BPR", **keys)["candidate_hashes"] == {}
+    write("small", "inter", small_rows())
+    with pytest.raises(
+        UserError, match="eval_mode: no negative is left for the user 'u0', who has met every"
+    ):
+        small_run("BPR", **keys)
 
 
 def test_general_and_sequential_models_differ_in_the_hash_where_a_user_has_several_test_rows():
@@ -129,6 +155,9 @@ def negatives(**more):
         (negatives(alpah=1), "train_neg_sample_args: the key 'alpah' is unknown; did you mean 'alpha'"),
         (negatives(sample_num=0), "train_neg_sample_args: got sample_num=0, expected a whole number"),
         (negatives(sample_num=-2), "train_neg_sample_args: got sample_num=-2, expected a whole number"),
+        (negatives(sample_num=None), "train_neg_sample_args: got sample_num=None, expected a whole number"),
+        (negatives(alpha="x"), "train_neg_sample_args: got alpha='x', expected a number"),
+        (negatives(dynamic="yes"), "train_neg_sample_args: got dynamic='yes', expected True or False"),
         (negatives(dynamic=True), "train_neg_sample_args: got dynamic=True without candidate_num"),
     ],
 )  # fmt: skip
@@ -136,15 +165,22 @@ def test_values_that_failed_later_are_refused(keys, message):
     write("small", "inter", small_rows())
     with pytest.raises(UserError, match=message):
         config("BPR", **keys)
+    good = config("BPR", **negatives(alpha=0.5, dynamic=True, candidate_num=4))
+    assert good["train_neg_sample_args"]["alpha"] == 0.5
 
 
-def test_a_split_for_pre_split_files_is_refused():
-    for name, value in {"split": {"LS": "test_only"}, "order": "RO", "group_by": "none"}.items():
-        with pytest.raises(UserError, match=f"eval_args {name}: no effect on pre-split files"):
-            config("Pop", benchmark_filename=SPLIT, eval_args={name: value})
-    assert config("Pop", benchmark_filename=SPLIT, eval_args={"mode": "uni5"})["eval_args"]["mode"] == {
-        "valid": "uni5", "test": "uni5"
-    }  # fmt: skip
+def test_a_split_for_pre_split_files_is_said_to_have_no_effect():
+    given = {"split": {"LS": "test_only"}, "order": "RO", "group_by": "none", "mode": "uni5"}
+    found = config("Pop", benchmark_filename=SPLIT, eval_args=given)
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "eval_args split", "eval_args order", "eval_args group_by"
+    ]  # fmt: skip
+    assert found.notes[1].startswith("eval_args order: 'RO' has no effect on pre-split files")
+    assert config("Pop", eval_args=given).notes == []
+    usual = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni5"}
+    found = config("Pop", benchmark_filename=SPLIT, eval_args=usual)
+    assert found.notes == []
+    assert found["eval_args"]["mode"] == {"valid": "uni5", "test": "uni5"}
 
 
 def test_a_mode_for_one_part_leaves_the_other_part_as_it_is(tmp_path):

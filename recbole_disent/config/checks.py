@@ -10,6 +10,7 @@ from typing import Any
 from recbole.evaluator.register import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
+from recbole_disent.config import key_rules
 from recbole_disent.config.intervals import check_interval
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.registry import spec_of
@@ -110,13 +111,20 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
                     f"{key}: no effect on pre-split files (benchmark_filename), which RecBole never filters; "
                     "leave the key out, or filter the files"
                 )
-        own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
-        for key in ("split", "order", "group_by"):
-            if key in own:
-                raise UserError(
-                    f"eval_args {key}: no effect on pre-split files (benchmark_filename), which are the "
-                    "parts already; leave it out of eval_args"
-                )
+
+
+def notes_of_split_files(given: dict[str, Any]) -> list[str]:
+    """Return a sentence for each of the user's ``eval_args`` that has no effect on pre-split files."""
+    own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
+    if not given.get("benchmark_filename"):
+        return []
+    usual = key_rules.overall()["eval_args"].default
+    return [
+        f"eval_args {key}: {own[key]!r} has no effect on pre-split files (benchmark_filename), which are the "
+        "parts already"
+        for key in ("split", "order", "group_by")
+        if own.get(key, usual[key]) != usual[key]
+    ]
 
 
 def _reads_vectors(model_class: type[Any]) -> bool:
@@ -179,14 +187,19 @@ _NEGATIVES = {"distribution": None, "sample_num": 1, "alpha": None, "dynamic": N
 def _check_negatives(arguments: dict[str, Any]) -> None:
     """Check RecBole's arguments for sampled negatives, which RecBole reads without a check."""
     key = "train_neg_sample_args"
-    for name, value in arguments.items():
+    for name in arguments:
         if name not in _NEGATIVES:
             raise UserError(f"{key}: the key {name!r} is unknown{nearest(str(name), set(_NEGATIVES))}")
-        least = _NEGATIVES[name]
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        checked = least is not None and value is not None and arguments["distribution"] != "none"
-        if checked and not (whole and value >= least):
+    if arguments["distribution"] == "none":
+        return
+    for name, value in arguments.items():
+        least, number = _NEGATIVES[name], isinstance(value, (int, float)) and not isinstance(value, bool)
+        if least is not None and not (number and isinstance(value, int) and value >= least):
             raise UserError(f"{key}: got {name}={value!r}, expected a whole number of at least {least}")
+        if name == "alpha" and not number:
+            raise UserError(f"{key}: got alpha={value!r}, expected a number")
+        if name == "dynamic" and not isinstance(value, bool):
+            raise UserError(f"{key}: got dynamic={value!r}, expected True or False")
     if arguments.get("dynamic") and not arguments.get("candidate_num"):
         raise UserError(
             f"{key}: got dynamic=True without candidate_num, the number of negatives that the hardest one is "

@@ -20,6 +20,7 @@ from recbole_disent.config.checks import (
     check_like_default,
     check_metrics,
     check_together,
+    notes_of_split_files,
 )
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns
 from recbole_disent.config.literals import key_values, literal
@@ -163,6 +164,7 @@ class Config(RecBoleConfig):
     def _get_final_config_dict(self) -> dict[str, Any]:
         self._check_external_keys()
         check_given(self.external_config_dict, self.model_class)
+        self.notes += notes_of_split_files(self.external_config_dict)
         final = super()._get_final_config_dict()
         final["eval_args"] = merged_eval_args(
             self.internal_config_dict["eval_args"],

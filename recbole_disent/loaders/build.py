@@ -87,9 +87,30 @@ def _value_loader(config: Any, part: PartDataset, parts: list[PartDataset]) -> A
         phases = ["train", "valid", "test"]
         counted = parts[0] if config["candidate_popularity"] == "train" else None
         kind = _popular_in(RepeatableSampler if config["repeatable"] else Sampler, counted)
+        if counted is not None and not config["repeatable"] and arguments["distribution"] == "popularity":
+            _require_negatives(part)
         source = part if config["repeatable"] else parts
         sampler = kind(phases, source, arguments["distribution"]).set_phase(part.part)
     return _ValueLoader(config, part, sampler, shuffle=False)
+
+
+def _require_negatives(part: PartDataset) -> None:
+    """Check that each user of a part has not met some item with a training event: RecBole draws for ever.
+
+    Raises:
+        UserError: a user has met all of them.
+    """
+    trained = part.training_counts() > 0
+    users, items = part.history
+    pairs = np.unique(np.stack([users, items])[:, trained[items]], axis=1)
+    met = np.bincount(pairs[0], minlength=part.user_num)
+    wanted = part.inter_feat[part.uid_field].unique().numpy()
+    if full := wanted[met[wanted] >= trained.sum()].tolist():
+        user = part.id2token(part.uid_field, full[0])
+        raise UserError(
+            f"eval_mode: no negative is left for the user '{user}', who has met every item with a training "
+            "event; use uniN, or candidate_popularity=all"
+        )
 
 
 def _popular_in(kind: type[Any], part: PartDataset | None) -> type[Any]:
@@ -108,9 +129,14 @@ def _popular_in(kind: type[Any], part: PartDataset | None) -> type[Any]:
 class _ValueLoader(recbole_data.NegSampleEvalDataLoader):
     """RecBole's loader for metrics of single scores, whose negatives are the same in every evaluation."""
 
+    def __init__(self, config: Any, part: PartDataset, sampler: Any, shuffle: bool) -> None:
+        super().__init__(config, part, sampler, shuffle=shuffle)
+        self.num_workers = 0  # torch would give each worker other random numbers in every evaluation
+        self.seed = [config["candidate_seed"], ("valid", "test").index(part.part)]
+
     def __iter__(self) -> Iterator[Any]:
         batches = super().__iter__()
-        own = np.random.RandomState(self.config["candidate_seed"]).get_state()
+        own = np.random.RandomState(self.seed).get_state()
         while True:
             others = np.random.get_state()
             np.random.set_state(own)

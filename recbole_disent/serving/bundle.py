@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,9 @@ def write(
             "histories: got True, but the bundle that this one is made of holds no histories; set "
             "histories=False, or export the checkpoint"
         )
-    with writing(out), temporary_folder(out) as temporary:
+    with ExitStack() as stack:
+        with writing(out):
+            temporary = stack.enter_context(temporary_folder(out))
         _fill(source, temporary, histories, extras)
         _require_same_scores(source, read(temporary))
         if out.exists():

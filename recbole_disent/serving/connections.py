@@ -1,4 +1,4 @@
-"""Connections to the server that send no request do not keep others out."""
+"""Connections that send no request cannot stop the server."""
 
 from __future__ import annotations
 

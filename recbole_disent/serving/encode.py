@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from recbole_disent.data.store import SequenceStore
 from recbole_disent.errors import UserError
 from recbole_disent.evaluation.scoring import Scorer, item_vectors
 from recbole_disent.registry import spec_of
+from recbole_disent.serving.dtype import default_dtype
 from recbole_disent.serving.select import padded_width
 
 
@@ -38,7 +37,7 @@ class Encoder:
             are no inner products.
         query_function: batch -> query vectors, float (B, K, D); None for such a model.
         history_columns: names of the columns of a batch with the items and with their number.
-        padded: the same with rows of zeros behind it, up to whole blocks of :mod:`select`.
+        padded: *table* with rows of zeros behind it, up to whole blocks of :mod:`select`.
     """
 
     def __init__(self, model: Any, config: Any, dataset: Any) -> None:
@@ -59,19 +58,9 @@ class Encoder:
         self.table = None if self.padded is None else self.padded[: self._scorer.n_items]
 
     def _vectors(self) -> tuple[Tensor | None, Any]:
-        with self._arithmetic():
+        with default_dtype(self.dtype):
             found = item_vectors(self.model, self.name)
         return (None, None) if found is None else (pad_rows(found[0]), found[1])
-
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        """Set the default dtype of the model inside the ``with`` block, as in its training."""
-        usual = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(usual)
 
     def batch(self, store: SequenceStore, rows: Tensor, users: Tensor | None) -> Interaction:
         """Make what a model is given for rows of a store.
@@ -122,7 +111,7 @@ class Encoder:
 
     def _call(self, function: Any, batch: Interaction) -> Any:
         try:
-            with torch.no_grad(), self._arithmetic():
+            with torch.no_grad(), default_dtype(self.dtype):
                 return function(batch)
         except KeyError as error:
             field = error.args[0] if error.args else None

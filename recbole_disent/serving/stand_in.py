@@ -20,6 +20,7 @@ from recbole_disent.content.matrix import Content
 from recbole_disent.data.interactions import InteractionDataset
 from recbole_disent.errors import UserError
 from recbole_disent.recbole import patches
+from recbole_disent.serving.dtype import default_dtype
 from recbole_disent.training.checkpoint import config_to_dict
 
 
@@ -120,7 +121,8 @@ def build_model(config: StandInConfig, dataset: StandInDataset, content: Content
         cls = registry.resolve(spec.adapter)(config, cls)
     given = {} if spec.content == "never" else {"content": content}
     double = config["precision"] == "double"
-    with torch.random.fork_rng(devices=[]):  # the weights that it draws are replaced
+    # The weights that it draws are replaced.
+    with torch.random.fork_rng(devices=[]), default_dtype(torch.float64 if double else torch.float32):
         model = cls(config, dataset, **given)
     return (model.double() if double else model).to(config["device"]).eval()
 
