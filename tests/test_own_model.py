@@ -69,6 +69,7 @@ def test_a_checkpoint_runs_no_file_that_the_user_does_not_name(run_keys):
 
 
 def test_a_bundle_runs_the_file_that_the_user_names(run_keys, tmp_path, capsys):
+    pytest.importorskip("safetensors")
     path = run("MyGRU", "hostile", config_dict={**run_keys, **SMALL, "model_file": str(FILE)})["checkpoint"]
     rec = load(path, config_dict={"model_file": str(FILE)})
     out = str(rec.save(tmp_path / "own"))

@@ -12,6 +12,7 @@ from recbole_disent import load
 from recbole_disent.cli import main
 from recbole_disent.errors import UserError
 from recbole_disent.serving import stream
+from recbole_disent.serving.arguments import check_device
 from recbole_disent.session import run
 
 
@@ -86,10 +87,9 @@ def test_rules_may_be_iterators(rec):
     pd.testing.assert_frame_equal(found, rec.recommend([user], items_allowed={user: some}, **options))
 
 
-def test_a_device_without_numbers_and_an_empty_file_are_one_sentence(rec, checkpoint, tmp_path, capsys):
-    bundle = rec.save(tmp_path / "b")
+def test_a_device_without_numbers_and_an_empty_file_are_one_sentence(checkpoint, tmp_path, capsys):
     with pytest.raises(UserError, match="device: got 'meta', expected a device that PyTorch has here"):
-        load(bundle, device="meta")
+        check_device("meta", bundle=True)
     (tmp_path / "empty.csv").write_text("")
     words = ["--users", str(tmp_path / "empty.csv"), "--out", str(tmp_path / "x.csv")]
     assert main(["recommend", checkpoint, *words]) == 2
