@@ -10,6 +10,7 @@ import time
 import pytest
 
 from recbole_disent import load
+from recbole_disent.cli import main
 from recbole_disent.session import run
 
 pytest.importorskip("fastapi")
@@ -137,3 +138,10 @@ def test_a_server_refuses_and_counts_what_python_does(client, folder):
     answer = client.post("/recommend", json=body).json()
     assert [row["item"] for row in answer["items"]] == [rec.items[0]]
     assert (answer["unknown_allowed"], answer["unknown_excluded"]) == (1, 0)
+
+
+def test_the_command_takes_the_file_of_a_model_and_no_other_key(folder, capsys):
+    assert main(["serve", str(folder), "--model_file=nowhere.py"]) == 2
+    assert "model_file: 'nowhere.py' is not there" in capsys.readouterr().err
+    assert main(["serve", str(folder), "--model_file=nowhere.py", "--topk=5"]) == 2
+    assert "got '--topk=5', which serve does not know" in capsys.readouterr().err

@@ -295,13 +295,15 @@ class RankingEvaluator:
             permutation.to(device),
         )
         rank, mean_rank = rank.cpu(), mean_rank.cpu()
-        ranked = (scores > float("-inf")).sum(1).cpu()
-        if drawn is None and self.gated:
+        gated, wants_mean = drawn is None and self.gated, self.needs.need("rec.meanrank")
+        if gated or wants_mean:  # a pass over all scores
+            ranked = (scores > float("-inf")).sum(1).cpu()
+        if gated:
             repeated = in_history(row, item, owner, positives, dataset.item_num)
             ranked = put_last(rank, mean_rank, ranked, repeated, owner, dataset.item_num - 1)
         n = len(queries.number)
         found = {"ranks": rank, "rec.topk": hit_matrix(rank, owner, n, k)}
-        if self.needs.need("rec.meanrank"):
+        if wants_mean:
             sums = torch.zeros(n, dtype=torch.float64).index_add_(0, owner, mean_rank.double())
             found["rec.meanrank"] = torch.stack([sums, ranked, owner.bincount(minlength=n)], 1)
         if self._needs_lists:

@@ -85,11 +85,11 @@ def _value_loader(config: Any, part: PartDataset, parts: list[PartDataset]) -> A
     sampler = None
     if arguments["distribution"] != "none":
         phases = ["train", "valid", "test"]
-        counted = parts[0] if config["candidate_popularity"] == "train" else None
-        kind = _popular_in(RepeatableSampler if config["repeatable"] else Sampler, counted)
-        if counted is not None and not config["repeatable"] and arguments["distribution"] == "popularity":
-            _require_negatives(part)
-        source = part if config["repeatable"] else parts
+        kind, source = (RepeatableSampler, part) if config["repeatable"] else (Sampler, parts)
+        if arguments["distribution"] == "popularity" and config["candidate_popularity"] == "train":
+            if not config["repeatable"]:
+                _require_negatives(part)
+            kind = _drawing_from(kind, parts[0].training_items().tolist())
         sampler = kind(phases, source, arguments["distribution"]).set_phase(part.part)
     return _ValueLoader(config, part, sampler, shuffle=False)
 
@@ -113,11 +113,8 @@ def _require_negatives(part: PartDataset) -> None:
         )
 
 
-def _popular_in(kind: type[Any], part: PartDataset | None) -> type[Any]:
-    """Return a sampler of RecBole that counts the events of a part only; None: all events, as in RecBole."""
-    if part is None:
-        return kind
-    items = part.training_items().tolist()
+def _drawing_from(kind: type[Any], items: list[int]) -> type[Any]:
+    """Return a sampler of RecBole that draws by the popularity in *items*, not in the events of all parts."""
 
     class Counted(kind):
         def _get_candidates_list(self) -> list[int]:

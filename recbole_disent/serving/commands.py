@@ -154,15 +154,21 @@ def _require_one_source(known: argparse.Namespace, rest: list[str]) -> None:
         )
 
 
+def _require_model_file_only(known: argparse.Namespace, rest: list[str]) -> None:
+    from recbole_disent.errors import UserError
+
+    for word in rest:
+        if not word.startswith("--model_file="):
+            raise UserError(f"command line: got '{word}', which {known.command} does not know")
+
+
 def _load(known: argparse.Namespace, rest: list[str]) -> Any:
     from recbole_disent.config.literals import key_values
-    from recbole_disent.errors import UserError
     from recbole_disent.recommender import load
 
     _require_one_source(known, rest)
-    others = [word for word in rest if not word.startswith("--model_file=")]
-    if others and known.source.is_dir():
-        raise UserError(f"command line: got '{others[0]}', which {known.command} does not know")
+    if known.source.is_dir():
+        _require_model_file_only(known, rest)
     return load(known.source, getattr(known, "device", "cpu"), key_values(rest) or None)
 
 
@@ -235,14 +241,12 @@ def _inspect(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _serve(known: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_disent.config.literals import key_values
     from recbole_disent.errors import UserError
     from recbole_disent.registry import load_model_file
 
     _require_one_source(known, rest)
-    files = [word.partition("=")[2] for word in rest if word.startswith("--model_file=")]
-    if len(files) < len(rest):
-        other = next(word for word in rest if not word.startswith("--model_file="))
-        raise UserError(f"command line: got '{other}', which serve does not know")
+    _require_model_file_only(known, rest)
     if not known.source.is_dir():
         raise UserError(
             f"serve: '{known.source}' is no folder, expected a bundle; export one from a checkpoint"
@@ -260,8 +264,8 @@ def _serve(known: argparse.Namespace, rest: list[str]) -> int:
         raise UserError(
             f"serve needs the package '{error.name}': pip install 'recbole_disent[serve]'"
         ) from error
-    for file in files:
-        load_model_file(file)
+    if file := key_values(rest).get("model_file"):
+        load_model_file(str(file))
     limits = Limits(seconds=known.timeout, waiting=known.max_waiting)
     serve(known.source, known.host, known.port, limits, known.device, known.index)
     return 0
