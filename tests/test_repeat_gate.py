@@ -42,7 +42,7 @@ def test_the_repeat_gate_closes_where_training_has_no_repeats(make_config, model
         assert found["filter"] != found[""]
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "DisentS2S"])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "DisentS2S", "NeuMF"])
 def test_the_repeat_gate_puts_a_repeated_held_out_item_last(make_config, model):
     evaluator, loader, net, _ = evaluator_and_loader(
         make_config, model, repeat_gate=True, filter_history=False, metrics=["RepeatShare", "NDCG"]
