@@ -11,6 +11,7 @@ from recbole_disent import registry
 from recbole_disent.config import key_rules, recbole_keys
 from recbole_disent.config.config import Config
 from recbole_disent.config.key_rules import KeyRule
+from recbole_disent.config.literals import literal
 from recbole_disent.errors import UserError
 from tests.model_lists import OURS
 
@@ -87,7 +88,7 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--n_intentions=0"], r"n_intentions: got 0, expected int in \[1, 64\]"),
         (["--n_intentions=2.5"], "n_intentions: got 2.5, expected int"),
         (["--n_intentions=True"], "n_intentions: got True, expected int"),
-        (["--seq2seq_variant=latest"], "expected one of auto, latent, none, all_items, next_items"),
+        (["--seq2seq_variant=latest"], "expected one of none, latent, all_items, next_items"),
         (["--epochs=ten"], "epochs: got 'ten', expected int"),
         (["--epochs=0"], "epochs: got 0, expected at least 1"),
         (["--epochs=1", "--epochs=2"], "--epochs is given twice"),
@@ -218,6 +219,54 @@ def test_every_key_of_a_model_is_read_and_has_a_valid_default(name):
     for file in Path(key_rules.__file__).parents[1].rglob("*.py"):  # loaders and content have keys, too
         read = read | recbole_keys._keys_in(file.read_text(encoding="utf-8"))
     assert set(found) <= read
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_condition_names_a_key_and_values_that_it_can_have(name):
+    found = key_rules.of_run(name)
+    needs = [rule.need for rule in found.values() if rule.need]
+    assert needs
+    for need in needs:
+        if need.key not in found:
+            assert need.key == "content", need  # TSSR has content without a key
+            continue
+        for value in need.values:
+            assert found[need.key].accepts(literal(value)), need
+
+
+SOURCES = "--content_source=['tokens','file']"
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (
+            ["--seq2seq_weight=1.0"],
+            "seq2seq_weight: 1.0|seq2seq_variant=none|seq2seq_variant other than none",
+        ),
+        (
+            ["--seq2seq_variant=all_items", "--seq2seq_lambda=0.3"],
+            "seq2seq_lambda: 0.3|seq2seq_variant=all_items|seq2seq_variant=latent",
+        ),
+        (
+            ["--negatives=all", "--sampled_negatives=9"],
+            "sampled_negatives: 9|negatives=all|negatives=auto or sampled",
+        ),
+        (["--content_source=tokens"], "content_source: 'tokens'|content=False|content=True"),
+        (["--content_dim=9"], "content_dim: 9|content=False|content=True"),
+        (
+            ["--content=True", SOURCES, "--content_file=x.npz", "--content_dim=9"],
+            "content_dim: 9|content_source=['tokens', 'file']|content_source=text",
+        ),
+        (["--seq2seq_variant=latent", "--seq2seq_weight=1.0", "--seq2seq_lambda=0.3"], None),
+        (["--seq2seq_weight=0.05", "--content=True", "--content_dim=9"], None),
+    ],
+)
+def test_keys_without_effect_are_named(words, note):
+    notes = [line for line in config(*words).notes if "no effect" in line]
+    assert notes == (
+        [] if note is None else ["{} has no effect with {}; the key needs {}".format(*note.split("|"))]
+    )
 
 
 def test_overall_defaults_are_valid():

@@ -14,11 +14,17 @@ from tests.other_device import DEVICE, FarTensor, move, other_device
 
 MODELS = {
     "DisentS2S": {},
-    "DisentS2S pairs": {"train_mode": "pairs"},
+    "DisentS2S latent": {"seq2seq_variant": "latent"},
+    "DisentS2S pairs": {"train_mode": "pairs", "seq2seq_variant": "latent"},
     "DisentS2S all items": {"seq2seq_variant": "all_items"},
     "DisentS2S all items, pairs": {"seq2seq_variant": "all_items", "train_mode": "pairs"},
     "DisentS2S content": {"content": True, "softmax_learns": "probability"},
-    "DisentS2S few": {"seq2seq_samples": 5, "targets_per_window": 3, "intention_pooling": "logsumexp"},
+    "DisentS2S few": {
+        "seq2seq_variant": "latent",
+        "seq2seq_samples": 5,
+        "targets_per_window": 3,
+        "intention_pooling": "logsumexp",
+    },
     "TSSR": {},
     "TSSR small slices": {"loss_chunk_mb": 1},
     "TSSR id": {"streams": "id", "output": "id"},
@@ -40,11 +46,10 @@ _FUTURES = {"nonzero"}  # pairs one by one: which items of the padded futures ar
 _POSITIONS = {"bincount", "tolist", "index", "index_put"}  # positions with equally many windows
 _MASKS = {"nonzero"}  # the masks that count
 READS = {
-    "DisentS2S": _WARM_UP,
+    "DisentS2S latent": _WARM_UP,
     "DisentS2S pairs": _WARM_UP | _FUTURES,
     "DisentS2S all items": _WARM_UP,
     "DisentS2S all items, pairs": _WARM_UP | _FUTURES,
-    "DisentS2S content": _WARM_UP,
     "DisentS2S few": _WARM_UP,
     "TSSR": _POSITIONS,
     "TSSR small slices": _POSITIONS,

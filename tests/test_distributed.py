@@ -93,6 +93,7 @@ CASES = {
         "DisentS2S",
         {
             "negatives": "batch",
+            "seq2seq_variant": "latent",
             "seq2seq_weight": 0.7,
             "train_batch_size": 64,
             "seq2seq_samples": 10**6,
@@ -103,6 +104,7 @@ CASES = {
         "DisentS2S",
         {
             "negatives": "batch",
+            "seq2seq_variant": "latent",
             "seq2seq_weight": 0.7,
             "train_batch_size": 64,
             "seq2seq_samples": 20,
@@ -111,16 +113,29 @@ CASES = {
     ),
     "visits": (
         "DisentS2S",
-        {"negatives": "batch", "train_batch_size": 40, "seq2seq_samples": 20, "passes_per_window": 3},
+        {
+            "negatives": "batch",
+            "seq2seq_variant": "latent",
+            "train_batch_size": 40,
+            "seq2seq_samples": 20,
+            "passes_per_window": 3,
+        },
     ),
     "tiny batches": (
         "DisentS2S",
-        {"negatives": "batch", "seq2seq_weight": 0.7, "train_batch_size": 2, "seq2seq_samples": 3},
+        {
+            "negatives": "batch",
+            "seq2seq_variant": "latent",
+            "seq2seq_weight": 0.7,
+            "train_batch_size": 2,
+            "seq2seq_samples": 3,
+        },
     ),
     "pairs": (
         "DisentS2S",
         {
             "negatives": "batch",
+            "seq2seq_variant": "latent",
             "seq2seq_weight": 0.7,
             "train_mode": "pairs",
             "train_batch_size": 17,

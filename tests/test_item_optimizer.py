@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recbole_disent.errors import UserError
+from recbole_disent.models.disents2s.model import DisentS2S
 from recbole_disent.ops.intention_softmax import draw_items
 from recbole_disent.parallel import process_group
 from recbole_disent.session import build_data, build_model, build_trainer, run
@@ -22,7 +23,7 @@ from tests.conftest import scored_again
 SAMPLED = {"negatives": "sampled", "sampled_negatives": 5, "train_batch_size": 16, "precision": "double"}
 CASES = {
     "sampled": SAMPLED,
-    "batch": {**SAMPLED, "negatives": "batch"},
+    "batch": {**SAMPLED, "negatives": "batch", "seq2seq_variant": "latent"},
     "items of the future": {**SAMPLED, "negatives": "batch", "seq2seq_variant": "next_items"},
     "pairs": {**SAMPLED, "train_mode": "pairs"},
     "content": {**SAMPLED, "content": True, "content_dim": 4},
@@ -225,3 +226,14 @@ def test_two_processes_equal_one(run_keys, model, keys):
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
     assert Path(found[2]["checkpoint"]).is_file()
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_gradients_that_are_not_finite_get_a_sentence(make_keys, monkeypatch, kind):
+    def loss(net, batch):
+        return (net.disentanglement.prototypes.sum() * 0).sqrt()
+
+    monkeypatch.setattr(DisentS2S, "calculate_loss", loss)
+    clip = {"max_norm": 5.0, "error_if_nonfinite": True}
+    with pytest.raises(UserError, match="training diverged: the norm of the gradients is not finite; lea"):
+        run(config_dict=make_keys(item_optimizer=kind, clip_grad_norm=clip, **SAMPLED))

@@ -247,8 +247,10 @@ def test_a_small_space_gives_fewer_trials_than_asked_for(given, tmp_path):
 
 
 def test_the_swept_key_is_not_searched(given):
-    plan = make_plan({**given, "models": ["DisentS2S"], "trials": 4, "sweep": {"seq2seq_lambda": [0.1, 0.9]}})
-    assert all(t.given["seq2seq_lambda"] == 0.1 for t in plan.trials())
+    plan = make_plan(
+        {**given, "models": ["DisentS2S"], "trials": 4, "sweep": {"last_item_weight": [0.1, 0.9]}}
+    )
+    assert all(t.given["last_item_weight"] == 0.1 for t in plan.trials())
 
 
 # -- what is refused -------------------------------------------------------------------

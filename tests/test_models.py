@@ -46,7 +46,7 @@ class TestDisentS2SSampledNegatives(ModelContract):
 
 class TestDisentS2SInBatch(ModelContract):
     model = "DisentS2S"
-    keys: ClassVar = {"negatives": "batch"}
+    keys: ClassVar = {"negatives": "batch", "seq2seq_variant": "latent"}
 
 
 class TestDisentS2SContent(ModelContract):

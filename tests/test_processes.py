@@ -46,7 +46,7 @@ def report(folder="saved"):
     ("model", "more"),
     [
         ("DisentS2S", ["--hidden_dropout_prob=0", "--train_batch_size=64", "--eval_mode=pop8",
-                       "--topk=[1,9]", "--seq2seq_warmup=0"]),
+                       "--topk=[1,9]", "--seq2seq_variant=latent", "--seq2seq_warmup=0"]),
         ("SASRec", ["--hidden_dropout_prob=0", "--attn_dropout_prob=0", "--train_batch_size=32",
                     "--metrics=['NDCG','AveragePopularity','RepeatShare','TailPercentage']",
                     "--topk=[3,10]"]),
@@ -84,7 +84,16 @@ def test_metrics_of_two_processes_are_those_of_one(run_keys, model, more):
     ("model", "more"),
     [
         ("DisentS2S", ["--train_batch_size=64", "--seq2seq_warmup=0", "--filter_history=True"]),
-        ("DisentS2S", ["--train_batch_size=3", "--eval_mode=pop8", "--topk=[1,9]", "--prepared_limit_gb=0"]),
+        (
+            "DisentS2S",
+            [
+                "--train_batch_size=3",
+                "--eval_mode=pop8",
+                "--topk=[1,9]",
+                "--prepared_limit_gb=0",
+                "--seq2seq_variant=latent",
+            ],
+        ),
         ("SASRec", ["--attn_dropout_prob=0", "--train_batch_size=8", "--train_mode=sequences"]),
         ("TSSR", ["--train_batch_size=4"]),  # some processes have no window of a batch
     ],

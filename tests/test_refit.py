@@ -21,6 +21,7 @@ from tests.conftest import scored_again
 
 MODELS = [
     ("DisentS2S", {}),
+    ("DisentS2S", {"seq2seq_variant": "latent", "negatives": "batch"}),
     ("TSSR", {"train_batch_size": 8}),
     ("SASRec", {"train_mode": "sequences"}),
     ("SASRec", {}),

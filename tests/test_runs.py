@@ -43,7 +43,8 @@ def words(hostile, *more):
 
 
 def test_run_writes_a_complete_result_file(hostile):
-    assert cli.main(words(hostile, "--model=DisentS2S", "--eval_mode=pop8", "--topk=[1,9]")) == 0
+    more = ["--seq2seq_variant=latent", "--eval_mode=pop8", "--topk=[1,9]"]
+    assert cli.main(words(hostile, "--model=DisentS2S", *more)) == 0
     (file,) = Path("saved").glob("*.json")
     found = json.loads(file.read_text())
     assert found["model"] == "DisentS2S"
@@ -59,7 +60,7 @@ def test_run_writes_a_complete_result_file(hostile):
 
 
 def test_two_processes_meet_the_same_candidates_and_get_the_same_result(hostile, tmp_path):
-    extra = ["--eval_mode=pop8", "--topk=[1,9]", "--epochs=1"]
+    extra = ["--seq2seq_variant=latent", "--eval_mode=pop8", "--topk=[1,9]", "--epochs=1"]
     assert cli.main(words(hostile, *extra)) == 0
     other = tmp_path / "other"
     other.mkdir()

@@ -145,3 +145,16 @@ def test_the_command_takes_the_file_of_a_model_and_no_other_key(folder, capsys):
     assert "model_file: 'nowhere.py' is not there" in capsys.readouterr().err
     assert main(["serve", str(folder), "--model_file=nowhere.py", "--topk=5"]) == 2
     assert "got '--topk=5', which serve does not know" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ('{"sequence": ["i1"], "k": 1, "k": 2}', "the key 'k' appears twice in the body; give each key once"),
+        ('{"item": "i1", "item": "i2"}', "the key 'item' appears twice in the body; give each key once"),
+    ],
+)
+def test_a_key_that_appears_twice_is_refused(client, body, detail):
+    path = "/similar" if "item" in body else "/recommend"
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)

@@ -2,9 +2,11 @@
 
 Default values are defined only in these files. A line of a file is::
 
-    key: value  # (MARKS: TYPE in RANGE) meaning [source]
+    key: value  # (MARKS: TYPE in RANGE) meaning [source] {needs OTHER=VALUE|VALUE}
 
-TYPE and RANGE form the rule that a user's value must satisfy. MARKS are optional. They give the scope
+TYPE and RANGE form the rule that a user's value must satisfy. The part in braces is optional. It says that
+the key has an effect only if another key has one of these values, or, with ``!=``, none of them. MARKS are
+optional, too. They give the scope
 of the key (``result``, ``place`` or ``speed``) and further flags:
 
 * ``result`` (the default scope): the key affects the results of a run. The key is part of the name of
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +35,7 @@ from recbole_disent.registry import spec_of
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _RANGE = re.compile(r"^([\[(])\s*([^,]+),\s*([^\])]+)([\])])$")
-_NOTE = re.compile(r"#\s*\((.*?[\])]?)\)\s+(.*)$")
+_NOTE = re.compile(r"#\s*\((.*?[\])]?)\)\s+(.*?)(?:\s*\{needs (\w+)(!?=)(\S+)\})?$")
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
 SCOPES = ("result", "place", "speed")
 _FLAGS = ("own", "path", "name")
@@ -50,6 +53,30 @@ def folder(name: str) -> Path:
 
 
 @dataclass(frozen=True)
+class Need:
+    """A condition on another key, without which a key has no effect.
+
+    Attributes:
+        key: name of the other key.
+        values: the values that fulfil the condition, or do not, as texts.
+        fulfilled: whether *values* fulfil the condition.
+    """
+
+    key: str
+    values: tuple[str, ...]
+    fulfilled: bool = True
+
+    def met_by(self, value: Any) -> bool:
+        """Return whether a value of the other key fulfils the condition; of a list, one element has to."""
+        parts = value if isinstance(value, list) else [value]
+        return any((str(part) in self.values) == self.fulfilled for part in parts)
+
+    def __str__(self) -> str:
+        """The condition in words."""
+        return f"{self.key}{'=' if self.fulfilled else ' other than '}{' or '.join(self.values)}"
+
+
+@dataclass(frozen=True)
 class KeyRule:
     """A configuration key of this package: its default, its rule and its meaning.
 
@@ -62,6 +89,7 @@ class KeyRule:
         meaning: description of the key for users.
         scope: ``result``, ``place`` or ``speed``; see the module.
         flags: the other marks; see the module.
+        need: condition on another key, without which this key has no effect; None: there is none.
     """
 
     key: str
@@ -72,6 +100,7 @@ class KeyRule:
     meaning: str
     scope: str = "result"
     flags: tuple[str, ...] = ()
+    need: Need | None = None
 
     @property
     def rule(self) -> str:
@@ -167,7 +196,8 @@ def read_rules(path: Path) -> dict[str, KeyRule]:
             raise ValueError(f"{path.name}: key '{key}' has no '# (type in range) meaning'")
         scope, flags, rule = _parse_marks(key, note[1])
         types, choices, bounds = _parse_rule(key, rule)
-        found[key] = KeyRule(key, values[key], types, choices, bounds, note[2].strip(), scope, flags)
+        need = Need(note[3], tuple(note[5].split("|")), note[4] == "=") if note[3] else None
+        found[key] = KeyRule(key, values[key], types, choices, bounds, note[2].strip(), scope, flags, need)
     return found
 
 
@@ -277,6 +307,32 @@ def absolute_paths(model: str, given: dict[str, Any]) -> dict[str, str]:
 def flagged(model: str, flag: str) -> list[str]:
     """Return the keys of a run that carry a mark such as ``own`` or ``path``."""
     return [key for key, rule in of_run(model).items() if flag in rule.flags]
+
+
+def without_effect(model: str, given: dict[str, Any], final: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each key that has no effect because of the value of another key.
+
+    Args:
+        model: name of the model.
+        given: the user's keys and values.
+        final: all keys and values of the run. A condition on a key that the model does not have is met.
+    """
+    rules, found = of_run(model), []
+    for key, value in given.items():
+        need = None if key not in rules or value == rules[key].default else _unmet(rules, key, final)
+        if need is not None:
+            found.append(
+                f"{key}: {value!r} has no effect with {need.key}={final[need.key]}; the key needs {need}"
+            )
+    return found
+
+
+def _unmet(rules: dict[str, KeyRule], key: str, final: Mapping[str, Any]) -> Need | None:
+    """Return the first condition in the chain of *key* that is not met."""
+    need = rules[key].need
+    if need is None or need.key not in final:
+        return None
+    return _unmet(rules, need.key, final) if need.met_by(final[need.key]) else need
 
 
 def defaults(rules: dict[str, KeyRule]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def markdown(rules: dict[str, KeyRule]) -> str:
     lines = ["| key | default | values | scope | meaning |", "| --- | --- | --- | --- | --- |"]
     for rule in rules.values():
         default = "null" if rule.default is None else str(rule.default)
-        meaning = rule.meaning.replace("|", "\\|")
+        only = f" Only with `{rule.need}`." if rule.need else ""
+        meaning = (rule.meaning + only).replace("|", "\\|")
         lines.append(f"| `{rule.key}` | `{default}` | {rule.rule} | {rule.scope} | {meaning} |")
     return "\n".join(lines)
 

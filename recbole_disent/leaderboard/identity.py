@@ -33,6 +33,7 @@ class Resolved:
         metrics: names of the metrics that the test result will have.
         data_path: absolute path of the folder that holds the folder of the data set.
         files: see :func:`~recbole_disent.leaderboard.inputs.files_of`.
+        notes: what the log of the run will say about its keys.
     """
 
     digest: str
@@ -40,6 +41,7 @@ class Resolved:
     metrics: frozenset[str]
     data_path: str
     files: dict[str, str]
+    notes: tuple[str, ...]
 
 
 @cache
@@ -63,7 +65,8 @@ def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
     data_path = os.path.dirname(os.path.abspath(config["data_path"]))
-    return Resolved(digest, max(1, config["epochs"]), metric_names(config), data_path, files_of(config))
+    epochs, notes = max(1, config["epochs"]), tuple(config.notes)
+    return Resolved(digest, epochs, metric_names(config), data_path, files_of(config), notes)
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

@@ -204,6 +204,8 @@ class Plan:
             found = resolved(entry.model, cell.dataset, text, os.getcwd())
             wanted = self.options["metrics"] or []
             require_metrics(wanted, found.metrics, "the results will not have", "they will have")
+            if useless := [note for note in found.notes if note.startswith(f"{self.sweep[0]}: ")]:
+                raise UserError(f"sweep: {useless[0]}")
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so its id differs from the id of a reported run with the same keys.

@@ -28,6 +28,7 @@ from recbole_disent.serving.connections import timed
 from recbole_disent.serving.gate import Gate
 from recbole_disent.serving.messages import ListAnswer, RecommendBody, SimilarAnswer, SimilarBody
 from recbole_disent.serving.metrics import Metrics
+from recbole_disent.serving.unique_keys import UniqueRoute
 
 _PAGE = Path(__file__).with_name("serve.html")
 # Faults of a body that an answer names.
@@ -170,6 +171,7 @@ def make_app(folder: Path, limits: Limits | None = None, device: str = "cpu", in
         await asyncio.gather(*tasks, return_exceptions=True)
 
     app = FastAPI(title="recbole_disent", version=__version__, lifespan=lifespan)
+    app.router.route_class = UniqueRoute
     _add_routes(app, server, limits)
     app.add_middleware(
         Gate,

@@ -148,7 +148,12 @@ class SafeTrainer:
                 self.model, self.model.calculate_loss, self._rows_of, self._row_parameters
             )
         counted = CountedLoader(train_data, self._steps_left)
-        result = super()._train_epoch(counted, epoch_idx, *args, **options)  # type: ignore[misc]
+        try:
+            result = super()._train_epoch(counted, epoch_idx, *args, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            if "error_if_nonfinite" not in str(error):  # how torch's clip_grad_norm_ names the reason
+                raise
+            raise self._diverged("the norm of the gradients is not finite") from error
         if isinstance(self.optimizer, RowAdam):
             self.optimizer.flush()
         self.steps += counted.steps
@@ -182,11 +187,15 @@ class SafeTrainer:
     def _check_nan(self, loss: Any) -> None:
         if torch.isnan(loss):
             hint = spec_of(self.config["model"]).nan_hint
-            more = f"; or {hint}" if hint else ""
-            raise UserError(
-                f"training diverged: the loss is not a number; learning_rate is "
-                f"{self.config['learning_rate']}, try a tenth of this value, or set clip_grad_norm{more}"
+            raise self._diverged(
+                "the loss is not a number", f", or set clip_grad_norm{f'; or {hint}' if hint else ''}"
             )
+
+    def _diverged(self, what: str, more: str = "") -> UserError:
+        rate = self.config["learning_rate"]
+        return UserError(
+            f"training diverged: {what}; learning_rate is {rate}, try a tenth of this value{more}"
+        )
 
     @torch.no_grad()
     def evaluate(

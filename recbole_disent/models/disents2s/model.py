@@ -40,12 +40,12 @@ class DisentS2S(VectorRecommender):
         width, length, eps = config["hidden_size"], self.max_seq_length, config["layer_norm_eps"]
         self.n_intentions: int = config["n_intentions"]
         self.negatives = negatives.resolve(config, self.n_items)
-        self.variant: str = negatives.resolve_variant(config, self.n_items)
-        self.chosen = {"negatives": self.negatives, "seq2seq_variant": self.variant}
-        if self.variant == "none" != config["seq2seq_variant"]:
+        self.chosen = {"negatives": self.negatives}
+        self.variant: str = config["seq2seq_variant"]
+        if self.variant == "none":
             getLogger().info(
-                f"seq2seq_variant: auto is none with negatives={self.negatives}, so the model does not learn "
-                "from the future; set seq2seq_variant=latent for the loss of the paper"
+                "seq2seq_variant: none, so the model does not have the paper's loss on the future; set "
+                "seq2seq_variant=latent for this loss"
             )
         self.trusted_share: float = config["seq2seq_lambda"]
         self.seq2seq_weight: float = config["seq2seq_weight"]
@@ -281,7 +281,7 @@ class DisentS2S(VectorRecommender):
             number = interaction[ROW_IN_BATCH] if process_group.active() else None
         blocks = process_group.Blocks(count, self.log_popularity.device)
         pairs = encode(interaction, self._sample(blocks.total, number))
-        weight = self._future_weight()
+        weight = self._future_weight() if self.latent or self.future_cut is not None else 0.0
         rest_weight = None if self.future_cut is None else weight
         if self.negatives == "batch":
             groups = self._groups(blocks, pairs.users)
