@@ -295,6 +295,12 @@ def test_properties_without_a_rule_are_refused(tmp_path):
     file.write_text("a: 1  # (integer) what\n")
     with pytest.raises(ValueError, match=r"rule .* of key 'a' is not understood"):
         key_rules.read_rules(file)
+    file.write_text("a: 1  # (int) what {needs b}\n")
+    with pytest.raises(ValueError, match="the condition of key 'a' is not understood"):
+        key_rules.read_rules(file)
+    file.write_text("a: 1  # (int) what {needs b!=x|y}\n")
+    need = key_rules.read_rules(file)["a"].need
+    assert (str(need), need.met_by("x"), need.met_by("z")) == ("b other than x or y", False, True)
 
 
 def test_numpy_names_that_recbole_reads_exist():

@@ -181,7 +181,7 @@ def read_rules(path: Path) -> dict[str, KeyRule]:
     """Read one properties file.
 
     Raises:
-        ValueError: the file is faulty: a key has no rule, or the rule is not understood.
+        ValueError: the file is faulty: a key has no rule, or its rule or its condition is not understood.
     """
     text = path.read_text(encoding="utf-8")
     values = load_yaml(text)
@@ -196,6 +196,8 @@ def read_rules(path: Path) -> dict[str, KeyRule]:
             raise ValueError(f"{path.name}: key '{key}' has no '# (type in range) meaning'")
         scope, flags, rule = _parse_marks(key, note[1])
         types, choices, bounds = _parse_rule(key, rule)
+        if "{needs" in note[2]:
+            raise ValueError(f"{path.name}: the condition of key '{key}' is not understood")
         need = Need(note[3], tuple(note[5].split("|")), note[4] == "=") if note[3] else None
         found[key] = KeyRule(key, values[key], types, choices, bounds, note[2].strip(), scope, flags, need)
     return found
