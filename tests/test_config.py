@@ -88,7 +88,7 @@ def test_sasrec_runs_without_further_keys_with_either_loss():
         (["--n_intentions=0"], r"n_intentions: got 0, expected int in \[1, 64\]"),
         (["--n_intentions=2.5"], "n_intentions: got 2.5, expected int"),
         (["--n_intentions=True"], "n_intentions: got True, expected int"),
-        (["--seq2seq_variant=latest"], "expected one of none, latent, all_items, next_items"),
+        (["--seq2seq_variant=latest"], "expected one of auto, latent, none, all_items, next_items"),
         (["--epochs=ten"], "epochs: got 'ten', expected int"),
         (["--epochs=0"], "epochs: got 0, expected at least 1"),
         (["--epochs=1", "--epochs=2"], "--epochs is given twice"),
@@ -241,12 +241,12 @@ SOURCES = "--content_source=['tokens','file']"
     ("words", "note"),
     [
         (
-            ["--seq2seq_weight=1.0"],
+            ["--seq2seq_variant=none", "--seq2seq_weight=1.0"],
             "seq2seq_weight: 1.0|seq2seq_variant=none|seq2seq_variant other than none",
         ),
         (
             ["--seq2seq_variant=all_items", "--seq2seq_lambda=0.3"],
-            "seq2seq_lambda: 0.3|seq2seq_variant=all_items|seq2seq_variant=latent",
+            "seq2seq_lambda: 0.3|seq2seq_variant=all_items|seq2seq_variant=auto or latent",
         ),
         (
             ["--negatives=all", "--sampled_negatives=9"],

@@ -205,14 +205,24 @@ def test_intention_vectors_differ_from_the_start(make_config):
         assert mean_cosine(model.intentions(item_seq, length, side).detach()) < 0.9
 
 
-@pytest.mark.parametrize("mode", ["full", "pop100"])
-@pytest.mark.parametrize(("variant", "losses"), [(None, 1), ("none", 1), ("latent", 2), ("all_items", 2)])
-def test_the_loss_on_the_future_is_off_by_default(make_config, caplog, mode, variant, losses):
+@pytest.mark.parametrize(
+    ("keys", "variant"),
+    [
+        ({"negatives": "auto"}, "none"),  # all items are ranked
+        ({"negatives": "auto", "eval_mode": "pop100"}, "latent"),
+        ({"negatives": "batch"}, "latent"),
+        ({"negatives": "all", "seq2seq_variant": "latent"}, "latent"),
+        ({"negatives": "batch", "seq2seq_variant": "none"}, "none"),
+    ],
+)
+def test_the_loss_on_the_future_follows_the_evaluation(make_config, caplog, keys, variant):
     caplog.set_level(logging.INFO)
-    config = make_config(eval_mode=mode, **({} if variant is None else {"seq2seq_variant": variant}))
-    model = DisentS2S(config, SequenceDataset(config).build()[0])
-    assert len(model.calculate_loss(windows(SEQUENCES))) == losses
-    assert ("does not have the paper's loss on the future" in caplog.text) == (losses == 1)
+    keys = {"seq2seq_variant": "auto", **keys}
+    model = build(make_config, **keys)
+    said = "keys such as seq2seq_weight have no effect" in caplog.text
+    assert said == (variant == "none" and keys["seq2seq_variant"] == "auto")
+    assert model.variant == model.chosen["seq2seq_variant"] == variant
+    assert len(model.calculate_loss(windows(SEQUENCES))) == (2 if variant == "latent" else 1)
 
 
 def test_lambda_zero_trains_no_seq2seq(make_config):

@@ -55,8 +55,9 @@ def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
         ({"models": [{"name": "BPR", "config": {"eval_mode": "uni5"}}]}, "models, BPR, config: the key"),
         ({"sweep": {"eval_mode": ["full", "uni5"]}}, "plan: sweep: the key 'eval_mode' is not for"),
         (
-            {"models": ["DisentS2S"], "sweep": {"seq2seq_lambda": [0.1, 0.9]}, "trials": 2},
-            "DisentS2S on hostile, full: sweep: seq2seq_lambda: 0.1 has no effect with seq2seq_variant=none",
+            {"models": ["DisentS2S"], "sweep": {"intention_cosine": [0.1, 0.9]}, "trials": 2,
+             "config": {**TINY, "n_intentions": 1}},
+            "DisentS2S on hostile, full: sweep: intention_cosine: 0.1 has no effect with n_intentions=1",
         ),
         ({"sweep": {"refit": [True, False]}}, "plan: sweep: results that differ in refit cannot"),
         ({"models": [{"name": "BPR", "space": "own.hyper"}], "trials": 2}, r"space own\.hyper: the key"),

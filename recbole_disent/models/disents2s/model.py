@@ -40,12 +40,13 @@ class DisentS2S(VectorRecommender):
         width, length, eps = config["hidden_size"], self.max_seq_length, config["layer_norm_eps"]
         self.n_intentions: int = config["n_intentions"]
         self.negatives = negatives.resolve(config, self.n_items)
-        self.chosen = {"negatives": self.negatives}
-        self.variant: str = config["seq2seq_variant"]
-        if self.variant == "none":
+        self.variant: str = negatives.resolve_variant(config, self.n_items)
+        self.chosen = {"negatives": self.negatives, "seq2seq_variant": self.variant}
+        if self.variant == "none" != config["seq2seq_variant"]:
             getLogger().info(
-                "seq2seq_variant: none, so the model does not have the paper's loss on the future; set "
-                "seq2seq_variant=latent for this loss"
+                f"seq2seq_variant: auto is none with negatives={self.negatives}, so the model does not learn "
+                "from the future, and keys such as seq2seq_weight have no effect; set seq2seq_variant=latent "
+                "for the loss of the paper"
             )
         self.trusted_share: float = config["seq2seq_lambda"]
         self.seq2seq_weight: float = config["seq2seq_weight"]

@@ -1,4 +1,4 @@
-"""The negatives of the seq2item loss of DisentS2S, whose `auto` follows the evaluation."""
+"""The negatives of the seq2item loss of DisentS2S, and the keys whose `auto` follows the evaluation."""
 
 from __future__ import annotations
 
@@ -49,6 +49,14 @@ def resolve(config: Any, n_items: int) -> str:
     found = item_loss.resolve(config, n_items)
     singles = config["seq2seq_variant"] in ("all_items", "next_items")
     return "batch" if found == "sampled" and singles else found
+
+
+def resolve_variant(config: Any, n_items: int) -> str:
+    """Return the value of ``seq2seq_variant``, or the choice of ``auto``: ``latent`` or ``none``."""
+    wanted: str = config["seq2seq_variant"]
+    if wanted != "auto":
+        return wanted
+    return "latent" if resolve(config, n_items) == "batch" else "none"
 
 
 def rows_of_a_step(config: Any, kind: str) -> int:
