@@ -169,6 +169,11 @@ def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) 
             raise UserError(f"--seeds: got '{known.seeds}', expected numbers such as 1,2,3") from None
     given.update({name: value for name in _VALUES if (value := getattr(known, name)) is not None})
     own = key_values(rest)
+    if "data" in own:
+        raise UserError(
+            f"data: got '{own['data']}', but a comparison takes data sets by name: make one by "
+            "'recbole-disent convert FILE data/NAME', then give --data_path=data --datasets=NAME"
+        )
     if known.epochs is not None:
         own["epochs"] = known.epochs
     if own:
@@ -222,7 +227,10 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
     names = ("user", "item", "time", "rating", "min_user", "min_item", "dedupe", "missing_time", "encoding")
     for key in options:
         if key not in names:
-            raise UserError(f"convert: the option '{key}' is not known{nearest(key, set(names))}")
+            raise UserError(
+                f"convert: the option '{key}' is not known{nearest(key, set(names))}; the options are "
+                f"{', '.join(names)} (the separator of a table is found in its header)"
+            )
     found = convert(known.source, known.out, known.items, **options)
     for note in found.get("notes", []):
         _say(note)

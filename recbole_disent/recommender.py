@@ -317,7 +317,7 @@ class Recommender:
         self,
         ids: Iterable[Any],
         unknown_users: str,
-        hint: str = "leave them out, or say unknown_users='popularity'",
+        hint: str = "leave them out, or say unknown_users='popularity' (--unknown-users popularity)",
     ) -> Queries:
         """Make the queries of users; those without an event get popular items. *hint* ends an error."""
         if unknown_users not in UNKNOWN_USERS:

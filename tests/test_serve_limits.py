@@ -158,3 +158,11 @@ def test_a_key_that_appears_twice_is_refused(client, body, detail):
     path = "/similar" if "item" in body else "/recommend"
     answer = client.post(path, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+
+
+def test_a_body_that_is_not_said_to_be_json_gets_a_hint(client):
+    answer = client.post("/recommend", content=b'{"sequence": ["i1"]}')
+    assert answer.status_code == 422
+    assert answer.json()["hint"] == "send the body with the header Content-Type: application/json"
+    answer = client.post("/recommend", json={"sequence": 3})
+    assert (answer.status_code, "hint" in answer.json()) == (422, False)

@@ -104,8 +104,8 @@ def _unusual(found: dict[str, Any], lengths: np.ndarray) -> list[str]:
             told.append("times above 2^53 are rounded in float64: write the times in a larger unit")
     if (found["duplicates"] or 0) > _MANY_DUPLICATES * n:
         told.append(
-            f"{found['duplicates']} events have the user, item and time of another event: rm_dup_inter=first "
-            "keeps one event for each user and item"
+            f"{found['duplicates']} events have the user, item and time of another event: dedupe=exact "
+            "drops them when a table is read; rm_dup_inter=first keeps one event for each user and item"
         )
     if single := int((lengths == 1).sum()):
         told.append(f"{single} users have one event, from which no sequential model learns")

@@ -67,6 +67,8 @@ def write(
     for name, text in texts.items():
         write_text(out / name, text)
     say(f"report: {out / 'report.html'} (also .md, .csv, .tex; {len(pictures)} plots)")
+    if plots.MISSING in notes:
+        say(plots.MISSING)
     return [out / name for name in texts]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
@@ -189,11 +189,14 @@ def _add_routes(app: FastAPI, server: Server, limits: Limits) -> None:
         return Answer({"detail": str(error)}, 404 if "is not known to the model" in str(error) else 422)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Any, error: RequestValidationError) -> Answer:
+    async def invalid(request: Request, error: RequestValidationError) -> Answer:
         # The value itself is left out: it may be long, or a number such as NaN that JSON does not have.
         every = error.errors()
         faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in every[:MAX_FAULTS]]
-        return Answer({"detail": faults, "faults": len(every)}, 422)
+        told: dict[str, Any] = {"detail": faults, "faults": len(every)}
+        if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
+            told["hint"] = "send the body with the header Content-Type: application/json"
+        return Answer(told, 422)
 
     @app.post("/recommend", response_model=None, responses={200: {"model": ListAnswer}})
     async def recommend(body: RecommendBody) -> Answer:

@@ -91,7 +91,8 @@ class Request:
             )
         for key, path in self.files().items():
             if not path.is_file():
-                raise UserError(f"--{key}: the file '{path}' is not there")
+                which = "; give 'all', or a file with a column of users" if key == "users" else ""
+                raise UserError(f"--{key}: the file '{path}' is not there{which}")
             if path.resolve() == out.resolve():
                 raise UserError(f"--out: '{out}' is the file of --{key}, expected another file")
 

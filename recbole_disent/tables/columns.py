@@ -23,7 +23,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "time": (
         "time", "timestamp", "date", "datetime", "ts", "eventtime", "eventtimestamp", "eventdate",
-        "unixreviewtime", "tdat", "createdat", "timems", "unixtime",
+        "unixreviewtime", "tdat", "createdat", "timems", "timestampms", "tsms", "unixtime", "unixtimestamp",
     ),
     "rating": ("rating", "ratings", "stars", "overall"),
 }  # fmt: skip

@@ -18,6 +18,8 @@ from recbole_disent.tables.read import open_table
 from recbole_disent.tables.table import Table
 from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, parse_times
 
+# Begin of the note on a table without times.
+NO_TIME = "there is no time column"
 # RecBole reads numbers as float64, which represents all whole numbers up to this limit exactly.
 _LARGEST_EXACT = 2**53
 
@@ -113,9 +115,12 @@ def read_events(
             if n and what != "rounds"
         )
         notes.append(f"{len(raw) - len(frame)} of {len(raw)} rows are dropped ({counts})")
+    if unused := [name for name in table.columns if name not in columns.values()]:
+        notes.append(f"columns that are not used: {', '.join(unused)}")
     for note in notes:
         if not note.startswith("columns guessed"):  # choose_columns has logged these
-            getLogger().info(f"{table.name}: {note}")
+            say = getLogger().warning if note.startswith(NO_TIME) and time is None else getLogger().info
+            say(f"{table.name}: {note}")
     return Events(frame, summary)
 
 
@@ -133,7 +138,10 @@ def _canonical(
             notes.append(f"{int(np.isnan(data['rating']).sum())} events have no rating")
     frame = pd.DataFrame(data)
     if "time" not in columns:
-        notes.append("there is no time column: the order of the rows is the order of the events")
+        notes.append(
+            f"{NO_TIME} (the columns are {', '.join(table.columns)}; time=NAME names one): the order of the "
+            "rows is the order of the events"
+        )
         frame["timestamp"] = np.arange(len(frame), dtype=np.int64)
         order = frame["timestamp"].to_numpy()
         return frame, Times(order, "step", "order of the rows"), order, 0

@@ -18,6 +18,10 @@ UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": 
 # 5138), and of numbers that are too large for a time. The unit of smaller numbers is unknown.
 _LEAST = np.array([1e8, 1e11, 1e14, 1e17, 9.2e18])
 _YEAR_1 = -62135596800  # in Unix seconds
+_CONVERT = (
+    "no time of the column can be read, so convert the column, for example by "
+    "pandas.to_datetime(column, format='%d.%m.%Y %H:%M')"
+)
 
 
 @dataclass
@@ -98,7 +102,9 @@ def parse_times(
             expected = "a date of ISO 8601 from 1678 to 2262" if kind == "date" else "a number"
             what = f"the time in column '{column}' is {shown(values.iloc[row])}, expected {expected}"
             what += _like(values, kept)
-        raise UserError(f"{where(row)}: {what}; correct the time, or drop such rows by missing_time=drop")
+        none = not missing[row] and not kept.any()  # the whole column has another format
+        hint = _CONVERT if none else "correct the time, or drop such rows by missing_time=drop"
+        raise UserError(f"{where(row)}: {what}; {hint}")
     if not kept.any():
         what = f"no time in column '{column}' can be read"
         if missing.all():

@@ -6,7 +6,7 @@ import os
 from logging import getLogger
 from typing import Any
 
-from recbole_disent.config import key_rules
+from recbole_disent.config import key_rules, table_dataset
 from recbole_disent.config.config import Config
 from recbole_disent.config.search_space import read_space
 from recbole_disent.data.loading import require_data
@@ -60,7 +60,8 @@ def tune(
     base = Config(model, dataset, config_file_list, config_dict, cmd_args)
     model, dataset, seed = base["model"], base["dataset"], base["seed"]
     require_data(base)
-    given_keys = base.external_config_dict
+    given_keys = dict(base.external_config_dict)
+    table_dataset.stored_table(dataset, given_keys)  # a trial reads the data set that the table has become
     _check_own_keys(model, given_keys)
     if not base["eval_step"]:
         raise UserError("eval_step: got 0, expected at least 1, because a search compares validation scores")

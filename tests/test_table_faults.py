@@ -1,0 +1,89 @@
+"""Tests of what is said about a table: columns, times and data sets that are not used, read or kept."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recbole_disent import cli, run, tune
+from recbole_disent.errors import UserError
+from recbole_disent.leaderboard import plots, report
+from recbole_disent.tables import convert
+from recbole_disent.tables.events import read_events
+
+TABLE = pd.DataFrame(
+    {
+        "price": [1.5] * 60,
+        "timestamp_ms": [1_700_000_000_000 + n for n in range(60)],
+        "article": [f"i{n * 7 % 10}" for n in range(60)],
+        "customer id": [f"u{n % 6}" for n in range(60)],
+    }
+)
+
+
+def test_columns_that_are_not_used_are_named():
+    found = read_events(TABLE).summary
+    assert found["columns"] == {"user": "customer id", "item": "article", "time": "timestamp_ms"}
+    assert found["notes"][-1] == "columns that are not used: price"
+    used = read_events(TABLE, rating="price").summary["notes"]
+    assert not any("not used" in note for note in used)
+
+
+@pytest.mark.parametrize(("time", "level"), [(None, logging.WARNING), (False, logging.INFO)])
+def test_a_table_without_a_time_that_is_known_is_a_warning(caplog, time, level):
+    caplog.set_level(logging.INFO)
+    read_events(TABLE.rename(columns={"timestamp_ms": "moment"}), time=time)
+    (said,) = [r for r in caplog.records if "there is no time column" in r.getMessage()]
+    assert said.levelno == level
+    assert "(the columns are price, moment, article, customer id; time=NAME names one)" in said.getMessage()
+
+
+def test_a_data_set_that_is_replaced_is_named(tmp_path):
+    first, second = (convert(TABLE, tmp_path / "shop")["notes"] for _ in range(2))
+    assert not any("replaced" in note for note in first)
+    assert second[-1] == f"the data set that was in {tmp_path / 'shop'} is replaced"
+
+
+@pytest.mark.parametrize(
+    ("times", "hint"),
+    [
+        (["07.03.2024 10:39", "08.03.2024 10:39"], "pandas.to_datetime"),
+        (["2024-03-07 10:39", "08.03.2024 10:39"], "missing_time=drop"),
+        (["2024-03-07 10:39", None], "missing_time=drop"),
+    ],
+)
+def test_the_hint_for_a_time_that_cannot_be_read_fits_the_column(times, hint):
+    with pytest.raises(UserError) as caught:
+        read_events(pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "time": times}))
+    hints = [text for text in ("pandas.to_datetime", "missing_time=drop") if text in str(caught.value)]
+    assert hints == [hint]
+
+
+def test_a_search_takes_a_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    TABLE.to_csv("shop.csv", index=False)
+    (tmp_path / "space.hyper").write_text("learning_rate choice [0.1, 0.01]\n")
+    keys = {"data": "shop.csv", "epochs": 1, "show_progress": False, "topk": [2], "valid_metric": "NDCG@2"}
+    study = tune("BPR", config_dict=keys, params_file="space.hyper", max_evals=2)
+    assert [trial["status"] for trial in study.ranked()] == ["done", "done"]
+    best = run(config_file_list=[f"{study.folder}/best.yaml"])
+    assert best["best_valid_result"]["ndcg@2"] == study.best["score"]
+
+
+def test_a_comparison_says_how_to_use_a_table(capsys):
+    assert cli.main(["compare", "--models", "Pop", "--data=shop.csv"]) == 2
+    assert "make one by 'recbole-disent convert FILE data/NAME', then give" in capsys.readouterr().err
+
+
+def test_a_report_says_why_it_has_no_plots(make_keys, monkeypatch):
+    def missing():
+        raise UserError(plots.MISSING)
+
+    folder = Path(run(config_dict=make_keys("Pop"))["result_file"]).parent
+    monkeypatch.setattr(plots, "require", missing)
+    said = []
+    report.write(folder, say=said.append)
+    assert said[-1] == plots.MISSING
