@@ -53,6 +53,7 @@ def test_a_data_set_that_is_replaced_is_named(tmp_path):
         (["07.03.2024 10:39", "08.03.2024 10:39"], "pandas.to_datetime"),
         (["2024-03-07 10:39", "08.03.2024 10:39"], "missing_time=drop"),
         (["2024-03-07 10:39", None], "missing_time=drop"),
+        ([None, "08.03.2024 10:39"], "missing_time=drop"),
     ],
 )
 def test_the_hint_for_a_time_that_cannot_be_read_fits_the_column(times, hint):
