@@ -169,11 +169,6 @@ def _of_plan(known: argparse.Namespace, rest: list[str], given: dict[str, Any]) 
             raise UserError(f"--seeds: got '{known.seeds}', expected numbers such as 1,2,3") from None
     given.update({name: value for name in _VALUES if (value := getattr(known, name)) is not None})
     own = key_values(rest)
-    if "data" in own:
-        raise UserError(
-            f"data: got '{own['data']}', but a comparison takes data sets by name: make one by "
-            "'recbole-disent convert FILE data/NAME', then give --data_path=data --datasets=NAME"
-        )
     if known.epochs is not None:
         own["epochs"] = known.epochs
     if own:

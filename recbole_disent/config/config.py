@@ -181,7 +181,8 @@ class Config(RecBoleConfig):
         if bpr and not final["train_neg_sample_args"] and "train_neg_sample_args" not in given:
             # SASRec needs a sampled negative with loss_type=BPR, and must not have one with CE.
             final["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
-        self.notes += key_rules.without_effect(self.model, given, final)
+        self.without_effect = key_rules.without_effect(self.model, given, final)
+        self.notes += self.without_effect.values()
         return final
 
     def _check_external_keys(self) -> None:

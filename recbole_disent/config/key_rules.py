@@ -311,19 +311,19 @@ def flagged(model: str, flag: str) -> list[str]:
     return [key for key, rule in of_run(model).items() if flag in rule.flags]
 
 
-def without_effect(model: str, given: dict[str, Any], final: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each key that has no effect because of the value of another key.
+def without_effect(model: str, given: dict[str, Any], final: Mapping[str, Any]) -> dict[str, str]:
+    """Return key -> sentence for each key that has no effect because of the value of another key.
 
     Args:
         model: name of the model.
         given: the user's keys and values.
         final: all keys and values of the run. A condition on a key that the model does not have is met.
     """
-    rules, found = of_run(model), []
+    rules, found = of_run(model), {}
     for key, value in given.items():
         need = None if key not in rules or value == rules[key].default else _unmet(rules, key, final)
         if need is not None:
-            found.append(
+            found[key] = (
                 f"{key}: {value!r} has no effect with {need.key}={final[need.key]}; the key needs {need}"
             )
     return found

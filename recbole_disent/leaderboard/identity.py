@@ -33,7 +33,7 @@ class Resolved:
         metrics: names of the metrics that the test result will have.
         data_path: absolute path of the folder that holds the folder of the data set.
         files: see :func:`~recbole_disent.leaderboard.inputs.files_of`.
-        notes: what the log of the run will say about its keys.
+        without_effect: key -> sentence; see :func:`~recbole_disent.config.key_rules.without_effect`.
     """
 
     digest: str
@@ -41,7 +41,7 @@ class Resolved:
     metrics: frozenset[str]
     data_path: str
     files: dict[str, str]
-    notes: tuple[str, ...]
+    without_effect: dict[str, str]
 
 
 @cache
@@ -65,8 +65,8 @@ def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved
     text = json.dumps([__version__, model, dataset, keys], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
     data_path = os.path.dirname(os.path.abspath(config["data_path"]))
-    epochs, notes = max(1, config["epochs"]), tuple(config.notes)
-    return Resolved(digest, epochs, metric_names(config), data_path, files_of(config), notes)
+    epochs, metrics = max(1, config["epochs"]), metric_names(config)
+    return Resolved(digest, epochs, metrics, data_path, files_of(config), config.without_effect)
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

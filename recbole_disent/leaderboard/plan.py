@@ -204,8 +204,8 @@ class Plan:
             found = resolved(entry.model, cell.dataset, text, os.getcwd())
             wanted = self.options["metrics"] or []
             require_metrics(wanted, found.metrics, "the results will not have", "they will have")
-            if useless := [note for note in found.notes if note.startswith(f"{self.sweep[0]}: ")]:
-                raise UserError(f"sweep: {useless[0]}")
+            if self.sweep[0] in found.without_effect:
+                raise UserError(f"sweep: {found.without_effect[self.sweep[0]]}")
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so its id differs from the id of a reported run with the same keys.
@@ -260,6 +260,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
         except UserError as error:
             raise UserError(f"plan: {error}") from None
     options["config"] = {**rules["config"].default, **options["config"]}
+    check_keys("config", options["config"])
     for key in ("models", "datasets", "seeds", "protocols"):
         if not options[key]:
             raise UserError(f"plan: {key}: got an empty value; give at least one, such as {_EXAMPLES[key]}")
@@ -269,7 +270,6 @@ def make_plan(given: dict[str, Any]) -> Plan:
     options["seeds"] = list(dict.fromkeys(seeds))
     _check_sweep(options["sweep"])
     check_keys("sweep", options["sweep"] or {})
-    check_keys("config", options["config"])
     entries = tuple(_entry(value, options) for value in options["models"])
     labels = [entry.label for entry in entries]
     for label in labels:

@@ -7,12 +7,17 @@ from typing import Any
 from recbole_disent.errors import UserError
 
 _OUT = "use the key out of the plan, the folder for all files of its runs"
+_TABLE = (
+    "a plan names data sets: make one by 'recbole-disent convert FILE data/NAME', then give "
+    "data_path: data and datasets: [NAME]"
+)
 _PROTOCOLS = "use the key protocols of the plan, such as protocols: [full, uni100]"
 # Key -> the way to set it.
 _TAKEN = {
     "seed": "use the key seeds of the plan, such as seeds: [1, 2]",
     "model": "use the key models of the plan, such as models: [FIRST_MODEL, SECOND_MODEL]",
     "dataset": "use the key datasets of the plan, such as datasets: [ml-100k]",
+    "data": _TABLE,
     "resume_file": "repeat the same command to continue the runs that were stopped",
     **dict.fromkeys(("checkpoint_dir", "result_dir", "per_user_file", "candidate_dir"), _OUT),
 }

@@ -102,9 +102,8 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
             f"out: got {str(out)!r}, expected the folder of the data set, such as data/shop for "
             "data/shop/shop.inter"
         )
-    replaced = (target / f"{target.name}.inter").exists()
     events = read_events(source, **options)
-    if replaced:
+    if (target / f"{target.name}.inter").exists():
         events.summary["notes"].append(f"the data set that was in {out} is replaced")
     catalogue, about = None, None
     if items is not None:

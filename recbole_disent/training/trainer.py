@@ -187,9 +187,8 @@ class SafeTrainer:
     def _check_nan(self, loss: Any) -> None:
         if torch.isnan(loss):
             hint = spec_of(self.config["model"]).nan_hint
-            raise self._diverged(
-                "the loss is not a number", f", or set clip_grad_norm{f'; or {hint}' if hint else ''}"
-            )
+            more = f"; or {hint}" if hint else ""
+            raise self._diverged("the loss is not a number", f", or set clip_grad_norm{more}")
 
     def _diverged(self, what: str, more: str = "") -> UserError:
         rate = self.config["learning_rate"]
