@@ -168,7 +168,8 @@ class Recommender:
             UserError: an unknown user, or an argument that cannot be used.
         """
         ids = self._user_ids(users)
-        queries = self.queries_of_users(ids, unknown_users)
+        hint = "leave them out, or say unknown_users='popularity' (--unknown-users popularity)"
+        queries = self.queries_of_users(ids, unknown_users, hint)
         filters = read_filters(self.catalogue, ids, "user", filter_history, items_allowed, items_excluded)
         self.require_histories(filter_history)
         return self._table(
@@ -227,7 +228,7 @@ class Recommender:
         check_k(k)
         ids = tables.column(items, "item", "items")
         numbers = self.catalogue.item_numbers(ids)
-        refuse_unknown(ids, numbers, "items", "item", "")
+        refuse_unknown(ids, numbers, "items", "item", "", self.catalogue.item_numbers)
         similar, cosines = self._likeness.nearest(numbers, k)
         k = similar.shape[1]
         frame = pd.DataFrame(
@@ -271,7 +272,7 @@ class Recommender:
             raise UserError("user_vectors: got both or none of users and sequences, expected one of them")
         if users is not None:
             ids = self._user_ids(users)
-            queries = self.queries_of_users(ids, "error")
+            queries = self.queries_of_users(ids)
         else:
             ids, rows = tables.sequences(sequences)
             queries, unknown = self.queries_of_sequences(rows)
@@ -314,10 +315,7 @@ class Recommender:
         return self.users if everybody else tables.column(users, "user", "users")
 
     def queries_of_users(
-        self,
-        ids: Iterable[Any],
-        unknown_users: str,
-        hint: str = "leave them out, or say unknown_users='popularity' (--unknown-users popularity)",
+        self, ids: Iterable[Any], unknown_users: str = "error", hint: str = "leave them out"
     ) -> Queries:
         """Make the queries of users; those without an event get popular items. *hint* ends an error."""
         if unknown_users not in UNKNOWN_USERS:
@@ -325,7 +323,7 @@ class Recommender:
         self.catalogue.require_users()
         numbers = self.catalogue.user_numbers(ids)
         if unknown_users == "error":
-            refuse_unknown(list(ids), numbers, "users", "user", f"; {hint}")
+            refuse_unknown(list(ids), numbers, "users", "user", f"; {hint}", self.catalogue.user_numbers)
         users = torch.from_numpy(numbers)
         store = self.catalogue.histories
         if store is None:

@@ -93,7 +93,7 @@ def test_other_models_say_that_they_have_no_intentions(checkpoint, model):
     inspect_page.page(found)
 
 
-def test_the_command_writes_a_page_that_stands_alone(checkpoint, tmp_path, capsys):
+def test_the_command_writes_a_page_that_stands_alone(checkpoint, tmp_path, capsys, caplog):
     path = checkpoint(n_intentions=3)
     rec = load(path)
     words = [
@@ -102,17 +102,20 @@ def test_the_command_writes_a_page_that_stands_alone(checkpoint, tmp_path, capsy
         "--user",
         rec.users[0],
         "--sequence",
-        " ".join(rec.items[:3]),
+        " ".join([*rec.items[:3], "typo"]),
         "--out",
         "p.html",
     ]
     assert main(words) == 0
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     numbers = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
-    assert [p["name"] for p in numbers["people"]] == [f"user {rec.users[0]}", "sequence 1"]
+    assert [p["name"] for p in numbers["people"]] == [
+        f"user {rec.users[0]}", "sequence 1 (unknown item ids, left out: 1)",
+    ]  # fmt: skip
     assert "http" not in page
     assert "<script" not in page
     assert numbers["intentions"]["verdict"]["text"] in capsys.readouterr().out
+    assert "sequences: 1 item ids in 1 sequences are not known to the model and left out" in caplog.text
     assert main([*words[:-1], "p.txt"]) == 2
     assert main(words) == 0  # its own files are replaced
     capsys.readouterr()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from recbole_disent import load
 from recbole_disent.errors import UserError
+from recbole_disent.serving.arguments import refuse_unknown
 from recbole_disent.session import run
 
 KEYS = ("items_allowed", "items_excluded")
@@ -73,6 +75,38 @@ def test_a_rule_of_a_user_who_gets_popular_items_holds_without_a_warning(rec, ca
     found = rec.recommend(["new"], unknown_users="popularity", items_allowed={"new": [item]})
     assert list(found["item"]) == [item]
     assert "with a rule" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("123", "00123"),
+        (123, "00123"),
+        ("000123", "00123"),
+        (" A7 ", "A7"),
+        ("a7", "A7"),
+        ("45.0", "45"),
+        (46, None),
+        ("b7", None),
+    ],
+)
+def test_an_unknown_id_that_stands_for_a_known_one_is_named(given, meant):
+    number = {"00123": 1, "A7": 2, "45": 3}
+    with pytest.raises(UserError) as error:
+        refuse_unknown(
+            [given], np.zeros(1, int), "users", "user", "; leave them out",
+            lambda ids: np.array([number.get(i, 0) for i in ids], int),
+        )  # fmt: skip
+    hint = f"; did you mean '{meant}'?" if meant else ""
+    expected = f"users: the user '{given}' is not known to the model (1 such of 1){hint}; leave them out"
+    assert str(error.value) == expected
+
+
+def test_vectors_of_unknown_users_have_a_way_out_that_exists(rec):
+    with pytest.raises(
+        UserError, match=r"'nobody' is not known to the model \(1 such of 1\); leave them out$"
+    ):
+        rec.user_vectors(users=["nobody"])
 
 
 def test_vectors_of_sequences_say_which_items_are_left_out(rec, caplog):

@@ -80,6 +80,11 @@ def test_many_targets_are_a_long_history_even_if_a_window_holds_them(tmp_path, c
         reason = f"a user has {length - 3:.1f} training targets on average, {compared}; it sets"
         assert f"preset: {expected}, because {reason}" in caplog.text
         assert made["hidden_dropout_prob"] == (0.5 if expected == "short" else 0.2)
+        caplog.clear()
+        given = {key: made[key] for key in ("passes_per_window", "hidden_dropout_prob")}
+        with caplog.at_level("INFO"):
+            build_data(Config("DisentS2S", f"of{length}", config_dict={**keys, **given}))
+        assert "preset: " not in caplog.text  # nothing is left for it to set
 
 
 def test_the_dropout_of_tssr_follows_the_data(tmp_path):

@@ -236,6 +236,8 @@ class Config(RecBoleConfig):
             for key, value in presets.read(name, self.model).items()
             if key not in self.external_config_dict and key not in named
         }
+        if not taken:  # all its keys are given, as in the configuration of a saved model
+            return
         before = dict(self.final_config_dict)
         self.final_config_dict.update(taken)
         try:

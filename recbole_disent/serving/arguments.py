@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from recbole_disent.errors import UserError
 
 WAYS = ("intentions", "mmr")
+
+# An unknown id of digits is looked up with zeros before it, which spreadsheets remove, up to this length.
+_LONGEST_NUMBER = 20
 
 
 def check_k(k: Any) -> None:
@@ -69,7 +73,14 @@ def warn_of_unknown(unknown: np.ndarray) -> None:
         )
 
 
-def refuse_unknown(ids: list[Any], numbers: np.ndarray, key: str, word: str, hint: str) -> None:
+def refuse_unknown(
+    ids: list[Any],
+    numbers: np.ndarray,
+    key: str,
+    word: str,
+    hint: str,
+    look_up: Callable[[list[str]], np.ndarray],
+) -> None:
     """Raise :class:`UserError` if a number is 0, which stands for an unknown id.
 
     Args:
@@ -78,10 +89,25 @@ def refuse_unknown(ids: list[Any], numbers: np.ndarray, key: str, word: str, hin
         key: argument that they were given in.
         word: what one of them is, such as ``item``.
         hint: end of the sentence.
+        look_up: returns the internal ids of ids, to find a known id that the unknown one may stand for.
     """
     unknown = np.flatnonzero(numbers == 0)
     if len(unknown):
+        name = ids[unknown[0]]
+        forms = _other_forms(str(name))
+        known = [form for form, number in zip(forms, look_up(forms), strict=True) if number]
+        meant = f"; did you mean '{known[0]}'?" if known else ""
         raise UserError(
-            f"{key}: the {word} '{ids[unknown[0]]}' is not known to the model ({len(unknown)} such of "
-            f"{len(ids)}){hint}"
+            f"{key}: the {word} '{name}' is not known to the model ({len(unknown)} such of "
+            f"{len(ids)}){meant}{hint}"
         )
+
+
+def _other_forms(name: str) -> list[str]:
+    """Return what a spreadsheet or a table of floats may have made the given id from."""
+    plain = name.strip().removesuffix(".0")
+    forms = [plain, plain.upper(), plain.lower()]
+    if plain.isdigit():
+        number = plain.lstrip("0")
+        forms += [number.zfill(width) for width in range(1, _LONGEST_NUMBER + 1)]
+    return [form for form in dict.fromkeys(forms) if form != name]

@@ -16,6 +16,8 @@ from recbole_disent.errors import UserError
 from recbole_disent.serving.catalogue import store_of
 from recbole_disent.serving.lists import Filters
 
+# The end of the sentence on an unknown user.
+_UNKNOWN = 'give another user, or add "unknown_users": "popularity"'
 # Turns of the event loop from the arrival of a request to its place in the queue, about.
 _TURNS = 8
 
@@ -94,7 +96,7 @@ def answer(recommender: Any, asks: list[Ask], index: bool = False) -> list[Answe
     for number, ask in enumerate(asks):
         try:
             if not users[number] and ask.user is not None and ask.unknown_users == "error":
-                recommender.queries_of_users([ask.user], "error")  # says so
+                recommender.queries_of_users([ask.user], "error", _UNKNOWN)  # says so
             if ask.allowed is not None and not recommender.catalogue.item_numbers(ask.allowed).any():
                 raise UserError(
                     "items_allowed: none of these items is known; expected ids of the model's items"

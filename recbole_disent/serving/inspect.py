@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_disent.serving.arguments import check_k
+from recbole_disent.serving.arguments import check_k, warn_of_unknown
 from recbole_disent.serving.lists import Filters, Queries
 from recbole_disent.serving.select import top_items
 
@@ -42,12 +42,13 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
     people = []
     if users:
         recommender.require_histories(True)  # lists leave out what the users have met
-        queries = recommender.queries_of_users(users, "error", "leave them out")
+        queries = recommender.queries_of_users(users)
         people += [
             _person(recommender, f"user {u}", queries.part(torch.tensor([n])), k) for n, u in enumerate(users)
         ]
     if sequences:
         queries, unknown = recommender.queries_of_sequences(sequences)
+        warn_of_unknown(unknown)
         for n, count in enumerate(unknown.tolist()):
             title = f"sequence {n + 1}" + (f" (unknown item ids, left out: {count})" if count else "")
             people.append(_person(recommender, title, queries.part(torch.tensor([n])), k))
