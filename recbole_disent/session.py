@@ -22,7 +22,7 @@ from recbole_disent.loaders.evaluation import EvalLoader
 from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.refit import check_refit, refit
 from recbole_disent.training import checkpoint
-from recbole_disent.training.trainer import validate_checkpoint
+from recbole_disent.training.checkpoint import require_same_data
 from recbole_disent.warm_start import warm_start
 
 
@@ -208,7 +208,7 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
     config = Config(stored["model"], stored_table(stored["dataset"], given), config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)
-    validate_checkpoint(state, path, config["model"], data.data_hash, data.feature_hash)
+    require_same_data(state, path, config["model"], data.data_hash, data.feature_hash)
     model = build_model(data, data.train_with_validation() if state.get("refit") else None)
     checkpoint.load_into(model, state, config["device"])
     return model.eval(), data

@@ -29,6 +29,13 @@ CASES = {
     "content": {**SAMPLED, "content": True, "content_dim": 4},
     "decay": {**SAMPLED, "learner": "adamw", "item_weight_decay": 0.5, "weight_decay": 0.1},
     "average": {**SAMPLED, "ema_decay": 0.9, "learner": "adamw", "item_weight_decay": 0.5},
+    "warm-up": {
+        **SAMPLED,
+        "learning_rate_warmup": 9,
+        "ema_decay": 0.9,
+        "learner": "adamw",
+        "item_weight_decay": 0.5,
+    },
     "clipped": {**SAMPLED, "clip_grad_norm": {"max_norm": 0.01}},
     "another model": {"model": "TSSR", "output": "linear", "train_batch_size": 4, "precision": "double"},
     "SASRec": {**SAMPLED, "model": "SASRec", "train_mode": "sequences"},

@@ -145,3 +145,30 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
 def config_to_dict(config: Any) -> dict[str, Any]:
     """Return all keys of a configuration as plain values."""
     return {key: plain(value, key) for key, value in config.final_config_dict.items()}
+
+
+def require_same_data(
+    state: dict[str, Any], path: str, model: str, data_hash: str | None, feature_hash: str | None
+) -> None:
+    """Check that a checkpoint belongs to this model and to this data.
+
+    Raises:
+        UserError: the checkpoint belongs to another model or to other data.
+    """
+    theirs = state["config"]["model"]
+    if theirs != model:
+        raise UserError(
+            f"checkpoint '{path}' belongs to the model {theirs}, expected {model}; name that model or give "
+            "another checkpoint"
+        )
+    if None not in (data_hash, state["data_hash"]) and state["data_hash"] != data_hash:
+        raise UserError(
+            f"checkpoint '{path}' was trained on other data or another split (data hash "
+            f"{state['data_hash']}, here {data_hash}); use the same files, filters and eval_args"
+        )
+    features = state.get("feature_hash")  # older checkpoints have none
+    if None not in (feature_hash, features) and features != feature_hash:
+        raise UserError(
+            f"checkpoint '{path}' was trained with other selected_features (hash {features}, here "
+            f"{feature_hash}), such as rows of the .item file in another order; use the same file"
+        )

@@ -12,8 +12,8 @@ from recbole_disent.training.row_adam import RowAdam
 def with_our_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return the state of an optimiser in a checkpoint with the options of this run.
 
-    ``load_state_dict`` takes the options from the state, so that a changed key would have no effect. Nothing
-    changes an option in the course of a training.
+    ``load_state_dict`` takes the options from the state, so that a changed key would have no effect, and a
+    learning rate that still rises (:class:`~recbole_disent.training.warm_up.WarmUp`) would be the final one.
 
     Args:
         state: state of the optimiser in the checkpoint.

@@ -216,6 +216,8 @@ class RowAdam(torch.optim.Optimizer):
         if self.clip is not None:
             self._clip(gradients, **self.clip)
         self.dense.step()
+        for table, group in zip(self.tables, self.param_groups[-len(self.tables) :], strict=True):
+            table.gaps.set_rate(group["lr"], group["weight_decay"])
         decay = None if self._next_decay is None else self._next_decay()
         for table, gradient in zip(self.tables, gradients, strict=True):
             table.step(gradient, decay)

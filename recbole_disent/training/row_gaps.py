@@ -63,10 +63,14 @@ class RowGaps:
     """
 
     def __init__(self, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> None:
-        self.lr, self.betas, self.eps = lr, betas, eps
-        self.shrink = 1 - lr * weight_decay
+        self.betas, self.eps = betas, eps
+        self.set_rate(lr, weight_decay)
         self._factors = torch.empty(len(Factors._fields), 256, dtype=torch.float64)
         self.restart(0)
+
+    def set_rate(self, lr: float, weight_decay: float) -> None:
+        """Set the step size and the weight decay of the next steps; the past steps keep theirs."""
+        self.lr, self.shrink = lr, 1 - lr * weight_decay
 
     def restart(self, step: int) -> None:
         """Declare all rows up to date after *step* steps."""

@@ -27,6 +27,7 @@ from recbole_disent.training.optimizer_options import with_our_options
 from recbole_disent.training.row_adam import RowAdam
 from recbole_disent.training.same_validation import require_same_validation
 from recbole_disent.training.steps import CountedLoader
+from recbole_disent.training.warm_up import WarmUp
 
 # Keys that a resumed run may change without a warning, besides the keys that do not affect the result.
 _LENGTH_OF_TRAINING = {"epochs", "stopping_step"}
@@ -64,6 +65,7 @@ class SafeTrainer:
     def __init__(self, config: Any, model: Any) -> None:
         decay = config["ema_decay"]
         self.average = WeightAverage(model, decay) if decay else None
+        self.warm_ups: list[WarmUp] = []  # one for each optimiser
         super().__init__(config, model)  # type: ignore[call-arg]
         # RecBole's trainer of models without training (Pop) sets a single epoch but keeps eval_step.
         self.eval_step = min(self.eval_step, self.epochs)
@@ -107,6 +109,10 @@ class SafeTrainer:
                 optimizer.keep_average(averages, self.average.next_decay)
         if self.average is not None:
             optimizer.register_step_post_hook(self.average.update)
+        chosen = getattr(self.model, "chosen", None) or {}  # what stands for a value such as null
+        steps = chosen.get("learning_rate_warmup", self.config["learning_rate_warmup"])
+        if steps:
+            self.warm_ups.append(WarmUp(optimizer, steps))
         return optimizer
 
     # -- hooks into RecBole's loop -----------------------------------------------------
@@ -129,6 +135,8 @@ class SafeTrainer:
                 "there is no validation part: training runs through all its epochs without early stopping, "
                 "and the last epoch is kept"
             )
+        for warm_up in self.warm_ups:
+            warm_up.begin(self.steps, len(train_data))
         finished = self.start_epoch >= self.epochs
         # RecBole would overwrite the checkpoint of a finished run with "epoch -1".
         try:
@@ -299,7 +307,7 @@ class SafeTrainer:
         """
         state = self._load(str(resume_file))
         hashes = (self.data_hash, self.feature_hash)
-        validate_checkpoint(state, str(resume_file), self.config["model"], *hashes)
+        checkpoint.require_same_data(state, str(resume_file), self.config["model"], *hashes)
         if state.get("refit"):
             raise UserError(
                 f"resume_file: '{resume_file}' is the checkpoint of a refit, which cannot be resumed; "
@@ -356,33 +364,6 @@ class SafeTrainer:
         checkpoint.check_shapes(self.optimizer)
         random_state.check(state["random"])
         self._random_state = state["random"]
-
-
-def validate_checkpoint(
-    state: dict[str, Any], path: str, model: str, data_hash: str | None, feature_hash: str | None
-) -> None:
-    """Check that a checkpoint belongs to this model and to this data.
-
-    Raises:
-        UserError: the checkpoint belongs to another model or to other data.
-    """
-    theirs = state["config"]["model"]
-    if theirs != model:
-        raise UserError(
-            f"checkpoint '{path}' belongs to the model {theirs}, expected {model}; name that model or give "
-            "another checkpoint"
-        )
-    if None not in (data_hash, state["data_hash"]) and state["data_hash"] != data_hash:
-        raise UserError(
-            f"checkpoint '{path}' was trained on other data or another split (data hash "
-            f"{state['data_hash']}, here {data_hash}); use the same files, filters and eval_args"
-        )
-    features = state.get("feature_hash")  # older checkpoints have none
-    if None not in (feature_hash, features) and features != feature_hash:
-        raise UserError(
-            f"checkpoint '{path}' was trained with other selected_features (hash {features}, here "
-            f"{feature_hash}), such as rows of the .item file in another order; use the same file"
-        )
 
 
 def make_trainer(config: Any, model: Any) -> Any:

@@ -41,7 +41,10 @@ class DisentS2S(VectorRecommender):
         self.n_intentions: int = config["n_intentions"]
         self.negatives = negatives.resolve(config, self.n_items)
         self.variant: str = negatives.resolve_variant(config, self.n_items)
-        self.chosen = {"negatives": self.negatives, "seq2seq_variant": self.variant}
+        warmup = negatives.resolve_warmup(config, self.n_items)
+        self.chosen = {
+            "negatives": self.negatives, "seq2seq_variant": self.variant, "learning_rate_warmup": warmup,
+        }  # fmt: skip
         if self.variant == "none" != config["seq2seq_variant"]:
             getLogger().info(
                 f"seq2seq_variant: auto is none with negatives={self.negatives}, so the model does not learn "

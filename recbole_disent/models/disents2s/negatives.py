@@ -13,6 +13,9 @@ from recbole_disent.models.disents2s.pairs import Pairs
 from recbole_disent.ops.intention_softmax import Columns, own_scores, weighted_logsumexp
 from recbole_disent.parallel import process_group
 
+# Training steps with a smaller learning rate, with the negatives `batch`.
+_WARMUP = 500
+
 
 def check(config: Any) -> None:
     """Check the keys of the seq2item softmax together.
@@ -57,6 +60,14 @@ def resolve_variant(config: Any, n_items: int) -> str:
     if wanted != "auto":
         return wanted
     return "latent" if resolve(config, n_items) == "batch" else "none"
+
+
+def resolve_warmup(config: Any, n_items: int) -> int:
+    """Return the value of ``learning_rate_warmup``, or the choice for null."""
+    wanted: int | None = config["learning_rate_warmup"]
+    if wanted is not None:
+        return wanted
+    return _WARMUP if resolve(config, n_items) == "batch" else 0
 
 
 def rows_of_a_step(config: Any, kind: str) -> int:
