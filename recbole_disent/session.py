@@ -172,6 +172,11 @@ def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
 
 # Keys that a loaded checkpoint does not repeat.
 _NOT_AGAIN = {"resume_file": None, "warm_start": None, "model_file": None}
+# Keys of folders and files that are written, or of a service.
+_WRITTEN = {
+    "prepared_dir", "prepared_limit_gb", "candidate_dir", "result_dir", "checkpoint_dir", "per_user_file",
+    "log_wandb", "wandb_project",
+}  # fmt: skip
 
 
 def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, RunData]:
@@ -198,9 +203,11 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
         for key, rule in rules.items()
         if rule.scope == "result" and key in stored and rule.accepts(stored[key])
     }
-    given = {**kept, **state["given"], **_NOT_AGAIN, **(config_dict or {})}
+    # A checkpoint may come from anyone, so that it does not say where files are written or who gets the log.
+    read = {key: value for key, value in state["given"].items() if key not in _WRITTEN}
+    given = {**kept, **read, **_NOT_AGAIN, **(config_dict or {})}
     if given["model_file"] is None and stored.get("model_file"):
-        # A checkpoint may come from anyone: only the user says which file is run.
+        # Only the user says which file is run.
         raise UserError(
             f"checkpoint '{path}' is of a model of the file '{stored['model_file']}'; give that file as "
             "config_dict={'model_file': FILE}, or --model_file=FILE, if you trust it"

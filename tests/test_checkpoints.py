@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_disent import load
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_atomically
 from recbole_disent.session import load_checkpoint, run
@@ -158,3 +159,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_does_not_say_where_files_are_written(make_keys, tmp_path):
+    victim = tmp_path / "victim"
+    (victim / ".ssh").mkdir(parents=True)
+    os.utime(victim / ".ssh", (0, 0))
+    path = run(config_dict=make_keys("BPR", epochs=1))["checkpoint"]
+    state = checkpoint.load(path)
+    places = ("prepared_dir", "candidate_dir", "result_dir", "checkpoint_dir", "per_user_file")
+    state["given"] |= dict.fromkeys(places, str(victim)) | {"log_wandb": True}
+    checkpoint.save(path, state)
+    assert len(load(path).recommend("all", k=1))
+    assert [f.name for f in victim.rglob("*")] == [".ssh"]

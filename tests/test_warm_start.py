@@ -303,6 +303,9 @@ def test_a_bundle_with_refit_is_kept_in_use(make_keys, hostile, tmp_path, model)
     path = run(config_dict={**keys, "refit": True})["checkpoint"]
     bundle = load(path).save(tmp_path / "b")
     assert started(keys, bundle)[3]["items"]["new"] == 0
+    for origin, refit in ((path, True), (path.replace(".refit", ""), False)):  # the two trainings of the run
+        copy = load(load(origin).save(tmp_path / str(refit))).save(tmp_path / f"{refit} again")
+        assert started(keys, origin)[3]["refit"] is started(keys, copy)[3]["refit"] is refit
     write_later(hostile)
     for origin in (path, bundle):
         assert started(keys, origin)[3]["items"]["new"] == 4

@@ -93,6 +93,7 @@ def from_checkpoint(path: str | os.PathLike[str], config_dict: dict[str, Any] | 
         "data_hash": data.data_hash,
         "epoch": state.get("epoch"),
         "best_valid_result": state.get("best_valid_result"),
+        "refit": bool(state.get("refit")),
         "digest": file_digest(path),
         "test_result": _test_result(str(path), data.config),
     }
