@@ -306,8 +306,8 @@ class Recommender:
         """
         if wanted and self.catalogue.histories is None:
             raise UserError(
-                "filter_history: this bundle holds no histories; say filter_history=False, or export again "
-                "without --no-histories"
+                "filter_history: this bundle holds no histories; say filter_history=False (--keep-history), "
+                "or export again without --no-histories"
             )
 
     def _user_ids(self, users: Any) -> Any:
@@ -340,8 +340,8 @@ class Recommender:
         """Make the queries of sequences, and count the unknown items of each, int64 (B,)."""
         if not self.encoder.sequential:
             raise UserError(
-                f"{self.encoder.name} knows a user by an embedding and reads no sequences; use "
-                "recommend(users=...), or train a sequential model"
+                f"{self.encoder.name} knows a user by an embedding and reads no sequences; give users "
+                "(--users), or train a sequential model"
             )
         store, unknown = self.catalogue.encode(sequences)
         rows = torch.arange(len(sequences))

@@ -104,7 +104,7 @@ def _of_bundle(path: str) -> Origin:
         str(described.get("dataset")),
         described.get("data_hash"),
         keys,
-        # The key says what the run did, also in a bundle of its first training. Older bundles have nothing else.
+        # The key is also in a bundle of the first training of its run; older bundles have nothing else.
         bool(described.get("refit", keys.get("refit"))),
         file_digest(folder / CONFIG),
         {name: value for name, value in tensors.items() if "\0" not in name},

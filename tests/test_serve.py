@@ -94,6 +94,7 @@ def test_answers_are_those_of_recommend(client, folder):
         ({"user": "u1", "sequence": []}, 422, "either 'user' or 'sequence'"),
         ({"sequence": ["i1"], "k": 10**9}, 422, "less than or equal to 1000"),
         ({"sequence": ["i1"], "k": 0}, 422, "greater than or equal to 1"),
+        ({"sequence": ["i1"], "k": True}, 422, "valid integer"),
         ({"sequence": "i1"}, 422, "valid list"),
         ({"sequence": ["i1"] * 10001}, 422, "sequence: got 10001 values, expected at most 10000"),
         ({"sequence": ["i1"], "diversity": 2}, 422, "less than or equal to 1"),

@@ -129,6 +129,13 @@ def test_conversion_there_and_back(ending, table, tmp_path):
     assert [Path(file).name for file in done["files"]] == [f"shop{ending}", f"shop-items{ending}"]
     assert (done["events"], done["items"]) == (12, 2)
     events, catalogue = (Path(file) for file in done["files"])
+    content = events.read_bytes()
+    for lost, kept in ((None, events), (events, catalogue)):  # neither file is replaced
+        if lost:
+            lost.unlink()
+        with pytest.raises(UserError, match=rf"out: the file '{kept}' is there already; give another name"):
+            convert(tmp_path / "data" / "shop", events)
+    events.write_bytes(content)
     convert(events, tmp_path / "back" / "shop", items=catalogue)
     for kind in ("inter", "item"):
         files = [tmp_path / folder / "shop" / f"shop.{kind}" for folder in ("data", "back")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from recbole_disent import load
 from recbole_disent.cli import main
 from recbole_disent.errors import UserError
-from recbole_disent.serving import stream
+from recbole_disent.serving import input_files, stream
 from recbole_disent.serving.arguments import check_device
+from recbole_disent.serving.inspect import describe
 from recbole_disent.session import run
 
 
@@ -94,3 +96,36 @@ def test_a_device_without_numbers_and_an_empty_file_are_one_sentence(checkpoint,
     words = ["--users", str(tmp_path / "empty.csv"), "--out", str(tmp_path / "x.csv")]
     assert main(["recommend", checkpoint, *words]) == 2
     assert "empty.csv: the file is empty, expected a header with a column 'user'" in capsys.readouterr().err
+
+
+def test_a_list_that_failed_leaves_nothing_behind(checkpoint, tmp_path, capsys):
+    (tmp_path / "users.csv").write_text("user\nnobody\n")
+    words = ["recommend", checkpoint, "--users=users.csv", "--out=recs.csv", "--quiet"]
+    before = {path.name for path in tmp_path.iterdir()}
+    assert main(words) == 2
+    assert "the user 'nobody' is not known" in capsys.readouterr().err
+    left = {path.name for path in tmp_path.iterdir()} - before
+    assert ".recs.csv.parts" not in left
+    assert "recs.csv" not in left
+
+
+def test_empty_lines_of_texts_are_left_out_and_counted(tmp_path, caplog):
+    (tmp_path / "s.txt").write_text("i1 i2\n\ni3\n \n")
+    assert [*input_files.sequences(tmp_path / "s.txt")] == [("0", ["i1", "i2"]), ("2", ["i3"])]
+    assert "s.txt: 2 lines hold no item and are left out" in caplog.text
+
+
+def test_a_full_disk_is_one_sentence(rec, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stream.pd.DataFrame, "to_csv", full)
+    with pytest.raises(UserError, match=r"' cannot be written \(No space left on device\)"):
+        stream.write_lists(rec, stream.Request(users="all", k=1), tmp_path / "recs.csv", progress=False)
+
+
+def test_a_bundle_without_users_says_so_before_it_asks_for_histories(checkpoint, tmp_path):
+    pytest.importorskip("safetensors")
+    rec = load(load(checkpoint).save(tmp_path / "b", histories=False))
+    with pytest.raises(UserError, match="this bundle knows no users, because it was exported without"):
+        describe(rec, ["u1"], [])

@@ -84,8 +84,8 @@ class Catalogue:
         """
         if self.users is None:
             raise UserError(
-                "users: this bundle knows no users, for it was exported without their histories; recommend "
-                "for sequences of items, or export again without --no-histories"
+                "users: this bundle knows no users, because it was exported without their histories; give "
+                "sequences of items, or export again without --no-histories"
             )
         return self.users
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
 
     * ``.csv``: columns ``sequence`` and ``item``, the rows of a sequence one after another;
     * ``.jsonl``: a line is a list of items, or an object with ``sequence`` and ``items``;
-    * ``.txt``: a line holds the items of a sequence, separated by blanks.
+    * ``.txt``: a line holds the items of a sequence, separated by blanks; empty lines are left out.
 
     Sequences without an id have the number of their line, from 0. No two may have the same id.
 
@@ -81,8 +82,13 @@ def sequences(path: Path) -> Iterator[tuple[str, list[str]]]:
             met.add(name)
             yield name, found
     elif path.suffix == ".txt":
+        blank = 0
         for number, text in _lines(path):
-            yield str(number), text.split()
+            if items := text.split():
+                yield str(number), items
+            blank += not items
+        if blank:
+            getLogger().warning(f"{path}: {blank} lines hold no item and are left out")
     else:
         raise UserError(f"--sequences: got '{path}', expected a file that ends with .csv, .jsonl or .txt")
 

@@ -41,8 +41,8 @@ def describe(recommender: Any, users: list[str], sequences: list[list[str]], k: 
     about = {key: recommender.about.get(key) for key in ("model", "dataset", "data_hash", "digest")}
     people = []
     if users:
-        recommender.require_histories(True)  # lists leave out what the users have met
         queries = recommender.queries_of_users(users)
+        recommender.require_histories(True)  # lists leave out what the users have met
         people += [
             _person(recommender, f"user {u}", queries.part(torch.tensor([n])), k) for n, u in enumerate(users)
         ]

@@ -10,7 +10,7 @@ MAX_K = 1000
 MAX_IDS = 10_000
 Id = Annotated[str, Field(max_length=256, coerce_numbers_to_str=True)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
-Length = Annotated[int, Field(ge=1, le=MAX_K)]
+Length = Annotated[int, Field(strict=True, ge=1, le=MAX_K)]
 
 
 class Body(BaseModel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from logging import getLogger
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from recbole_disent import __version__
 from recbole_disent.errors import UserError
-from recbole_disent.files import locked, write_atomically, write_text
+from recbole_disent.files import locked, write_atomically, write_text, writing
 from recbole_disent.hashing import digest, file_digest
 from recbole_disent.serving import input_files
 from recbole_disent.serving.arguments import check_k
@@ -150,7 +151,10 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
         total = len(recommender.users) if request.users == "all" else None
         lists = rows = made = 0
         parts: list[Path] = []
-        with tqdm(total=total, unit=" lists", disable=not progress, desc="recommend") as bar:
+        with (
+            _without_parts(folder),
+            tqdm(total=total, unit=" lists", disable=not progress, desc="recommend") as bar,
+        ):
             for number, chunk in enumerate(_chunks(_source(recommender, request), request.batch)):
                 ids = {str(one[0] if request.users is None else one) for one in chunk}
                 path = folder / f"{number:06d}{out.suffix}"
@@ -189,6 +193,17 @@ def _prepare(folder: Path, mark: str) -> bool:
     folder.mkdir(parents=True)
     write_text(note, mark)
     return False
+
+
+@contextmanager
+def _without_parts(folder: Path) -> Iterator[None]:
+    """Remove the folder of parts after an error before the first part."""
+    try:
+        yield
+    except UserError:
+        if [file.name for file in folder.iterdir()] == ["request"]:
+            shutil.rmtree(folder)
+        raise
 
 
 def _source(recommender: Any, request: Request) -> Iterator[Any]:
@@ -230,7 +245,7 @@ def _of_owners(rules: dict[str, Any], owner: str, ids: set[str]) -> dict[str, An
 
 def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
     frame = frame.astype({owner: str})
-    with write_atomically(path) as file:
+    with writing(path), write_atomically(path) as file:
         if path.suffix != ".parquet" and frame.empty:
             pass  # pandas would write an empty line
         elif path.suffix == ".csv":
@@ -264,7 +279,7 @@ def _json_values(column: pd.Series, encode: Callable[[str], str]) -> np.ndarray:
 def _join(out: Path, parts: list[Path], owner: str) -> int:
     """Write the result from its parts, one at a time, and return its number of rows."""
     rows = 0
-    with write_atomically(out) as file:
+    with writing(out), write_atomically(out) as file:
         if out.suffix == ".parquet":
             arrow, parquet = _arrow()
             with parquet.ParquetWriter(file, _schema(arrow, owner)) as writer:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_atomically, writing
 
-_MISSING = "bundles need the package 'safetensors': pip install 'recbole_disent[bundle]'"
+_MISSING = "bundles need the package 'safetensors': pip install safetensors"
 # Behind it stands the name of a tensor that is no weight: no module has such a name.
 _MARK = "\0"
 
@@ -26,9 +26,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         from safetensors.torch import save
     except ImportError as error:
         raise UserError(_MISSING) from error
-    # Copies, for the file format has no place for tensors that share their memory.
+    # Copies, because the file format has no place for tensors that share their memory.
     plain = {name: t.detach().cpu().to_dense().contiguous().clone() for name, t in tensors.items()}
-    with write_atomically(path) as file:
+    with writing(path), write_atomically(path) as file:
         file.write(save(plain))
 
 

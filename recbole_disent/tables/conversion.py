@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import write_atomically, writing
 from recbole_disent.tables.atomic import from_atomic, to_atomic
 from recbole_disent.tables.catalogue import compare_items, count_changes, read_catalogue
 from recbole_disent.tables.events import read_events
@@ -38,8 +38,8 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
         For atomic files it also contains ``events`` and ``items``, the numbers of rows.
 
     Raises:
-        UserError: the source cannot be read, the ending of *out* is unknown, an option has no effect, or
-            the table of the items has no item of the events.
+        UserError: the source cannot be read, the ending of *out* is unknown, a file would be replaced, an
+            option has no effect, or the table of the items has no item of the events.
 
     Example:
         >>> convert("events.csv", "data/shop", min_user=5)["files"]
@@ -63,6 +63,10 @@ def convert(source: Any, out: str | os.PathLike[str], items: Any = None, **optio
     files = [path]
     if catalogue is not None:
         files.append(path.with_name(f"{path.stem}-items{path.suffix}"))
+    for file in files:
+        if file.is_file():
+            raise UserError(f"out: the file '{file}' is there already; give another name, or remove the file")
+    if catalogue is not None:
         _write(catalogue, files[1])
     _write(events, path)
     return {
@@ -120,7 +124,7 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
 
 def _write(frame: pd.DataFrame, path: Path) -> None:
     kind = path.suffix.lower()
-    with write_atomically(path) as file:
+    with writing(path), write_atomically(path) as file:
         if kind == ".parquet":
             try:
                 frame.to_parquet(file, engine="pyarrow", index=False)
