@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -324,9 +325,18 @@ def _command() -> list[str]:
     return ["recbole-disent", *sys.argv[1:]]
 
 
+def _named_last(words: list[str]) -> list[str]:
+    """Return arguments with each ``--KEY=VALUE WITH A SPACE`` at the end.
+
+    argparse takes these for positional arguments, and gives the first places to them.
+    """
+    blank = [word for word in words if re.match(r"--[^ =]+=.* ", word)]
+    return [word for word in words if word not in blank] + blank
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit code: 0, or 2 for an error that the user can correct."""
-    known, rest = _parser().parse_known_args(argv)
+    known, rest = _parser().parse_known_args(_named_last(sys.argv[1:] if argv is None else argv))
     wait_passively()  # before the import of torch
     # Import nothing heavy at the top: RecBole, torch and pandas take seconds, and --help must not wait.
     from recbole_disent.errors import UserError

@@ -108,6 +108,10 @@ def test_the_command_convert_goes_both_ways(frame, tmp_path, capsys):
     words = ["--item=product", "--time=when"]
     assert main(["convert", "events.csv", "data/shop", *words]) == 0
     assert f"{len(frame)} events are in {Path('data/shop/shop.inter')}\n" in capsys.readouterr().out
+    frame.rename(columns={"when": "Ordered At"}).to_csv(tmp_path / "named.csv", index=False)
+    words = ["--time=Ordered At", "named.csv", "--item=product", "data/named"]  # in any order
+    assert main(["convert", *words]) == 0
+    assert f"{len(frame)} events are in {Path('data/named/named.inter')}\n" in capsys.readouterr().out
     assert main(["convert", "data/shop", "shop.csv"]) == 0
     back = pd.read_csv(tmp_path / "shop.csv", dtype=str)
     assert back["item_id"].tolist() == frame["product"].tolist()

@@ -15,10 +15,13 @@ def key_values(words: list[str]) -> dict[str, Any]:
         UserError: a word has another form, or a key is given twice with different values.
     """
     found: dict[str, str] = {}
-    for word in words:
+    for place, word in enumerate(words):
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not equals or not key:
             name, equals, value = word.lstrip("-").partition("=")
+            after = words[place + 1] if word.startswith("--") and place + 1 < len(words) else "--"
+            if not equals and not after.startswith("--"):
+                equals, value = "=", after
             hint = f"; did you mean '--{name}={value}'?" if equals and name.isidentifier() else ""
             raise UserError(f"command line: got '{word}', expected --key=value{hint}")
         if found.get(key, value) != value:

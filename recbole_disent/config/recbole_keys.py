@@ -26,10 +26,13 @@ def _keys_in(text: str) -> set[str]:
 
 @lru_cache(maxsize=1)
 def of_framework() -> frozenset[str]:
-    """Return the keys that RecBole's framework reads, according to its source."""
+    """Return the keys that RecBole's framework reads, according to its source.
+
+    The base classes of models are no part of it, because each reads keys for its own models.
+    """
     root = recbole_folder()
     files = [f for part in _FRAMEWORK for f in sorted((root / part).rglob("*.py"))]
-    files += [root / "model" / "abstract_recommender.py", root / "model" / "layers.py"]
+    files.append(root / "model" / "layers.py")
     keys = set(_EXTRA)
     for file in files:
         if file.name == "transform.py":  # of_transforms returns the keys of batch transforms
