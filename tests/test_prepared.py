@@ -269,6 +269,19 @@ def test_the_folder_stays_below_its_limit(entries, caplog):
     assert len(entries()) == 2
 
 
+def test_only_unfinished_entries_are_cleared_away():
+    write("small", "inter", small_rows())
+    kept = [Path(name) for name in (".git", ".ssh", ".notes.tmp", ".shop-1.a.tmp", "-0123456789abcdef.tmp")]
+    unfinished, young = (Path(f".small-0123456789abcdef.{end}.tmp") for end in ("a_b1c2d3", "x"))
+    for folder in (*kept, unfinished, young):
+        folder.mkdir()
+        os.utime(folder, None if folder == young else (1, 1))
+    Path(".git", prepared.ENTRY).touch()
+    small(prepared_dir=".", prepared_limit_gb=0.001)
+    assert all(folder.is_dir() for folder in (*kept, young))
+    assert not unfinished.exists()
+
+
 def test_a_random_split_is_not_stored(entries, caplog):
     write("small", "inter", small_rows())
     with caplog.at_level("INFO"):

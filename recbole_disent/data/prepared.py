@@ -35,6 +35,9 @@ ENTRY = "entry.json"
 _OTHERS = {"data_path", "model"}
 # A file that changed in the last seconds may change again without a new time stamp.
 _SETTLED_NS = 2 * 10**9
+_ENTRY_NAME = re.compile(r"[^.].*-[0-9a-f]{16}")
+# An entry that a killed process has left unfinished (see temporary_folder).
+_UNFINISHED = re.compile(r"\..+-[0-9a-f]{16}\.[^.]+\.tmp")
 _ABANDONED_SECONDS = 24 * 3600
 
 
@@ -266,10 +269,10 @@ def _make_room(cache_folder: Path, free: float) -> None:
     ages = []
     for folder in cache_folder.iterdir():
         try:
-            if folder.name.startswith("."):
+            if _UNFINISHED.fullmatch(folder.name):
                 if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
-            elif (folder / ENTRY).is_file():
+            elif _ENTRY_NAME.fullmatch(folder.name) and (folder / ENTRY).is_file():
                 ages.append(((folder / ENTRY).stat().st_mtime, _size(folder), folder))
         except OSError:
             continue  # another process deletes it
