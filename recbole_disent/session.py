@@ -13,7 +13,7 @@ from recbole_disent import result_file
 from recbole_disent.build import RunData, arithmetic, build_data, build_model, build_trainer
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
-from recbole_disent.config.table_dataset import stored_table, table_in_memory
+from recbole_disent.config.table_dataset import stored_table
 from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
@@ -48,7 +48,8 @@ def run(
         config_dict: configuration keys, which override the keys of the files.
         saved: whether to write the checkpoint and the result file. Without a checkpoint the last
             epoch is tested, as in RecBole.
-        cmd_args: command-line words ``--key=value``, which override all other keys.
+        cmd_args: command-line words ``--key=value``, which override all other keys and the arguments
+            *model*, *dataset*, *data* and *items*.
         on_epoch: function that is called after each validation with the number of the epoch, from 0, and
             the validation score.
         test: whether to test the model; if False, ``test_result`` is None and no ``per_user_file`` is
@@ -63,32 +64,30 @@ def run(
         The content of the result file; ``checkpoint`` and ``result_file`` are the paths of the files.
 
     Raises:
-        UserError: a key or a file is wrong.
+        UserError: a key or a file is wrong, or an argument contradicts another one or *config_dict*.
 
     Example:
         >>> report = run("BPR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
         >>> report["test_result"]["ndcg@10"]  # doctest: +SKIP
     """
-    notes: list[str] = []
-    if data is not None:
-        name, config_dict = table_in_memory(data, items, config_dict or {}, notes)
-        dataset = name if dataset is None else dataset
-    config = Config(model, dataset, config_file_list, config_dict, cmd_args)
-    config.notes[:0] = notes
-    if data is not None and dataset is not None and str(config["encoding"]).lower() not in ("utf-8", "none"):
-        raise UserError(
-            f"encoding: got {config['encoding']!r} with a table in memory, whose texts are decoded already; "
-            "leave the key out, or give it in config_dict if one of the two tables is a file"
-        )
+    config = Config(model, dataset, config_file_list, config_dict, cmd_args, data, items)
     if launcher.wanted(config):
         if on_epoch is not None:
             raise UserError(
                 "nproc: got several processes, but a call after each epoch (tuning) needs a run of one "
                 "process; set nproc=1"
             )
+        paths = {key: str(table) for key, table in (("data", data), ("items", items))
+                 if isinstance(table, str | os.PathLike)}  # fmt: skip
         call = {"model": model, "dataset": dataset, "config_file_list": config_file_list,
                 "config_dict": config_dict, "saved": saved, "cmd_args": cmd_args,
-                "test": test, "ranks_file": ranks_file}  # fmt: skip
+                "test": test, "ranks_file": ranks_file, **paths}  # fmt: skip
+        keys = config.external_config_dict
+        if (data is not None or items is not None) and keys.get("data") is None:
+            # The other processes read the data set that the tables in memory have become.
+            left = {key: value for key, value in keys.items() if key not in ("model", "dataset", *paths)}
+            call |= {"model": config.given_model, "dataset": config.dataset, "config_file_list": None,
+                     "config_dict": left, "cmd_args": None, **dict.fromkeys(paths)}  # fmt: skip
         return launcher.launch(config, call)
     with process_group.joined(config["device"], config["process_timeout"]), arithmetic(config):
         return _run(config, saved, on_epoch, test, ranks_file)

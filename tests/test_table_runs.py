@@ -14,6 +14,7 @@ import recbole_disent
 from recbole_disent.cli import main
 from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
+from recbole_disent.parallel import launcher
 from recbole_disent.session import build_data, load_checkpoint
 from tests.conftest import scored_again
 
@@ -101,6 +102,76 @@ def test_keys_of_a_table_that_do_not_fit(frame, tmp_path):
             Config("BPR", None, config_dict={**KEYS, **keys})
     with pytest.raises(UserError, match="dataset: got 'ml-100k' with data='events"):
         Config("BPR", "ml-100k", config_dict={**KEYS, "data": "events.csv"})
+
+
+def test_the_keys_of_a_frame_come_from_all_sources(frame, tmp_path):
+    renamed = frame.rename(columns={"customer_id": "who"})
+    (tmp_path / "keys.yaml").write_text("item: product\ntime: when\n")
+    words = ["--user=who", "--min_user=4"]
+    found = recbole_disent.run("Pop", data=renamed, config_file_list=["keys.yaml"], cmd_args=words,
+                               config_dict=KEYS)  # fmt: skip
+    kept = frame[frame.groupby("customer_id")["when"].transform("size") >= 4]
+    assert found["data"]["interactions"] == len(kept)
+    assert scored_again(found["checkpoint"]) == pytest.approx(found["test_result"])
+
+
+def test_other_processes_read_the_data_set_of_a_frame(frame, monkeypatch):
+    monkeypatch.setattr(launcher, "launch", lambda config, call: json.loads(json.dumps(call)))
+    words = ["--item=product", "--time=when", "--model=Pop", "--nproc=2"]
+    call = recbole_disent.run("BPR", data=frame, config_dict=KEYS, cmd_args=words)
+    call["config_dict"]["nproc"] = 1
+    one = recbole_disent.run("Pop", data=frame, config_dict=KEYS, cmd_args=words[:2])
+    found = recbole_disent.run(**call)
+    assert (found["model"], found["data_hash"]) == ("Pop", one["data_hash"])
+
+
+def test_a_frame_of_items_joins_a_file_of_events(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    items = pd.DataFrame({"product": sorted(frame["product"].unique()), "title": "a b"})
+    keys = {**KEYS, "item": "product", "time": "when", "data": "events.csv"}
+    config = Config("Pop", None, config_dict=keys, items=items)
+    assert Path(config["data_path"], f"{config['dataset']}.item").is_file()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"dataset": "ml-100k", "data": "frame"}, r"dataset: got 'ml-100k' with data=a table in memory"),
+        ({"dataset": "ml-100k", "items": "frame"}, r"items: got a table in memory without data"),
+        ({"items": "frame"}, r"items: got a table in memory without data"),
+        ({"data": "frame", "config_dict": {"data_path": "x"}}, r"data_path: got 'x' with data=a table"),
+        ({"data": "frame", "config_dict": {"dataset": "x"}}, r"dataset: got 'x' with data=a table"),
+        ({"data": "frame", "cmd_args": ["--dataset=x"]}, r"dataset: got 'x' with data=a table"),
+        (
+            {"data": "frame", "config_dict": {"data": "x.csv"}},
+            r"data: got 'x.csv', but the argument is a table",
+        ),
+        (
+            {"data": "y.csv", "config_dict": {"data": "x.csv"}},
+            r"data: got 'x.csv', but the argument is 'y.csv'",
+        ),
+        (
+            {"dataset": "ml-100k", "config_dict": {"dataset": "x"}},
+            r"dataset: got 'x', but the argument is 'ml-1",
+        ),
+        (
+            {"dataset": "ml-100k", "config_dict": {"model": "BPR"}},
+            r"model: got 'BPR', but the argument is 'Pop'",
+        ),
+    ],
+)
+def test_arguments_that_contradict_each_other(frame, call, message):
+    call = {key: frame if value == "frame" else value for key, value in call.items()}
+    with pytest.raises(UserError, match=message):
+        recbole_disent.run("Pop", **call)
+
+
+def test_the_command_line_overrides_the_arguments(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    assert main(["convert", "events.csv", "at/shop", "--item=product", "--time=when"]) == 0
+    words = ["--dataset=shop", "--data_path=at", "--model=BPR"]
+    config = Config("Pop", "ml-100k", None, {"model": "Pop"}, words)
+    assert (config["model"], config["dataset"], config["data_path"]) == ("BPR", "shop", "at/shop")
 
 
 def test_the_command_convert_goes_both_ways(frame, tmp_path, capsys):

@@ -31,6 +31,12 @@ from recbole_disent.parallel import process_group
 from recbole_disent.recbole import patches
 
 
+def _contradiction(key: str, value: Any, argument: str) -> UserError:
+    return UserError(
+        f"config_dict: {key}: got {value!r}, but the argument is {argument}; give only one of the two"
+    )
+
+
 class Config(RecBoleConfig):
     """RecBole's configuration with this package's defaults and checks.
 
@@ -45,9 +51,14 @@ class Config(RecBoleConfig):
         config_dict: configuration keys and their values.
         cmd_args: command-line words ``--key=value``. Unlike RecBole's class, this class does not read
             ``sys.argv``, so that any program can use it.
+        data, items: tables of events and of items, in memory or as paths, in place of the keys of the same
+            names.
+
+    An argument overrides a key of a file. The command line overrides an argument.
 
     Raises:
-        UserError: a key is unknown, a value is wrong, or the model or the data set is unknown.
+        UserError: a key is unknown, a value is wrong, the model or the data set is unknown, or an argument
+            contradicts ``config_dict``.
     """
 
     final_config_dict: dict[str, Any]
@@ -59,8 +70,11 @@ class Config(RecBoleConfig):
         config_file_list: list[str] | None = None,
         config_dict: dict[str, Any] | None = None,
         cmd_args: list[str] | None = None,
+        data: Any = None,
+        items: Any = None,
     ) -> None:
         register_metrics()
+        self._tables = {"data": data, "items": items}
         self._cmd_args = list(cmd_args or [])
         self._sources: dict[str, str] = {}
         # Sentences for the log of the run. The log does not exist yet when the configuration is made.
@@ -127,9 +141,8 @@ class Config(RecBoleConfig):
 
     def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
         given = self.external_config_dict
-        model = model if model is not None else given.get("model")
-        dataset = dataset if dataset is not None else given.get("dataset")
-        dataset = table_dataset.take_table(dataset, given, self.notes)
+        self.given_model = model = self._choose("model", model)
+        dataset = self._take_tables(self._choose("dataset", dataset))
         if file := given.get("model_file"):
             spec = registry.load_model_file(str(file))
             model = spec.name if model is None else model
@@ -141,7 +154,46 @@ class Config(RecBoleConfig):
         # The user may have given an alias.
         self.given_dataset = str(dataset)
         name = dataset_table.resolve(self.given_dataset, given.get("data_path"))
+        self._check_arguments(model_class, name)
         return model_class.__name__, model_class, name
+
+    def _choose(self, key: str, argument: Any) -> Any:
+        """Return the value of a key that is also an argument; only the command line overrides an argument."""
+        first = self.cmd_config_dict.get(key)
+        first = argument if first is None else first
+        return self.external_config_dict.get(key) if first is None else first
+
+    def _take_tables(self, dataset: Any) -> Any:
+        """Return the name of the data set, which a table may become now."""
+        given = self.external_config_dict
+        for key, argument in self._tables.items():
+            if argument is None:
+                continue
+            argument = str(argument) if isinstance(argument, os.PathLike) else argument
+            other = self.variable_config_dict.get(key)
+            if other is not None and table_dataset.shown(other) != table_dataset.shown(argument):
+                raise _contradiction(key, other, table_dataset.shown(argument))
+            given[key] = self._choose(key, argument)
+        encoding = str(given.get("encoding")).lower()
+        own = self._sources.get("encoding") == "config_dict"  # which may be the same for all tables
+        if encoding not in ("utf-8", "none") and not own and table_dataset.decoded(given):
+            raise UserError(
+                f"encoding: got {given['encoding']!r} with a table in memory, whose texts are decoded "
+                "already; leave the key out"
+            )
+        return table_dataset.take_table(dataset, given, self.notes)
+
+    def _check_arguments(self, model_class: type, dataset: str) -> None:
+        """Refuse another model or data set in ``config_dict``, which nothing would use."""
+        own = {k: v for k, v in self.variable_config_dict.items() if k not in self.cmd_config_dict}
+        if (other := own.get("model")) is not None:
+            found = other if isinstance(other, type) else registry.get_model(str(other))
+            if found.__name__ != model_class.__name__:
+                raise _contradiction("model", other, repr(model_class.__name__))
+        if (other := own.get("dataset")) is not None:
+            found = dataset_table.resolve(str(other), self.external_config_dict.get("data_path"))
+            if found != dataset:
+                raise _contradiction("dataset", other, repr(self.given_dataset))
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)

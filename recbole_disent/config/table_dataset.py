@@ -10,6 +10,7 @@ from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
 from recbole_disent.tables.cache import prepare
 
+_TABLES = ("data", "items")
 # Keys that control how a table is read. They have no effect on a data set in atomic files.
 _OPTIONS = ("user", "item", "time", "min_user", "min_item", "dedupe", "missing_time")
 # Keys that describe atomic files. The files of a table always have the default format.
@@ -21,8 +22,10 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
 
     Args:
         dataset: name of a data set, or None.
-        given: the user's keys. If they contain ``data``, the function sets ``data_path`` to the folder of
-            the new data set, and removes ``encoding``, which is the encoding of the table.
+        given: the user's keys of all sources; ``data`` and ``items`` may be tables in memory. If they
+            contain ``data``, the function sets ``data_path`` to the folder of the new data set, and removes
+            ``encoding``, which is the encoding of the table. Of tables in memory it also removes all other
+            keys that describe them, because nobody can read these tables again.
         notes: list to which the function appends a sentence for everything it guessed, dropped or changed.
 
     Returns:
@@ -35,20 +38,40 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
     rules = key_rules.overall()
     if source is None:
         for key in ("items", *_OPTIONS):
-            if key != "missing_time" and given.get(key, rules[key].default) != rules[key].default:
+            value = shown(given.get(key, rules[key].default))
+            if key != "missing_time" and value != shown(rules[key].default):
                 raise UserError(
-                    f"{key}: got {given[key]!r} without data; the key controls how a table is read; set "
+                    f"{key}: got {value} without data; the key controls how a table is read; set "
                     "data=FILE, or leave the key out"
                 )
         return dataset
     if dataset is not None or given.get("data_path") is not None:
         key, value = ("dataset", dataset) if dataset is not None else ("data_path", given["data_path"])
         raise UserError(
-            f"{key}: got {value!r} with data={source!r}, expected only one of the two; leave one of them out"
+            f"{key}: got {value!r} with data={shown(source)}, expected only one of the two; leave one of them "
+            "out"
         )
     given["data_path"], name = _prepare(source, given.get("items"), given, notes)
-    given.pop("encoding", None)
+    memory = any(_in_memory(given.get(key)) for key in _TABLES)
+    for key in (*_TABLES, *_OPTIONS, "encoding") if memory else ("encoding",):
+        given.pop(key, None)
     return name
+
+
+def decoded(given: dict[str, Any]) -> bool:
+    """Return whether all tables among the user's keys are in memory, so that none has an encoding."""
+    tables = [given[key] for key in _TABLES if given.get(key) is not None]
+    return bool(tables) and all(_in_memory(table) for table in tables)
+
+
+def _in_memory(table: Any) -> bool:
+    return table is not None and not isinstance(table, str | PathLike)
+
+
+def shown(value: Any) -> str:
+    """Return the value of a key as text for a message; a table in memory is not printed."""
+    plain = value is None or isinstance(value, str | PathLike | int | float)
+    return repr(value) if plain else "a table in memory"
 
 
 def stored_table(dataset: str, given: dict[str, Any]) -> str | None:
@@ -69,36 +92,10 @@ def stored_table(dataset: str, given: dict[str, Any]) -> str | None:
     if folder is None or not Path(folder, dataset).is_dir():
         given.pop("data_path", None)
         return None
-    for key in ("data", "items", *_OPTIONS):
+    for key in (*_TABLES, *_OPTIONS):
         if key != "missing_time":
             given.pop(key, None)
     return dataset
-
-
-def table_in_memory(
-    data: Any, items: Any, keys: dict[str, Any], notes: list[str]
-) -> tuple[str | None, dict[str, Any]]:
-    """Convert tables in memory to a data set.
-
-    Args:
-        data: table of events: a pandas, Polars or Arrow table, or a path.
-        items: table of items of the same kinds, or None.
-        keys: configuration keys.
-        notes: see :func:`take_table`.
-
-    Returns:
-        The name of the data set, or None if both tables are paths; and the configuration keys of a run on
-        the data set, without the keys that control how a table is read.
-
-    Raises:
-        UserError: a table cannot be used.
-    """
-    if all(source is None or isinstance(source, str | PathLike) for source in (data, items)):
-        paths = {"data": data, "items": items}
-        return None, {**keys, **{key: str(path) for key, path in paths.items() if path is not None}}
-    path, name = _prepare(data, items, keys, notes)
-    left = {key: value for key, value in keys.items() if key not in (*_OPTIONS, "encoding")}
-    return name, {**left, "data_path": path}
 
 
 def _prepare(source: Any, items: Any, keys: dict[str, Any], notes: list[str]) -> tuple[str, str]:
