@@ -190,10 +190,9 @@ class Config(RecBoleConfig):
             found = other if isinstance(other, type) else registry.get_model(str(other))
             if found.__name__ != model_class.__name__:
                 raise _contradiction("model", other, repr(model_class.__name__))
-        if (other := own.get("dataset")) is not None:
-            found = dataset_table.resolve(str(other), self.external_config_dict.get("data_path"))
-            if found != dataset:
-                raise _contradiction("dataset", other, repr(self.given_dataset))
+        other, path = own.get("dataset"), self.external_config_dict.get("data_path")
+        if other is not None and dataset_table.resolve(str(other), path) != dataset:
+            raise _contradiction("dataset", other, repr(self.given_dataset))
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)

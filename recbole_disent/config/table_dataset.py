@@ -48,8 +48,8 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
     if dataset is not None or given.get("data_path") is not None:
         key, value = ("dataset", dataset) if dataset is not None else ("data_path", given["data_path"])
         raise UserError(
-            f"{key}: got {value!r} with data={shown(source)}, expected only one of the two; leave one of them "
-            "out"
+            f"{key}: got {value!r} with data={shown(source)}, expected only one of the two; leave "
+            "one of them out"
         )
     given["data_path"], name = _prepare(source, given.get("items"), given, notes)
     memory = any(_in_memory(given.get(key)) for key in _TABLES)
