@@ -97,6 +97,9 @@ def test_the_coarsest_exact_unit_is_taken(values, wanted, unit):
             ["2024-05-01", "01/02/2024"],
             "row 1: .* is '01/02/2024', expected a date of ISO 8601.* like '2024",
         ),
+        (["1714521600.5", ""], "row 1: the time in column 'ts' is missing; .*missing_time=drop"),
+        (["1714521600.5", "?"], "row 1: .* is '\\?', expected a number like '1714521600.5'"),
+        (["NULL", "1714521600"], "row 0: .* is 'NULL', expected a number like '1714521600'; .*=drop"),
         (["2024-05-01", "now"], "row 1: .* is 'now', expected a date"),
         (["2024-05-01", "2024-13-01"], "row 1: .* is '2024-13-01', expected a date"),
         (["2024-05-01", "1714521600"], "row 1: .* is '1714521600', expected a date"),
@@ -251,3 +254,17 @@ def test_the_report_of_a_data_set_and_of_a_table_find_the_same_unit(unit, size):
         time = second * size + (size > 1)  # no whole number of a coarser unit
         assert parse([time] * 2)[0].unit == unit
         assert unit_of(float(time), float(time)) == unit
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (["NULL", "-", "1714521600", "2024-05-01", "1714521601"], [1714521600, 1714521601]),
+        (["NULL", "2024-05-01", "1714521601"], [1714521600]),
+        (["1714521600.5", "", "1714521601"], [1714521600500, 1714521601000]),
+        (pd.array([1714521600.5, None, 1714521601], dtype="Float64"), [1714521600500, 1714521601000]),
+        (pd.Series([1714521600.5, pd.NA, 1714521601.0], dtype=object), [1714521600500, 1714521601000]),
+    ],
+)
+def test_rows_without_a_time_are_dropped_wherever_they_are(values, wanted):
+    assert parse(values, "drop")[0].values.tolist() == wanted

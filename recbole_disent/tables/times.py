@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": 
 # Lower limits of the sizes of Unix seconds, milliseconds, microseconds and nanoseconds (each from 1973 to
 # 5138), and of numbers that are too large for a time. The unit of smaller numbers is unknown.
 _LEAST = np.array([1e8, 1e11, 1e14, 1e17, 9.2e18])
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d|\d{8}T")
 _YEAR_1 = -62135596800  # in Unix seconds
 _CONVERT = (
     "no time of the column can be read, so convert the column, for example by "
@@ -84,7 +87,7 @@ def parse_times(
     elif kind in ("datetime", "date"):
         read = pd.to_datetime(values, utc=True, errors="coerce")
     elif kind in ("integer", "float", "empty"):
-        read = values
+        read = values.where(~missing) if values.dtype == object else values  # floats do not take pd.NA
     else:
         row = differing_rows(values)[1]
         raise UserError(
@@ -125,19 +128,20 @@ def _like(values: pd.Series, kept: np.ndarray) -> str:
 
 
 def _texts(values: pd.Series, missing: np.ndarray) -> tuple[pd.Series, str]:
-    """Read all texts as numbers if the first text is a number, else as dates."""
+    """Read all texts as numbers if the first text that can be read is a number, else as dates."""
     cells = values.where(~missing).str.strip()
-    first = cells[~missing].iloc[:1]
-    if pd.to_numeric(first, errors="coerce").notna().any():
+    kinds = (_NUMBER.fullmatch(cell) or _DATE.match(cell) for cell in cells[~missing])
+    first = next((kind for kind in kinds if kind), None)
+    if first is not None and first.re is _NUMBER:
         numbers = pd.to_numeric(cells, errors="coerce")
         if numbers.isna().any():  # a missing number would turn integers into floats, so parse the rest alone
             good = numbers.notna()
-            exact = pd.Series(pd.NA, index=cells.index, dtype=object)
+            exact = pd.Series(np.nan, index=cells.index, dtype=object)
             exact[good] = pd.to_numeric(cells[good]).astype(object)
             return exact, "float" if pd.to_numeric(cells[good]).dtype.kind == "f" else "integer"
         return numbers, "float" if numbers.dtype.kind == "f" else "integer"
     # pandas would also accept words such as "now".
-    dates = cells.where(cells.str.match(r"\d{4}-\d|\d{8}T", na=False))
+    dates = cells.where(cells.str.match(_DATE, na=False))
     dates = dates.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     return pd.to_datetime(dates, utc=True, format="ISO8601", errors="coerce"), "date"
 
