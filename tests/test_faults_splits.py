@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from recbole.data.dataset import Dataset, SequentialDataset
 
 from recbole_disent.data.dataset import SequenceDataset
 from recbole_disent.data.interactions import InteractionDataset
+from recbole_disent.data.report import describe
 from recbole_disent.errors import UserError
 from recbole_disent.session import load_checkpoint, run
 from tests.faults import (
@@ -123,6 +126,25 @@ def test_no_target_is_in_its_history_without_validation_data():
     assert sorted(rows_of(parts[2])) == sorted(
         (f"u{n}", [f"i{(n + step) % 6}" for step in range(4)], f"i{(n + 5) % 6}") for n in range(8)
     )
+
+
+def test_first_events_that_are_held_out_are_counted():
+    cut()
+    path = Path("cut/cut.test.inter")
+    path.write_text(path.read_text() + "new\ti1\t1\t1\nother\ti2\t1\t1\nother\ti3\t1\t2\n")
+    dataset, parts = load("SASRec", "cut", benchmark_filename=SPLIT)
+    assert [len(part.inter_feat) for part in parts[1:]] == [8, 9]
+    told = "2 test events are the first events of their users"
+    assert any(note.startswith(told) for note in describe(dataset, parts)["warnings"])
+    late = [("new", "i1", 1, 1000), ("other", "i2", 1, 1000), ("other", "i3", 1, 1001)]
+    write("small", "inter", [*small_rows(), *late])
+    ratios = {"split": {"TS": [0.8, 0.1, 0.1]}}
+    dataset, parts = load("SASRec", eval_args=ratios)
+    assert len([n for n in dataset.reading.notes if n.startswith(told)]) == 1
+    general = load("BPR", eval_args=ratios)[1]
+    assert len(general[2].inter_feat) == len(parts[2].inter_feat) + 2
+    for keys in ({}, {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"}}):
+        assert not [n for n in load("SASRec", **keys)[0].reading.notes if "first events" in n]
 
 
 def test_only_the_validation_file_may_be_empty():

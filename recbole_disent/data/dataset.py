@@ -220,6 +220,8 @@ class SequenceDataset(PartDataset, SequentialDataset):
             parts = self._build_from_files()
         else:
             parts = super().build()
+        if isinstance(parts[0].inter_feat, LazyInteraction):
+            self._note_first_events(parts)
         self._forget_times(parts)
         if not isinstance(parts[0].inter_feat, LazyInteraction):
             return describe_padded(parts)
@@ -235,6 +237,25 @@ class SequenceDataset(PartDataset, SequentialDataset):
             dataset.train_end, dataset.history, dataset.train_mask = stops, history, seen
             dataset._training_counts = counts
         return parts
+
+    def _note_first_events(self, parts: list[Any]) -> None:
+        """Say how many held-out events have no row, because they are the first events of their users."""
+        if self.benchmark_filename_list is None and self._keeps_first_events():
+            return
+        first = self.store.offsets[:-1][self.store.offsets.diff() > 0].numpy()
+        position = self.file_position[first]
+        if self.benchmark_filename_list is not None:
+            part = np.searchsorted(np.cumsum(self.file_size_list), position, side="right")
+            counts = {parts[n].part: int((part == n).sum()) for n in (1, 2)}
+        else:  # split at one time for all users
+            latest = max(part._row_times().max(initial=-np.inf) for part in parts[:2])
+            late = int((self._times[position] > latest).sum())
+            counts = {"test": late if len(parts[2].inter_feat) else 0}
+        if told := [f"{count} {part}" for part, count in counts.items() if count]:
+            self.note(
+                f"{' and '.join(told)} events are the first events of their users: there is no history to "
+                "rank them by, so that they are left out (general models rank them)"
+            )
 
     def _build_from_files(self) -> list[Any]:
         self._change_feat_format()
