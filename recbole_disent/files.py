@@ -46,6 +46,20 @@ def require_file_name(path: str | os.PathLike[str]) -> None:
         raise UserError(f"'{path}' is a folder, expected the name of a file; give another name")
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written, and make its folder if it is missing.
+
+    Raises:
+        UserError: *path* is a folder, or no file can be made in its folder.
+    """
+    require_file_name(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    with writing(path):
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an error of the system in the ``with`` block, which writes *path*, into a :class:`UserError`."""

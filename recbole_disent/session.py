@@ -17,7 +17,7 @@ from recbole_disent.config.table_dataset import stored_table
 from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
-from recbole_disent.evaluation.per_user import check_one_each, one_each, write_per_user
+from recbole_disent.evaluation.per_user import check_one_each, check_place, one_each, write_per_user
 from recbole_disent.loaders.evaluation import EvalLoader
 from recbole_disent.parallel import launcher, process_group, silence
 from recbole_disent.refit import check_refit, refit
@@ -122,6 +122,8 @@ def _run(
         check_one_each(data.loaders[2])
     elif test and ranks_file and one_each(data.loaders[2]):
         per_user = ranks_file
+    if per_user and first:
+        check_place(per_user)
     if config["refit"]:
         check_refit(data, saved)
     net = build_model(data)
@@ -143,13 +145,13 @@ def _run(
         logger.warning("there is no test part: the test result is None (eval_args, benchmark_filename)")
     if test:
         tested = trainer.evaluate(held_out, load_best_model=saved, show_progress=config["show_progress"])
-    if per_user and first:
-        write_per_user(per_user, trainer.ranking, held_out)
     logger.info(f"best valid: {best}")
     if test:
         logger.info(f"test result: {tested}")
     report = result_file.describe(data, trainer, net, score, best, tested)
     report["refit"], report["warm_start"] = again, started
+    if saved and not (test and held_out) and hasattr(net, "query_vectors"):
+        trainer.load_weights(trainer.saved_model_file)  # no test has loaded the kept epoch
     report["intentions"] = _intentions(trainer, net, valid or held_out if test else valid)
     if saved:
         report["checkpoint"] = trainer.saved_model_file
@@ -157,6 +159,8 @@ def _run(
         if first:
             result_file.write(report["result_file"], report)
         logger.info(f"result file: {report['result_file']}")
+    if per_user and first:
+        write_per_user(per_user, trainer.ranking, held_out)
     return report
 
 

@@ -94,6 +94,18 @@ def test_a_run_measures_its_intentions_on_the_validation_part(run_keys):
     assert report["intentions"]["cosine"] != pytest.approx(test["cosine"], rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    "call", [{"test": False}, {"config_dict": {"eval_args": {"split": {"LS": "valid_only"}}}}]
+)
+def test_intentions_without_a_test_are_those_of_the_kept_epoch(run_keys, call):
+    keys = {**run_keys, "epochs": 6, "stopping_step": 6, "learning_rate": 0.3, "ema_decay": 0.0}
+    report = run("DisentS2S", "hostile", **{**call, "config_dict": {**keys, **call.get("config_dict", {})}})
+    assert report["best_epoch"] < 5
+    net, data = load_checkpoint(report["checkpoint"])
+    kept = intentions.of_model(net, data.loaders[1])
+    assert report["intentions"]["cosine"] == pytest.approx(kept["cosine"], rel=1e-4)
+
+
 def test_excess_of_the_cosine():
     phi = torch.tensor([[[1.0, 0], [2, 0], [0, 3]], [[1, 0], [-1, 0], [0, 1]]], dtype=torch.float64)
     assert excess_cosine(phi, 0.4).tolist() == pytest.approx([0.36 / 3, 0])

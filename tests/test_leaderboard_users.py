@@ -47,6 +47,28 @@ def test_ranks_of_users_give_the_metrics_and_belong_to_the_users(hostile, model,
     assert users["popularity"].tolist() == [clicks.get(long[u][-1], 0) for u in sorted(long)]
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_training(hostile, tmp_path):
+    (tmp_path / "file").write_text("")
+    keys = {**TINY, "data_path": str(hostile), "show_progress": False}
+    epochs = []
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "file" / "u.npz", "cannot be written")):
+        with pytest.raises(UserError, match=f"per_user_file: .*{message}"):
+            run("Pop", "hostile", config_dict={**keys, "per_user_file": str(path)},
+                on_epoch=lambda *epoch: epochs.append(epoch))  # fmt: skip
+    assert not epochs
+
+
+def test_a_result_file_is_written_before_the_ranks(hostile, monkeypatch):
+    def fail(*args):
+        raise UserError("full")
+
+    monkeypatch.setattr("recbole_disent.session.write_per_user", fail)
+    keys = {**TINY, "data_path": str(hostile), "show_progress": False, "per_user_file": "u.npz"}
+    with pytest.raises(UserError, match="full"):
+        run("Pop", "hostile", config_dict=keys)
+    assert list(Path("saved").glob("Pop-*.json"))
+
+
 def test_ranks_of_users_are_the_same_for_every_order_of_queries(hostile):
     """Ranks do not depend on chunks and kinds of models, which have different orders of queries."""
     keys = {**TINY, "data_path": str(hostile), "filter_history": True, "show_progress": False}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically
+from recbole_disent.files import require_writable, write_atomically, writing
 from recbole_disent.loaders.evaluation import EvalLoader
 
 
@@ -33,6 +33,18 @@ def check_one_each(loader: Any) -> None:
         )
 
 
+def check_place(path: str) -> None:
+    """Check before training that the file can be written.
+
+    Raises:
+        UserError: the path is a folder, or its folder cannot be written to.
+    """
+    try:
+        require_writable(path)
+    except UserError as error:
+        raise UserError(f"per_user_file: {error}") from None
+
+
 def write_per_user(path: str, ranking: Any, loader: EvalLoader) -> None:
     """Write the ranks of the last evaluation of *loader*, users ascending.
 
@@ -49,7 +61,7 @@ def write_per_user(path: str, ranking: Any, loader: EvalLoader) -> None:
     ranks = ranking.last_ranks[order] if dataset.one_target_per_query else ranking.last_ranks
     place = dataset.earlier(order)[0].numpy()
     clicks = np.bincount(train.history[1][train.train_mask], minlength=dataset.item_num)
-    with write_atomically(path) as file:
+    with writing(path), write_atomically(path) as file:
         np.savez_compressed(
             file,
             user=users[order].astype(np.int32),

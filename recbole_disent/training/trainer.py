@@ -216,11 +216,7 @@ class SafeTrainer:
         if not eval_data:
             return None
         if load_best_model:
-            path = model_file or self.saved_model_file
-            checkpoint.load_into(self.model, self._load(path), self.device)
-            if self.average is not None:
-                self.average.restart()  # the loaded weights are evaluated
-            self.logger.info(f"Loading model structure and parameters from {path}")
+            self.load_weights(model_file or self.saved_model_file)
         start = perf_counter()
         with self.averaged():
             if isinstance(eval_data, EvalLoader) and self.ranking is not None:
@@ -231,6 +227,13 @@ class SafeTrainer:
                 result = super().evaluate(eval_data, False, None, show_progress)  # type: ignore[misc]
         self.seconds["evaluation"] += perf_counter() - start
         return result
+
+    def load_weights(self, path: str) -> None:
+        """Load the weights of a checkpoint, such as the weights of the kept epoch."""
+        checkpoint.load_into(self.model, self._load(path), self.device)
+        if self.average is not None:
+            self.average.restart()  # the loaded weights are evaluated
+        self.logger.info(f"Loading model structure and parameters from {path}")
 
     def averaged(self) -> AbstractContextManager[None]:
         """Put the averages of the weights, if there are any, into the model for the duration of a block."""
