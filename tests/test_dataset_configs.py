@@ -13,6 +13,7 @@ import yaml
 from recbole_disent.config import dataset_table
 from recbole_disent.config.config import Config
 from recbole_disent.content.build import build_content
+from recbole_disent.data import download as downloads
 from recbole_disent.data.download import download
 from recbole_disent.data.loading import create_dataset, load_parts
 from recbole_disent.data.statistics_check import count, difference
@@ -290,3 +291,21 @@ def test_an_address_that_is_gone_says_what_to_do(tmp_path):
     address = (tmp_path / "nothing.zip").as_uri()
     with pytest.raises(UserError, match=r"nothing.zip failed .*unpack the archive into"):
         download(address, "set", str(tmp_path / "set"))
+
+
+def test_two_downloads_at_a_time_do_not_disturb_each_other(tmp_path, monkeypatch):
+    address, target = archive_of(tmp_path, "user_id:token\n1\n"), tmp_path / "data" / "set"
+    real, calls = downloads.download_url, []
+
+    def slow(url, folder):
+        calls.append(folder)
+        path = real(url, folder)
+        if len(calls) == 1:
+            download(address, "set", str(target))  # another process is faster
+        return path
+
+    monkeypatch.setattr(downloads, "download_url", slow)
+    download(address, "set", str(target))
+    assert len(set(calls)) == 2
+    assert sorted(path.name for path in target.parent.iterdir()) == ["set", "set.sha256"]
+    assert [path.name for path in target.iterdir()] == ["set.inter"]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import zipfile
+from pathlib import Path
 
 from recbole.utils.url import (
     decide_download,
     download_url,
     extract_zip,
-    makedirs,
     rename_atomic_files,
 )
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_text
+from recbole_disent.files import temporary_folder, write_text
 from recbole_disent.hashing import file_digest
 
 
@@ -23,8 +22,8 @@ def download(url: str, name: str, folder: str) -> None:
     """Download and unpack a data set.
 
     The folder is created only after the download is complete, so that an interrupted download can be
-    repeated. The function writes the SHA-256 of the archive to ``<folder>.sha256``, and checks the archive
-    of a later download against it.
+    repeated. If another process has made the folder in the meantime, that folder stays. The function writes
+    the SHA-256 of the archive to ``<folder>.sha256``, and checks the archive of a later download against it.
 
     Args:
         url: address of a zip archive.
@@ -35,30 +34,31 @@ def download(url: str, name: str, folder: str) -> None:
         UserError: the user declined the download, the download failed, or the archive differs from the
             archive of an earlier download.
     """
-    partial = f"{folder}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        if not decide_download(url):
-            raise UserError(
-                f"dataset '{name}': the download was declined; run again and accept, or put the files into "
-                f"{os.path.abspath(folder)}"
-            )
-        makedirs(partial)
-        path = download_url(url, partial)
-        _check_archive(path, url, name, f"{folder}.sha256")
-        extract_zip(path, partial)
-        os.unlink(path)
-        base = os.path.splitext(os.path.basename(path))[0]
-        rename_atomic_files(partial, base, name)
-        os.replace(partial, folder)
+        # Another process may download the same data set at the same time.
+        with temporary_folder(Path(folder)) as partial:
+            if not decide_download(url):
+                raise UserError(
+                    f"dataset '{name}': the download was declined; run again and accept, or put the files "
+                    f"into {os.path.abspath(folder)}"
+                )
+            path = download_url(url, str(partial))
+            _check_archive(path, url, name, f"{folder}.sha256")
+            extract_zip(path, str(partial))
+            os.unlink(path)
+            base = os.path.splitext(os.path.basename(path))[0]
+            rename_atomic_files(str(partial), base, name)
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                if not os.path.isdir(folder):  # otherwise the other process was faster
+                    raise
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # RecBole raises a RuntimeError
         raise UserError(
             f"dataset '{name}': the download of {url} failed ({error}); try again, or unpack the archive "
             f"into {os.path.abspath(folder)} yourself and name the files {name}.inter, {name}.item "
             f"and {name}.user"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_archive(path: str, url: str, name: str, record: str) -> None:

@@ -70,7 +70,8 @@ def prepare(
             ``digest`` is the digest in the name.
 
     Raises:
-        UserError: a table cannot be used; the message names the table and the row or column.
+        UserError: a table cannot be used, and the message names the table and the row or column; or a file
+            changed while it was read.
 
     Example:
         >>> table = pd.DataFrame({"user": [1, 1, 1], "item": [5, 6, 7], "ts": [10, 20, 30]})
@@ -97,6 +98,11 @@ def prepare(
             items, like=summary["columns"]["item"], encoding=encoding
         )
         compare_items(events.frame, catalogue, summary["catalogue"])
+    if digest and _digest_of_files(files or [], options) != digest:
+        raise UserError(
+            f"{summary['source']}: a file of the tables changed while it was read; try again when it "
+            "is complete"
+        )
     content = render(events.frame, catalogue)
     if catalogue is not None:
         count_changes(summary["catalogue"], content["item"][1])
