@@ -287,3 +287,17 @@ def test_repeatable_general_models_may_recommend_the_history(repeatable):
 def test_sequential_models_are_repeatable():
     with pytest.raises(UserError, match="repeatable"):
         config("SASRec", repeatable=False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"seed": 2**32}, r"seed: got 4294967296, expected at most 2\^32 - 1"),
+        ({"data_path": 2024}, r"^data_path: got 2024, expected the path of a folder, such as './2024'"),
+        ({"checkpoint_dir": 5}, r"^checkpoint_dir: got 5, expected the path of a folder"),
+        ({"learner": "sparse_adam"}, r"learner: got 'sparse_adam', expected one of adam, adamw, sgd"),
+    ],
+)
+def test_values_that_no_run_can_use_are_named(keys, message):
+    with pytest.raises(UserError, match=message):
+        config("BPR", **keys)

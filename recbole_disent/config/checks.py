@@ -15,7 +15,7 @@ from recbole_disent.config.intervals import check_interval
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.registry import spec_of
 
-_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 _LEAST = {
     "epochs": 1, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 1, "seed": 0, "weight_decay": 0,
     "stopping_step": 0, "worker": 0, "eval_step": 0, "learning_rate": 0, "metric_decimal_place": 0,
@@ -59,6 +59,18 @@ def check_dataset_name(name: str) -> None:
         f"dataset: got the path '{name}', expected the name of a folder below data_path; set "
         f"--data_path={folder} --dataset={stem}"
     )
+
+
+def check_folders(given: dict[str, Any]) -> None:
+    """Check that the user's folders are texts.
+
+    Raises:
+        UserError: a folder is a number, as which a name such as 2024 is read, or another value.
+    """
+    for key in ("data_path", "checkpoint_dir"):
+        value = given.get(key)
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise UserError(f"{key}: got {value!r}, expected the path of a folder, such as './{value}'")
 
 
 def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
@@ -291,6 +303,8 @@ def check_together(config: Any) -> None:
     for key, least in _LEAST.items():
         if config[key] < least:
             raise UserError(f"{key}: got {config[key]}, expected at least {least}")
+    if config["seed"] >= 2**32:
+        raise UserError(f"seed: got {config['seed']}, expected at most 2^32 - 1 = {2**32 - 1}")
     if str(config["learner"]).lower() not in _LEARNERS:
         raise UserError(f"learner: got {config['learner']!r}, expected one of {', '.join(_LEARNERS)}")
     if config["precision"] == "double" and config["enable_amp"]:

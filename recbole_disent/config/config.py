@@ -16,6 +16,7 @@ from recbole_disent import registry
 from recbole_disent.config import dataset_table, key_rules, presets, recbole_keys, table_dataset
 from recbole_disent.config.checks import (
     check_dataset_name,
+    check_folders,
     check_given,
     check_like_default,
     check_metrics,
@@ -141,6 +142,7 @@ class Config(RecBoleConfig):
 
     def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
         given = self.external_config_dict
+        check_folders(given)
         self.given_model = model = self._choose("model", model)
         dataset = self._take_tables(self._choose("dataset", dataset))
         if file := given.get("model_file"):

@@ -51,6 +51,9 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
             f"{key}: got {value!r} with data={shown(source)}, expected only one of the two; leave "
             "one of them out"
         )
+    for key in ("user", "item", "time"):
+        if isinstance(given.get(key), int | float) and not isinstance(given[key], bool):
+            given[key] = str(given[key])  # the name of a column may look like a number
     given["data_path"], name = _prepare(source, given.get("items"), given, notes)
     memory = any(_in_memory(given.get(key)) for key in _TABLES)
     for key in (*_TABLES, *_OPTIONS, "encoding") if memory else ("encoding",):

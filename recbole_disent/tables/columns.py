@@ -81,6 +81,8 @@ def choose_columns(
             named = [column for column in guess(columns, role) if column not in taken]
             if len(named) > 1:
                 leave_out = "" if role in REQUIRED else f", or {role}=False for none"
+                if role == "rating":
+                    leave_out += " (a run has no such key: convert the table first, or rename the columns)"
                 raise UserError(
                     f"{where}: the {role} could be any of the columns {', '.join(named)}; name the column, "
                     f"for example by {role}={named[0]}{leave_out}"
