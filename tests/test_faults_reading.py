@@ -343,3 +343,9 @@ def test_tokens_that_look_like_numbers_stay_what_they_are():
     write("zeros", "inter", [(f"0{u}", item, 1, t) for u in range(4) for t, item in enumerate(items)])
     found = sequences(load("SASRec", "zeros")[0])
     assert found == {f"0{u}": list(items) for u in range(4)}
+
+
+def test_a_number_with_an_underscore_is_named():
+    write("small", "inter", [*small_rows(), ("u1", "i1", "1_000", 99)])
+    with pytest.raises(UserError, match=r"small.inter, line 50: rating: got '1_000', expected a number"):
+        load("BPR")

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from recbole_disent import cli, run, tune
+from recbole_disent.config.config import Config
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import plots, report
-from recbole_disent.tables import convert
+from recbole_disent.tables import convert, prepare, read_catalogue
 from recbole_disent.tables.events import read_events
 
 TABLE = pd.DataFrame(
@@ -88,3 +89,61 @@ def test_a_report_says_why_it_has_no_plots(make_keys, monkeypatch):
     said = []
     report.write(folder, say=said.append)
     assert said[-1] == plots.MISSING
+
+
+def test_two_columns_of_ratings_leave_a_way_out_for_a_run(tmp_path):
+    table = TABLE.assign(rating=1, stars=2)
+    with pytest.raises(
+        UserError, match=r"rating=rating, or rating=False for none \(a run has no such key: conv"
+    ):
+        read_events(table)
+
+
+def test_a_column_may_be_named_by_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    TABLE.rename(columns={"customer id": "0", "article": "1"}).to_csv("shop.csv", index=False)
+    words = ["--data=shop.csv", "--user=0", "--item=1"]
+    config = Config("Pop", cmd_args=words)
+    assert (config["user"], config["item"]) == ("0", "1")
+
+
+def test_a_text_beside_numbers_is_the_fault(tmp_path):
+    path = tmp_path / "e.jsonl"
+    for ratings, line in ((('"3"', "4"), 1), (("4", '"3"'), 2)):
+        rows = [f'{{"user": "u{n}", "item": "a", "time": {n}, "rating": {r}}}' for n, r in enumerate(ratings)]
+        path.write_text("\n".join(rows) + "\n")
+        with pytest.raises(
+            UserError, match=f"line {line}: the rating in column 'rating' is '3', expected a n"
+        ):
+            read_events(path)
+
+
+def test_differing_rows_of_an_item_are_named_by_their_lines(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("item,name\na,x\nb,y\na,z\n")
+    with pytest.raises(
+        UserError, match=r"line 4: the item 'a' has other values than in .*items.csv, line 2;"
+    ):
+        read_catalogue(path)
+
+
+def test_the_working_directory_can_become_a_data_set(tmp_path, monkeypatch):
+    folder = tmp_path / "at"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert convert(TABLE, ".")["files"] == [str(folder / "at.inter")]
+    assert [path.name for path in folder.iterdir()] == ["at.inter"]
+
+
+def test_a_table_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path, real = tmp_path / "shop.csv", read_events
+    TABLE.to_csv(path, index=False)
+
+    def late(*args, **options):
+        TABLE[:30].to_csv(path, index=False)
+        return real(*args, **options)
+
+    monkeypatch.setattr("recbole_disent.tables.cache.read_events", late)
+    with pytest.raises(UserError, match=r"shop.csv: a file of the tables changed while it was read"):
+        prepare(path, cache_folder=tmp_path / "tables")
+    assert not (tmp_path / "tables").exists()

@@ -265,6 +265,8 @@ def _locate(
             for name, cell in zip(names, line.rstrip("\r\n").split(separator), strict=False):
                 if name in numbers and cell:
                     try:
+                        if "_" in cell:  # which Python accepts between digits, and pandas does not
+                            raise ValueError
                         float(cell)
                     except ValueError:
                         return f"{path}, line {number}: {name}: got {cell!r}, expected a number"

@@ -80,8 +80,8 @@ def read_catalogue(
         row = int(twice.to_numpy().argmax())
         first = int((frame["item_id"] == frame["item_id"].iloc[row]).to_numpy().argmax())
         raise UserError(
-            f"{table.where(row)}: the item '{frame['item_id'].iloc[row]}' has other values in row "
-            f"{first + 1}; keep one of the rows"
+            f"{table.where(row)}: the item '{frame['item_id'].iloc[row]}' has other values than in "
+            f"{table.where(first)}; keep one of the rows"
         )
     for note in notes:
         getLogger().info(f"{table.name}: {note}")

@@ -169,7 +169,9 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
         )
     row = int(values.notna().to_numpy().argmax())
     if kind == "mixed":
-        row = differing_rows(values)[1]
+        numbers = [isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in values]
+        filled = values.notna().to_numpy()
+        row = int((filled & ~np.array(numbers)).argmax())
     raise UserError(
         f"{where(row)}: the {role} in column '{column}' is {shown(values.iloc[row])}, expected a number"
     )

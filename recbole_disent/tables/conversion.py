@@ -116,7 +116,8 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
         )
         compare_items(events.frame, catalogue, about)
         about["items"] = len(catalogue)
-    done = to_atomic(events.frame, catalogue, out.parent, target.name)
+    parent = out.parent if out.name == target.name else target.parent  # "." has no name
+    done = to_atomic(events.frame, catalogue, parent, target.name)
     if about is not None:
         count_changes(about, done["texts_changed"])  # the ids and numbers of events are never changed
     return {**events.summary, "catalogue": about, **done}
