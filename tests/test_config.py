@@ -308,3 +308,12 @@ def test_properties_without_a_rule_are_refused(tmp_path):
 
 def test_numpy_names_that_recbole_reads_exist():
     assert np.float(1) == 1.0
+
+
+def test_a_key_that_a_file_gives_twice_is_refused(tmp_path):
+    file = tmp_path / "keys.yaml"
+    file.write_text("a: &a {x: 1}\nepochs: 1\nb:\n  <<: *a\n  x: 2\nepochs: 2\n")
+    with pytest.raises(UserError, match=r"keys.yaml': .*line 6: the key 'epochs' is given twice; remove one"):
+        Config("BPR", "ml-100k", [str(file)])
+    found = key_rules.load_yaml("a: &a {x: 1}\nb: &b\n  <<: *a\n  x: 2\nc:\n  <<: *b\n  x: 3\n")
+    assert found == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}}

@@ -206,13 +206,29 @@ def read_rules(path: Path) -> dict[str, KeyRule]:
 _MOST_VALUES = 1_000_000
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's loader, which also refuses a key that is given twice; PyYAML takes the last value."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"line {line}: the key '{key.value}' is given twice; remove one")
+                seen.add((key.tag, key.value))
+        return node
+
+
 def load_yaml(text: str) -> dict[str, Any]:
     """Parse YAML as RecBole does (``1e-4`` is a float), but without changing PyYAML's global loader.
 
     Raises:
-        yaml.YAMLError: the text is not YAML, contains itself, or holds more than a million values.
+        yaml.YAMLError: the text is not YAML, gives a key twice, contains itself, or holds more than a
+            million values.
     """
-    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader: Any = type("Loader", (_Loader,), {})
     loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
     loader.add_implicit_resolver(
         "tag:yaml.org,2002:float",
