@@ -211,3 +211,31 @@ def test_preload_weight_is_refused_where_no_model_reads_it():
     settings = config(WithVectors, embedding_size=4, **given)
     parts = load_parts(settings)[1]
     assert WithVectors(settings, parts[0]).vectors.tolist() == [[0, 0], [0.5, 1.5], [2.5, 3.5]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"load_col": {**LOAD, "items": ["item_id"]}},
+            "load_col: got the file suffix 'items', .*mean 'item'",
+        ),
+        ({"load_col": {**LOAD, "item": ["item_id"]}}, "load_col: got columns of item, but there is no file"),
+        ({"load_col": None, "unload_col": {"inter": ["ratng"]}}, "unload_col: got 'ratng' .*mean 'rating'"),
+        ({"load_col": None, "unload_col": {"intr": ["rating"]}}, "unload_col: got the file suffix 'intr'"),
+        ({"unused_col": {"intr": ["rating"]}}, "unused_col: got the file suffix 'intr'"),
+        ({"seq_len": 5}, "seq_len: got 5, expected columns and their lengths"),
+        ({"seq_len": {"tags": "a"}}, "seq_len: got .*, expected columns and their lengths"),
+        ({"seq_len": {"tags": -1}}, "seq_len: got .*, expected columns and their lengths"),
+        ({"ITEM_LIST_LENGTH_FIELD": "item_id"}, "ITEM_LIST_LENGTH_FIELD: got 'item_id', which is a column"),
+        ({"ITEM_LIST_LENGTH_FIELD": "rating"}, "ITEM_LIST_LENGTH_FIELD: got 'rating', which is a column"),
+    ],
+)
+def test_columns_that_are_not_there_are_named(keys, message):
+    with pytest.raises(UserError, match=message):
+        load(**keys)
+
+
+def test_a_length_without_a_sequence_is_said():
+    notes = load(seq_len={"tgs": 3})[0].reading.notes
+    assert "seq_len: 'tgs' has no effect, because no sequence of this name is loaded" in notes

@@ -104,8 +104,17 @@ def check_given(given: dict[str, Any], model_class: type[Any]) -> None:
         )
     if given.get("rm_dup_inter") not in (None, "first", "last"):
         raise UserError(f"rm_dup_inter: got {given['rm_dup_inter']!r}, expected first, last or null")
+    suffixes = {"inter", "user", "item", "kg", "link", "net", *(given.get("additional_feat_suffix") or [])}
     for key in ("load_col", "unload_col", "unused_col"):
-        _check_columns(key, given.get(key))
+        _check_columns(key, given.get(key), suffixes)
+    lengths = given.get("seq_len")
+    if lengths is not None and not (
+        isinstance(lengths, dict)
+        and all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in lengths.values())
+    ):
+        raise UserError(
+            f"seq_len: got {lengths!r}, expected columns and their lengths such as {{'class': 5}}"
+        )
     if both := set(given.get("unload_col") or {}) & set(given.get("load_col", {"inter": None}) or {}):
         raise UserError(
             f"unload_col: got columns of {', '.join(sorted(both))}, but load_col already names the columns "
@@ -146,7 +155,7 @@ def _reads_vectors(model_class: type[Any]) -> bool:
         return True
 
 
-def _check_columns(key: str, value: Any) -> None:
+def _check_columns(key: str, value: Any, suffixes: set[str]) -> None:
     good = value is None or (
         isinstance(value, dict)
         and all(
@@ -159,6 +168,12 @@ def _check_columns(key: str, value: Any) -> None:
             f"{key}: got {value!r}, expected a dict from file suffixes to lists of columns, such as "
             "{'inter': ['user_id', 'item_id']}"
         )
+    for suffix in value or {}:
+        if suffix not in suffixes:
+            raise UserError(
+                f"{key}: got the file suffix {suffix!r}, expected inter, user, item or one of "
+                f"additional_feat_suffix{nearest(suffix, suffixes)}"
+            )
 
 
 def check_metrics(metrics: Any, modes: Any) -> None:

@@ -96,10 +96,11 @@ def check_header(path: str, separator: str, encoding: str | None) -> Columns:
     return columns
 
 
-def require_columns(path: str, source: str, wanted: set[str], found: set[str]) -> None:
-    """Check that a file has the columns in the user's ``load_col``; RecBole silently ignores missing columns.
+def require_columns(key: str, path: str, source: str, wanted: set[str], found: set[str]) -> None:
+    """Check that a file has the columns that the user names; RecBole silently ignores missing columns.
 
     Args:
+        key: ``load_col`` or ``unload_col``.
         path: path of the file.
         source: kind of the file: inter, user, item, ...
         wanted, found: names of the requested columns and of the columns in the file.
@@ -109,7 +110,7 @@ def require_columns(path: str, source: str, wanted: set[str], found: set[str]) -
     """
     for name in sorted(wanted - found):
         raise UserError(
-            f"load_col: got '{name}' for {source}, but {path} has no such column{nearest(name, found)}; "
+            f"{key}: got '{name}' for {source}, but {path} has no such column{nearest(name, found)}; "
             f"it has {', '.join(sorted(found))}"
         )
 

@@ -166,13 +166,23 @@ class SequenceDataset(PartDataset, SequentialDataset):
                 setattr(self, f"{name}_list_field", name + suffix)
         self.item_id_list_field = self.history_field
         length = self.item_list_length_field
+        self._check_length_field({self.uid_field, self.iid_field, self.time_field})
         self.set_field_property(length, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
         self.inter_feat[length] = [len(history) for history in self.inter_feat[self.history_field]]
+
+    def _check_length_field(self, columns: set[str]) -> None:
+        """Refuse a name with which the lengths of the histories would replace a column."""
+        if (length := self.item_list_length_field) in columns:
+            raise UserError(
+                f"ITEM_LIST_LENGTH_FIELD: got '{length}', which is a column of the data, expected another "
+                "name, such as item_length"
+            )
 
     def data_augmentation(self) -> None:
         """Sort the events once, and make a row of every event except the first of each user."""
         self._check_field("uid_field", "time_field")
         events = self.inter_feat
+        self._check_length_field(set(events))
         self._aug_presets()
         users = events[self.uid_field].numpy()
         order = self._event_order(users, events)

@@ -96,8 +96,27 @@ class AtomicDataset(Dataset):
         if self.benchmark_filename_list is not None and len(self.file_size_list) == 2:
             self.file_size_list.insert(1, 0)  # with only two files, the validation part is empty
 
+    def _load_user_or_item_feat(self, token: str, folder: str, source: Any, field_name: str) -> Any:
+        suffix = source.value
+        path = os.path.join(folder, f"{token}.{suffix}")
+        given = "load_col" in self.config.external_config_dict
+        if given and (self.config["load_col"] or {}).get(suffix) and not os.path.isfile(path):
+            raise UserError(
+                f"load_col: got columns of {suffix}, but there is no file {path}; leave {suffix} out, or add "
+                "the file"
+            )
+        return super()._load_user_or_item_feat(token, folder, source, field_name)
+
+    def _load_data(self, token: str, folder: str) -> None:
+        super()._load_data(token, folder)
+        if "seq_len" in self.config.external_config_dict:
+            for name in self.config["seq_len"] or {}:
+                if self.field2type.get(name) not in _SEQUENCES:
+                    self.note(f"seq_len: '{name}' has no effect, because no sequence of this name is loaded")
+
     def _load_feat(self, filepath: str, source: Any) -> Any:
         separator, encoding = self.config["field_separator"], self.config["encoding"]
+        suffix = getattr(source, "value", source)  # the source of an additional file is a plain string
         load, unload = self._get_load_and_unload_col(source)
         if load == set():  # no column is requested, so that the file is not checked
             return None
@@ -115,8 +134,9 @@ class AtomicDataset(Dataset):
         ]
         if "load_col" in self.config.external_config_dict:
             requested = (load or set()) - {self.config[key] for key in _FIELDS}
-            # The source of an additional file is a plain string.
-            require_columns(filepath, getattr(source, "value", source), requested, set(found))
+            require_columns("load_col", filepath, suffix, requested, set(found))
+        if "unload_col" in self.config.external_config_dict:
+            require_columns("unload_col", filepath, suffix, unload or set(), set(found))
         if not wanted:
             self.note(f"{filepath}: load_col and unload_col select no column of the file")
             return None
