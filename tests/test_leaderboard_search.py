@@ -61,13 +61,55 @@ def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
         ),
         ({"sweep": {"refit": [True, False]}}, "plan: sweep: results that differ in refit cannot"),
         ({"models": [{"name": "BPR", "space": "own.hyper"}], "trials": 2}, r"space own\.hyper: the key"),
+        ({"models": [{"name": "BPR", "space": 5}], "trials": 2}, "models, BPR, space: got 5, expected the"),
+        *(
+            ({"models": [{"name": "BPR", "space": f"{key}.hyper"}], "trials": 2},
+             rf"{key}\.hyper, line 2: {key} says what is measured")
+            for key in ("valid_metric", "filter_history", "refit", "candidate_seed", "val_interval")
+        ),
+        ({"sweep": {"eval_args": [{"mode": "full"}, {"mode": "uni5"}]}}, "results that differ in eval_args"),
+        ({"models": [{"name": "BPR", "config": {"learning_rate": 0.5}}], "sweep": {"learning_rate": [0.1]}},
+         "plan: models, BPR, config: learning_rate: 0.5 has no effect, because sweep sets this key; leave"),
+        ({"sweep": {"epochs": [1, 2]}}, "plan: config: epochs: 1 has no effect, because sweep sets this key"),
         ({"config": {**TINY, "eval_step": 0}, "trials": 2}, "BPR on hostile, full: got eval_step: 0 with 2"),
     ],
 )  # fmt: skip
 def test_keys_that_would_mislead_a_comparison_are_refused(given, tmp_path, keys, message):  # noqa: F811
     (tmp_path / "own.hyper").write_text("learning_rate choice [0.1]\nseed choice [1, 2, 3]\n")
+    for key in ("valid_metric", "filter_history", "refit", "candidate_seed", "val_interval"):
+        (tmp_path / f"{key}.hyper").write_text(f"learning_rate choice [0.1]\n{key} choice [1, 2]\n")
     with pytest.raises(UserError, match=message):
         make_plan({**given, "models": ["BPR"], **keys}).trials()
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            {"filter_history": False},
+            "filter_history is true for BPR, hostile, full, seed 1, but false for two",
+        ),
+        ({"refit": True}, "refit is false for BPR.* give refit the same value for all models"),
+        ({"repeat_gate": True}, "repeat_gate is false for BPR"),
+        ({"score_dtype": "bfloat16"}, 'score_dtype is "float32" for BPR'),
+        ({"user_inter_num_interval": "[3,inf)"}, r'is "\[0,inf\)" for BPR, .*, but "\[3,inf\)" for two'),
+        ({"eval_args": {"split": {"LS": "test_only"}}}, "eval_args is .* for BPR"),
+        ({"candidate_seed": 5, "filter_history": True, "valid_metric": "Recall@5"}, None),  # all are ranked
+    ],
+)
+def test_models_whose_results_cannot_be_compared_are_refused_before_the_first_run(given, keys, told):  # noqa: F811
+    plan = make_plan({**given, "models": ["BPR", {"name": "BPR", "label": "two", "config": keys}]})
+    if told is None:
+        assert len(plan.runs()) == 4
+    else:
+        with pytest.raises(UserError, match=f"plan: .*{told}"):
+            plan.runs()
+
+
+def test_models_with_other_candidates_are_refused(given):  # noqa: F811
+    models = ["BPR", {"name": "BPR", "label": "two", "config": {"candidate_seed": 5}}]
+    with pytest.raises(UserError, match=r"plan: candidate_seed is 2020 for BPR.*, but 5 for two"):
+        make_plan({**given, "models": models, "protocols": ["uni5"]}).runs()
 
 
 def test_trials_of_a_study_are_not_refitted_but_its_best_configuration_is(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_disent.config import key_rules
+from recbole_disent.config.measures import filters_history
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard import archive
 from recbole_disent.leaderboard.schema import check_result
@@ -214,16 +215,6 @@ def _check_settings(folder: Path, row: Row) -> None:
             )
 
 
-def _filters_history(config: dict[str, Any]) -> bool | None:
-    """Whether a run left the history of a user out of the ranking; None if sampled items were ranked."""
-    mode = config["eval_args"]["mode"]
-    if (mode["test"] if isinstance(mode, dict) else mode) != "full":
-        return None
-    wanted = config.get("filter_history")
-    repeatable = config.get("repeatable", config["MODEL_TYPE"] == "SEQUENTIAL")
-    return not repeatable if wanted is None else wanted
-
-
 def _check_alike(folder: Path, group: ResultGroup) -> None:
     """Check that all rows were measured on the same data with the same candidates."""
     results = [result for row in group.rows for result in row.results]
@@ -251,7 +242,7 @@ def _check_alike(folder: Path, group: ResultGroup) -> None:
             "were not; give refit to all models of a plan or to none"
         )
     ways = {
-        "filter_history": {str(_filters_history(r["config"])) for r in results},
+        "filter_history": {str(filters_history(r["config"])) for r in results},
         # A file without one of these keys is older than the key or than its column: the default counts.
         "repeat_gate": {str(r["config"].get("repeat_gate") or False) for r in results},
         "score_dtype": {r["config"].get("score_dtype") or "float32" for r in results},

@@ -14,6 +14,7 @@ from recbole_disent import __version__
 from recbole_disent.config import key_rules
 from recbole_disent.config.checks import metric_names
 from recbole_disent.config.config import Config
+from recbole_disent.config.measures import measured
 from recbole_disent.data.loading import require_data
 from recbole_disent.hashing import file_digest
 from recbole_disent.leaderboard.inputs import files_of
@@ -34,6 +35,7 @@ class Resolved:
         data_path: absolute path of the folder that holds the folder of the data set.
         files: see :func:`~recbole_disent.leaderboard.inputs.files_of`.
         without_effect: key -> sentence; see :func:`~recbole_disent.config.key_rules.without_effect`.
+        measured: see :func:`~recbole_disent.config.measures.measured`.
     """
 
     digest: str
@@ -42,6 +44,7 @@ class Resolved:
     data_path: str
     files: dict[str, str]
     without_effect: dict[str, str]
+    measured: dict[str, str]
 
 
 @cache
@@ -55,9 +58,10 @@ def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved
     """
     config = config_of(model, dataset, json.loads(given))
     require_data(config)
+    final = config_to_dict(config)
     keys = {
         key: value
-        for key, value in config_to_dict(config).items()
+        for key, value in final.items()
         if key not in _COORDINATES and key_rules.decides_result(model, key)
     }
     if config["model_file"]:  # the path says nothing of the model
@@ -66,7 +70,8 @@ def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved
     digest = hashlib.sha256(text.encode()).hexdigest()
     data_path = os.path.dirname(os.path.abspath(config["data_path"]))
     epochs, metrics = max(1, config["epochs"]), metric_names(config)
-    return Resolved(digest, epochs, metrics, data_path, files_of(config), config.without_effect)
+    files, without_effect = files_of(config), config.without_effect
+    return Resolved(digest, epochs, metrics, data_path, files, without_effect, measured(final))
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

@@ -18,9 +18,10 @@ import yaml
 from recbole_disent import registry
 from recbole_disent.config import key_rules, search_space
 from recbole_disent.config.dataset_table import resolve
+from recbole_disent.config.measures import check_space
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
-from recbole_disent.leaderboard.plan_keys import check_keys
+from recbole_disent.leaderboard.plan_keys import check_alike, check_keys, check_sweep
 from recbole_disent.leaderboard.statistics import require_metrics
 
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
@@ -73,6 +74,7 @@ class Run:
         id: digest of everything that determines the result but the files; the name of the run's folder.
         data_path: absolute path of the folder that holds the folder of the data set.
         files: the files that the run reads; see :func:`~recbole_disent.leaderboard.inputs.files_of`.
+        measured: what the run measures; see :func:`~recbole_disent.config.measures.measured`.
     """
 
     cell: RowKey
@@ -85,6 +87,7 @@ class Run:
     id: str = ""
     data_path: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -115,6 +118,9 @@ class Plan:
 
         Args:
             chosen: (label, data set, protocol) -> keys that the search found.
+
+        Raises:
+            UserError: a key of a run is wrong, or the results of a table could not be compared.
         """
         key, values = self.sweep
         found = []
@@ -131,6 +137,9 @@ class Plan:
             if key is not None:
                 given[key] = value
             found.append(self._run(entry, RowKey(entry.label, dataset, protocol, value), seed, given))
+        for dataset, protocol in product(self.datasets, self.protocols):
+            check_alike([(run.name, run.measured) for run in found
+                         if (run.cell.dataset, run.cell.protocol) == (dataset, protocol)])  # fmt: skip
         return found
 
     def trials(self) -> list[Run]:
@@ -221,6 +230,7 @@ class Plan:
             id=run_id,
             data_path=found.data_path,
             files=found.files,
+            measured=found.measured,
         )
 
 
@@ -268,8 +278,6 @@ def make_plan(given: dict[str, Any]) -> Plan:
     if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
         raise UserError(f"plan: seeds: got {seeds!r}, expected whole numbers >= 0 such as [1, 2, 3]")
     options["seeds"] = list(dict.fromkeys(seeds))
-    _check_sweep(options["sweep"])
-    check_keys("sweep", options["sweep"] or {})
     entries = tuple(_entry(value, options) for value in options["models"])
     labels = [entry.label for entry in entries]
     for label in labels:
@@ -283,7 +291,15 @@ def make_plan(given: dict[str, Any]) -> Plan:
     # Result files hold the name of the data set, not its alias.
     known = [{resolve(n, d.get("data_path", options["data_path"])): d} for n, d in datasets.items()]
     datasets = _named("datasets", known, None)
-    return Plan(options, entries, datasets, _named("protocols", options["protocols"], protocol))
+    protocols = _named("protocols", options["protocols"], protocol)
+    places = {
+        "config": options["config"],
+        **{f"models, {entry.label}, config": entry.config for entry in entries},
+        **{f"datasets, {name}": keys for name, keys in datasets.items()},
+        **{f"protocols, {name}": keys for name, keys in protocols.items()},
+    }
+    check_sweep(options["sweep"], places)
+    return Plan(options, entries, datasets, protocols)
 
 
 _EXAMPLES = {"models": "[FIRST_MODEL, SECOND_MODEL]", "datasets": "[ml-100k]", "seeds": "[1, 2]",
@@ -331,34 +347,6 @@ def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:
     return result
 
 
-# Keys that say what is measured, so that a table has one value of each.
-_MEASURES = {
-    *("refit", "filter_history", "repeat_gate", "repeatable", "score_dtype"),
-    *("candidate_seed", "candidate_popularity"),
-}
-
-
-def _check_sweep(sweep: Any) -> None:
-    if sweep is None:
-        return
-    if len(sweep) != 1 or not isinstance(next(iter(sweep.values())), list) or not next(iter(sweep.values())):
-        raise UserError(
-            f"plan: sweep: got {sweep!r}, expected one key and a list of its values such as "
-            "{click_noise: [0.0, 0.1]}"
-        )
-    for key, values in sweep.items():
-        if key in _MEASURES:
-            raise UserError(
-                f"plan: sweep: results that differ in {key} cannot be compared; give the key one value in "
-                "config, and make a plan for each value"
-            )
-        seen = [json.dumps(value, sort_keys=True, default=str) for value in values]
-        if repeated := [value for value, text in zip(values, seen, strict=True) if seen.count(text) > 1]:
-            raise UserError(
-                f"plan: sweep: {key}: the value {repeated[0]!r} appears twice; give each value once"
-            )
-
-
 _ENTRY_KEYS = {"name", "label", "config", "trials", "space"}
 
 
@@ -382,6 +370,11 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
     trials = given.get("trials", options["trials"])
     key_rules.of_plan()["trials"].check(trials)
     space = given.get("space") or given["name"]
+    if not isinstance(space, str):
+        raise UserError(
+            f"plan: models, {given['name']}, space: got {space!r}, expected the path of a file or the name "
+            "of a model"
+        )
     if trials > 1 and "space" not in given and given["name"] not in search_space.shipped():
         if "trials" in given:
             raise UserError(
@@ -390,5 +383,7 @@ def _entry(value: Any, options: dict[str, Any]) -> Entry:
             )
         trials = 1  # the model has nothing to search, such as Pop
     if trials > 1:
-        check_keys(f"space {space}", search_space.read_space(space))
+        found = search_space.read_space(space)
+        check_keys(f"space {space}", found)
+        check_space(found)
     return Entry(str(given.get("label") or given["name"]), given["name"], config, trials, space)

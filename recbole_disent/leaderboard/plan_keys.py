@@ -1,9 +1,12 @@
-"""Configuration keys that a plan sets for each run itself."""
+"""Checks of the configuration keys of a plan: those that it sets itself, and those that it cannot vary."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
+from recbole_disent.config.measures import MEASURES
 from recbole_disent.errors import UserError
 
 _OUT = "use the key out of the plan, the folder for all files of its runs"
@@ -41,3 +44,59 @@ def check_keys(where: str, keys: dict[str, Any], mode: bool = False) -> None:
         if sets_mode and not mode:
             what = key if key == "eval_mode" else "eval_args: mode"
             raise UserError(f"plan: {where}: the key '{what}' is not for this place; {_PROTOCOLS}")
+
+
+def check_sweep(sweep: dict[str, Any] | None, places: dict[str, dict[str, Any]]) -> None:
+    """Check the swept key and its values.
+
+    Args:
+        sweep: the key ``sweep`` of the plan.
+        places: part of the plan, for messages -> the configuration keys that it holds.
+
+    Raises:
+        UserError: there is not one key, its results could not be compared, a value appears twice, or a part
+            of the plan gives the key, too.
+    """
+    if sweep is None:
+        return
+    if len(sweep) != 1 or not isinstance(next(iter(sweep.values())), list) or not next(iter(sweep.values())):
+        raise UserError(
+            f"plan: sweep: got {sweep!r}, expected one key and a list of its values such as "
+            "{click_noise: [0.0, 0.1]}"
+        )
+    check_keys("sweep", sweep)
+    ((key, values),) = sweep.items()
+    if key in MEASURES:
+        raise UserError(
+            f"plan: sweep: results that differ in {key} cannot be compared; give the key one value in "
+            "config, and make a plan for each value"
+        )
+    seen = [json.dumps(value, sort_keys=True, default=str) for value in values]
+    if repeated := [value for value, text in zip(values, seen, strict=True) if seen.count(text) > 1]:
+        raise UserError(f"plan: sweep: {key}: the value {repeated[0]!r} appears twice; give each value once")
+    for where, keys in places.items():
+        if key in keys:
+            raise UserError(
+                f"plan: {where}: {key}: {keys[key]!r} has no effect, because sweep sets this key; leave it "
+                "out here, or take it out of sweep"
+            )
+
+
+def check_alike(runs: Sequence[tuple[str, dict[str, str]]]) -> None:
+    """Check that the results of a table will be comparable.
+
+    Args:
+        runs: name and :func:`~recbole_disent.config.measures.measured` of each run of the table.
+
+    Raises:
+        UserError: two runs differ in a key that says what is measured.
+    """
+    first, expected = runs[0]
+    for name, measured in runs:
+        for key in sorted({*expected, *measured}):
+            if measured.get(key) != expected.get(key):
+                raise UserError(
+                    f"plan: {key} is {expected.get(key)} for {first}, but {measured.get(key)} for {name}, "
+                    f"and such results cannot be compared; give {key} the same value for all models, or make "
+                    "a plan for each value"
+                )

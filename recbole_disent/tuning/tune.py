@@ -8,12 +8,16 @@ from typing import Any
 
 from recbole_disent.config import key_rules, table_dataset
 from recbole_disent.config.config import Config
+from recbole_disent.config.measures import check_space
 from recbole_disent.config.search_space import read_space
 from recbole_disent.data.loading import require_data
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.tuning import plot, proposals, ray_trials
 from recbole_disent.tuning.study import Study
 from recbole_disent.tuning.trials import one_by_one
+
+# Keys that the search sets for each trial, besides the keys with the mark "own".
+_SET = ("model", "dataset", "data", "seed", "checkpoint_dir", "prepared_dir", "show_progress")
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +75,7 @@ def tune(
         raise UserError(
             "tune: every key of the search space is given; leave out at least one to search for it"
         )
+    check_space(space, (*key_rules.flagged(model, "own"), *_SET))
     algo = options["algo"] or proposals.default_algorithm(options["tool"])
     proposer = proposals.make(space, options["tool"], algo, seed)
     study = Study(
