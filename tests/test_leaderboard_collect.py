@@ -104,6 +104,15 @@ def test_a_run_of_a_plan_without_a_test_result_is_told(tmp_path):
     assert row.errors == {2: "the result file has no test result; --redo repeats the run"}
 
 
+def test_a_damaged_plan_is_named(tmp_path):
+    plan_folder(tmp_path, [result(), result(seed=2)])
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    del plan["runs"][1]["sweep"]
+    write(tmp_path, plan=plan)
+    with pytest.raises(UserError, match=r"plan\.json: runs, number 1: the key 'sweep' is missing"):
+        collect(tmp_path)
+
+
 def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
     search = {"label": "BPR", "dataset": "d", "trials": 4, "broken": 4, "epochs": None, "chosen": None,
               "space": {"learning_rate": "0.1 | 0.2"}}  # fmt: skip

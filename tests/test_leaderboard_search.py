@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
+from recbole_disent import compare
 from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.compare import _choose
@@ -110,6 +114,27 @@ def test_models_with_other_candidates_are_refused(given):  # noqa: F811
     models = ["BPR", {"name": "BPR", "label": "two", "config": {"candidate_seed": 5}}]
     with pytest.raises(UserError, match=r"plan: candidate_seed is 2020 for BPR.*, but 5 for two"):
         make_plan({**given, "models": models, "protocols": ["uni5"]}).runs()
+
+
+def test_a_plan_takes_paths_and_numbers_of_numpy(given):  # noqa: F811
+    sweep = {"learning_rate": list(np.logspace(-4, -2, 2))}
+    plan = {
+        **given,
+        "models": ["BPR"],
+        "data_path": Path(given["data_path"]),
+        "seeds": np.arange(2),
+        "sweep": sweep,
+    }
+    runs = make_plan(plan).runs()
+    assert yaml.safe_load(yaml.safe_dump([run.given for run in runs]))[0]["learning_rate"] == 1e-4
+    assert [run.seed for run in runs] == [0, 0, 1, 1]
+    with pytest.raises(UserError, match="plan, config, warm_start: got a value of the type object, expected"):
+        make_plan({**plan, "config": {"warm_start": object()}})
+
+
+def test_the_file_of_a_plan_may_be_a_path(tmp_path):
+    with pytest.raises(UserError, match=r"plan '.*plan\.yaml': No such file"):
+        compare(tmp_path / "plan.yaml")
 
 
 def test_trials_of_a_study_are_not_refitted_but_its_best_configuration_is(tmp_path):

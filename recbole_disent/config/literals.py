@@ -1,8 +1,10 @@
-"""Conversion of texts to values. Only literals are converted; no text is evaluated as code."""
+"""Conversion of texts and of objects to plain values. Only literals are converted; no text is evaluated."""
 
 from __future__ import annotations
 
 import ast
+import datetime
+import os
 from typing import Any
 
 from recbole_disent.errors import UserError
@@ -41,3 +43,31 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+
+
+def plain_value(value: Any, where: str) -> Any:
+    """Return a value as texts, numbers, booleans, None, dates, lists and dicts, which JSON and YAML can hold.
+
+    Paths become texts; tuples, and arrays and numbers of numpy, become lists and numbers.
+
+    Args:
+        value: any value.
+        where: the key, for messages.
+
+    Raises:
+        UserError: the value, or a part of it, is something else.
+    """
+    if isinstance(value, dict):
+        return {key: plain_value(part, f"{where}, {key}") for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(part, where) for part in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if value is None or isinstance(value, (str, int, float, datetime.date)):
+        return value
+    raise UserError(
+        f"{where}: got a value of the type {type(value).__name__}, expected texts, numbers, booleans, None, "
+        "lists or dicts"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from recbole_disent.leaderboard.stored import PLAN_FILE
 from recbole_disent.leaderboard.worker import RESULT
 
 
-def compare_plan(plan: dict[str, Any] | str, **keys: Any) -> int:
+def compare_plan(plan: dict[str, Any] | str | os.PathLike[str], **keys: Any) -> int:
     """Execute the runs of a plan that are not done yet, and write the report.
 
     The package exports this function as :func:`recbole_disent.compare`.
@@ -35,7 +36,7 @@ def compare_plan(plan: dict[str, Any] | str, **keys: Any) -> int:
     Example:
         >>> compare({"models": ["Pop", "BPR"], "datasets": ["ml-100k"], "out": "first"})  # doctest: +SKIP
     """
-    given = read_plan(plan) if isinstance(plan, str) else plan
+    given = plan if isinstance(plan, dict) else read_plan(os.fspath(plan))
     return execute({**given, **keys}, ["recbole_disent.compare"])
 
 

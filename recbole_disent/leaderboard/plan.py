@@ -18,6 +18,7 @@ import yaml
 from recbole_disent import registry
 from recbole_disent.config import key_rules, search_space
 from recbole_disent.config.dataset_table import resolve
+from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.leaderboard.identity import resolved
@@ -260,6 +261,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     Raises:
         UserError: a key is unknown, or a value is wrong.
     """
+    given = plain_value(given, "plan")
     rules = key_rules.of_plan()
     options = key_rules.defaults(rules)
     for key, value in given.items():

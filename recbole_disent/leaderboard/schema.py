@@ -34,9 +34,11 @@ _PLAN: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 _RUN: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "label", "dataset", "protocol"), (str,)), "seed": (int,),
+    "sweep": (object, bool),  # any value
 }  # fmt: skip
 _SEARCH: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("label", "dataset", "protocol"), (str,)), "trials": (int,), "chosen": (dict, _NONE),
+    "broken": (int,), "epochs": (int, _NONE), "space": (dict,),
 }  # fmt: skip
 
 

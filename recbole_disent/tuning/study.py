@@ -70,7 +70,7 @@ class Study:
         self.trials: dict[str, dict[str, Any]] = {}
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
             if os.path.basename(path) != "study.json":
-                trial = _read(path)
+                trial = _read(path, _TRIAL)
                 self.trials[trial["id"]] = trial
 
     def _open(self) -> None:
@@ -78,7 +78,7 @@ class Study:
         if not os.path.exists(path):
             _write_json(path, self.about)
             return
-        found = _read(path)
+        found = _read(path, {"schema"})
         for key in sorted({*found, *self.about}):
             if found.get(key) != self.about.get(key):
                 raise UserError(
@@ -114,6 +114,8 @@ class Study:
     def add(self, number: int, values: dict[str, Any], **found: Any) -> dict[str, Any]:
         """Write the file of a finished trial and return its content.
 
+        A failure does not replace a result, which another process may have written in the meantime.
+
         Args:
             number: number of the trial, from 0 on.
             values: values of the searched keys.
@@ -131,7 +133,12 @@ class Study:
                 )
         name = trial_id(values)
         trial = _as_json({"id": name, "number": number, "values": values, **found})
-        _write_json(os.path.join(self.folder, f"{name}.json"), trial)
+        path = os.path.join(self.folder, f"{name}.json")
+        stored = _read(path, _TRIAL) if os.path.exists(path) else None
+        if stored is not None and stored["status"] != "failed" and trial["status"] == "failed":
+            trial = stored
+        else:
+            _write_json(path, trial)
         self.trials[name] = trial
         shutil.rmtree(os.path.join(self.folder, "running", name), ignore_errors=True)
         return trial
@@ -201,12 +208,20 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def _read(path: str) -> dict[str, Any]:
+# What every trial says about itself.
+_TRIAL = {"id", "number", "values", "status", "score", "bigger"}
+
+
+def _read(path: str, keys: set[str]) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
-        if not isinstance(found, dict) or not {"id", "schema"} & set(found):
-            raise ValueError("not a trial")
+        if not isinstance(found, dict):
+            raise ValueError("no dictionary")
+        if lacking := sorted(keys - found.keys()):
+            raise ValueError(f"the key '{lacking[0]}' is missing")
         return found
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a trial of this search ({error}); remove the file") from error
+        raise UserError(
+            f"{path}: expected a trial of this search ({error}); remove the file, or give another --output"
+        ) from error

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 from recbole_disent.config import key_rules, table_dataset
 from recbole_disent.config.config import Config
+from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
 from recbole_disent.config.search_space import read_space
 from recbole_disent.data.loading import require_data
 from recbole_disent.errors import UserError, nearest
+from recbole_disent.files import locked
 from recbole_disent.tuning import plot, proposals, ray_trials
 from recbole_disent.tuning.study import Study
 from recbole_disent.tuning.trials import one_by_one
@@ -58,7 +61,7 @@ def tune(
         The finished study; its folder holds ``best.yaml`` and the table.
 
     Raises:
-        UserError: a key or a file is wrong, or no trial succeeded.
+        UserError: a key or a file is wrong, another command uses the folder, or no trial succeeded.
     """
     options = options_of(given)
     base = Config(model, dataset, config_file_list, config_dict, cmd_args)
@@ -66,6 +69,7 @@ def tune(
     require_data(base)
     given_keys = dict(base.external_config_dict)
     table_dataset.stored_table(dataset, given_keys)  # a trial reads the data set that the table has become
+    given_keys = plain_value(given_keys, "configuration")
     _check_own_keys(model, given_keys)
     if not base["eval_step"]:
         raise UserError("eval_step: got 0, expected at least 1, because a search compares validation scores")
@@ -78,20 +82,17 @@ def tune(
     check_space(space, (*key_rules.flagged(model, "own"), *_SET))
     algo = options["algo"] or proposals.default_algorithm(options["tool"])
     proposer = proposals.make(space, options["tool"], algo, seed)
-    study = Study(
-        options["output"] or os.path.join("tuning", f"{model}-{dataset}"),
-        model,
-        dataset,
-        given_keys,
-        space,
-        {"tool": options["tool"], "algo": algo, "seed": seed},
-    )
-    if options["tool"] == "ray":
-        ray_trials.search(study, proposer, options, base)
-    else:
-        one_by_one(study, proposer, options["max_evals"], base["show_progress"])
-    study.report()
-    plot.plot(study)
+    folder = options["output"] or os.path.join("tuning", f"{model}-{dataset}")
+    about = {"tool": options["tool"], "algo": algo, "seed": seed}
+    busy = f"another search uses '{folder}'; wait until it ends, or give another --output"
+    with locked(Path(folder) / ".lock", "output", busy):
+        study = Study(folder, model, dataset, given_keys, space, about)
+        if options["tool"] == "ray":
+            ray_trials.search(study, proposer, options, base)
+        else:
+            one_by_one(study, proposer, options["max_evals"], base["show_progress"])
+        study.report()
+        plot.plot(study)
     best = study.best
     getLogger().info(
         f"best of {len(study.trials)} trials: {best['values']}, valid score {best['score']:.4f}; "
