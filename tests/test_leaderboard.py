@@ -388,7 +388,7 @@ def test_a_baseline_of_the_papers_resumes(hostile, model):
 
     spec = {"model": model, "dataset": "hostile", "seed": 1, "trial": None, "config": dict(TINY)}
     options = {"paths": {"data_path": str(hostile)}, "candidate_dir": "candidates", "threads": 1, "gpu": None,
-               "keep_checkpoints": True, "command": [], "files": "f"}  # fmt: skip
+               "keep_checkpoints": True, "command": [], "files": "f", "code": "c"}  # fmt: skip
     first = work(spec, options)
     longer = {**spec, "config": {**TINY, "epochs": 2}}
     second = work(longer, options)

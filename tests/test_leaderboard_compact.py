@@ -97,6 +97,45 @@ def test_the_report_is_the_same_byte_for_byte(folder, tmp_path):
     assert "b=1; a=2e-07" in text
 
 
+def change_results(folder, **keys):
+    """Change keys of the configuration in some result files; r0: {key: value}."""
+    for name, changed in keys.items():
+        file = folder / "runs" / name / "result.json"
+        found = json.loads(file.read_text())
+        mode = {"mode": {"valid": "full", "test": "full"}}
+        file.write_text(json.dumps({**found, "config": {**found["config"], "eval_args": mode, **changed}}))
+
+
+def test_the_rule_for_the_history_is_kept(folder, tmp_path):
+    """A general model that may recommend the history beside a sequential model, which does so."""
+    repeats = {"MODEL_TYPE": "GENERAL", "repeatable": True}
+    change_results(folder, r0=repeats, r1={}, r2=repeats)
+    old = reports(folder, tmp_path / "old")
+    compact(folder, delete=True, say=quiet)
+    assert reports(folder, tmp_path / "new") == old
+
+
+def test_results_without_a_report_are_not_deleted(folder):
+    change_results(folder, r0={}, r1={"MODEL_TYPE": "GENERAL"}, r2={})
+    with pytest.raises(UserError, match="the runs differ in filter_history"):
+        compact(folder, delete=True, say=quiet)
+    assert (folder / "plan.json").is_file()
+    assert (folder / "runs" / "r1" / "result.json").is_file()
+
+
+def test_an_archive_of_an_earlier_version_lacks_a_column(folder):
+    compact(folder, say=quiet)
+    file = folder / "runs.csv"
+    first, _, rest = file.read_text().partition("\n")
+    rows = list(csv.DictReader(io.StringIO(rest)))
+    text = io.StringIO()
+    out = csv.DictWriter(text, [n for n in rows[0] if n != "repeatable"], extrasaction="ignore")
+    out.writeheader()
+    out.writerows(rows)
+    file.write_text(f"{first}\n{text.getvalue()}")
+    assert "repeatable" not in archive.read(folder).results["r0"]["config"]
+
+
 def test_results_outside_the_plan_are_not_deleted(folder):
     """The last compare had fewer models than a compare before, or fewer trials."""
     plan = json.loads((folder / "plan.json").read_text())

@@ -384,7 +384,5 @@ def test_another_preset_is_another_code(tmp_path, monkeypatch):
         (tmp_path / "presets" / "M").mkdir(parents=True, exist_ok=True)
         (tmp_path / "presets" / "M" / "long.yaml").write_text(f"passes_per_window: {passes}")
         monkeypatch.setattr(key_rules, "folder", lambda name: tmp_path)
-        identity.code_digest.cache_clear()
         found.append(identity.code_digest())
-    identity.code_digest.cache_clear()
     assert found[0] != found[1]

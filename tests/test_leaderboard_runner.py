@@ -211,7 +211,8 @@ def test_what_the_worker_asks_of_a_run(tmp_path, monkeypatch, trial):
     monkeypatch.chdir(tmp_path)
     spec = {"model": "M", "dataset": "d", "seed": 1, "trial": trial, "config": {"content_file": "v.npz"}}
     options = {"paths": {"data_path": "/data", "content_file": "/work/v.npz"}, "candidate_dir": "c",
-               "threads": 1, "gpu": None, "keep_checkpoints": False, "command": [], "files": "f"}  # fmt: skip
+               "threads": 1, "gpu": None, "keep_checkpoints": False, "command": [], "files": "f",
+               "code": "c"}  # fmt: skip
     found = work(spec, options)
     assert asked["test"] == (trial is None)
     assert (asked["data_path"], asked["content_file"]) == ("/data", "/work/v.npz")

@@ -74,7 +74,8 @@ def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
         ({"sweep": {"eval_args": [{"mode": "full"}, {"mode": "uni5"}]}}, "results that differ in eval_args"),
         ({"models": [{"name": "BPR", "config": {"learning_rate": 0.5}}], "sweep": {"learning_rate": [0.1]}},
          "plan: models, BPR, config: learning_rate: 0.5 has no effect, because sweep sets this key; leave"),
-        ({"sweep": {"epochs": [1, 2]}}, "plan: config: epochs: 1 has no effect, because sweep sets this key"),
+        ({"datasets": {"hostile": {"learning_rate": 0.5}}, "sweep": {"learning_rate": [0.1]}},
+         "plan: datasets, hostile: learning_rate: 0.5 has no effect, because sweep sets this key"),
         ({"config": {**TINY, "eval_step": 0}, "trials": 2}, "BPR on hostile, full: got eval_step: 0 with 2"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from recbole_disent.errors import UserError
+from recbole_disent.leaderboard import identity
 from recbole_disent.leaderboard.compare import _choose, execute
 from recbole_disent.leaderboard.inputs import contents
 from recbole_disent.leaderboard.plan import make_plan
@@ -88,6 +89,36 @@ def test_runs_that_are_not_done_start_again_with_other_files(given, make_runner,
     assert calls(again, runs[:1]) == [1]
     assert not (folder / "checkpoint of the old files").exists()
     assert state_of(folder)["state"] == ("broken" if state == "WARNING" else "done")
+
+
+@pytest.mark.parametrize("state", ["stopped", "running", "broken"])
+def test_a_run_that_other_code_began_starts_again(given, make_runner, monkeypatch, state):  # noqa: F811
+    runner, runs, _ = make_runner()
+    runner.execute(runs[:1])
+    folder = runner.folder(runs[0])
+    (folder / "result.json").unlink()
+    status = read_json(folder / "status.json")
+    assert status["code"] == identity.code_digest()
+    (folder / "status.json").write_text(json.dumps({**status, "state": state, "error": "time limit"}))
+    (folder / "checkpoint").write_text("")
+    again, runs, lines = make_runner()
+    again.execute(runs[:1], retry=True)  # the same code goes on
+    assert (folder / "checkpoint").exists()
+    (folder / "result.json").unlink()
+    (folder / "status.json").write_text(
+        json.dumps({**status, "state": state, "code": "before", "error": "e"})
+    )
+    if state == "broken":
+        again.execute(runs[:1])
+        assert (folder / "checkpoint").exists()  # it is not repeated
+    again.execute(runs[:1], retry=state == "broken")
+    assert not (folder / "checkpoint").exists()
+    told = "1 runs that were not done were begun by another version of the code; they start again"
+    assert lines.count(told) == 1
+    options = json.loads(
+        (folder / "log.txt").read_text().splitlines()[0].partition(" ")[2].rpartition(" ")[0]
+    )
+    assert options["code"] == identity.code_digest()
 
 
 def test_a_data_set_has_one_folder(given, tmp_path, make_runner):  # noqa: F811

@@ -136,7 +136,7 @@ def test_a_worker_that_was_killed_after_its_refit_continues(run_keys, monkeypatc
     keys = {key: value for key, value in run_keys.items() if key != "data_path"}
     spec = {"model": "BPR", "dataset": "hostile", "seed": 1, "trial": None, "config": {**keys, "refit": True}}
     options = {"paths": {"data_path": run_keys["data_path"]}, "candidate_dir": "c", "threads": 1, "gpu": None,
-               "keep_checkpoints": False, "command": [], "files": "f"}  # fmt: skip
+               "keep_checkpoints": False, "command": [], "files": "f", "code": "c"}  # fmt: skip
     whole = work(spec, options)
     with monkeypatch.context() as patch:
         patch.setattr(result_file, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -135,7 +135,7 @@ def test_recvae_is_trained_again_and_not_resumed(make_keys, hostile):
     # A stopped run of a plan and a stopped trial begin again.
     spec = {"model": "RecVAE", "dataset": "hostile", "seed": 1, "trial": None, "config": {"epochs": 1}}
     options = {"paths": {"data_path": str(hostile)}, "candidate_dir": "candidates", "threads": 1, "gpu": None,
-               "keep_checkpoints": True, "command": [], "files": "f"}  # fmt: skip
+               "keep_checkpoints": True, "command": [], "files": "f", "code": "c"}  # fmt: skip
     assert [work(spec, options)["resumed_from"] for _ in range(2)] == [None, None]
     for model, expected in (("RecVAE", None), ("BPR", path)):
         study = Study(f"searches-{model}", model, "hostile", {}, {}, {"tool": "random"})

@@ -89,6 +89,7 @@ _RESULT = (
     Column("valid_metric", str, ("config", "valid_metric"), empty="never"),
     Column("eval_mode", json.loads, ("config", "eval_args", "mode"), empty="never"),
     Column("filter_history", _boolean, ("config", "filter_history")),
+    Column("repeatable", _boolean, ("config", "repeatable"), empty="missing"),
     Column("repeat_gate", _boolean, ("config", "repeat_gate")),
     Column("score_dtype", str, ("config", "score_dtype")),
     Column("device", str, ("config", "device")),

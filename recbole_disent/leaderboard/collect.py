@@ -104,16 +104,29 @@ def collect(folder: Path, by: list[str] | None = None) -> Collection:
     if (folder / PLAN_FILE).is_file():
         found = _of_plan(read_folders(folder))
     elif (folder / archive.RUNS_FILE).is_file():
-        stored = archive.read(folder)
-        for result in stored.results.values():
-            check_result(folder / archive.RUNS_FILE, result)
-        found = _of_plan(stored)
+        return collect_archive(folder)
     elif folder.is_dir():
         found = _of_files(folder, by or [])
     else:
         raise UserError(
             f"report: got '{folder}', expected a folder with the runs of a plan or with result files"
         )
+    return _checked(folder, found)
+
+
+def collect_archive(folder: Path) -> Collection:
+    """Read the results of a plan from ``runs.csv``, even if the folder has the run folders, too.
+
+    Raises:
+        UserError: a file is damaged, or the results cannot be compared.
+    """
+    stored = archive.read(folder)
+    for result in stored.results.values():
+        check_result(folder / archive.RUNS_FILE, result)
+    return _checked(folder, _of_plan(stored))
+
+
+def _checked(folder: Path, found: Collection) -> Collection:
     for group in found.groups:
         _check_alike(folder, group)
     return found

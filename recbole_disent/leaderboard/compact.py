@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard import archive
+from recbole_disent.leaderboard.collect import collect_archive
 from recbole_disent.leaderboard.states import alone
 from recbole_disent.leaderboard.stored import PLAN_FILE, PlanResults, read_folders
 from recbole_disent.leaderboard.worker import RESULT
@@ -29,8 +30,9 @@ def compact(
         the paths of the two files.
 
     Raises:
-        UserError: there are no run folders, a file is damaged, or a checkpoint or a result that is not in
-            the two files would be deleted.
+        UserError: there are no run folders, or a file is damaged. With *delete*, also: a checkpoint or a
+            result that is not in the two files would be deleted, or the results cannot be compared, so that
+            there is no report of them.
     """
     if not (folder / PLAN_FILE).is_file():
         raise UserError(
@@ -41,8 +43,8 @@ def compact(
         if delete:
             _refuse_loss(folder, found)
         files = archive.write(folder, found, with_ranks)
-        # Check that the new files can be read before the old files are deleted.
-        archive.read(folder)
+        # Check that the new files can be read, and that they give a report if the old files are deleted.
+        collect_archive(folder) if delete else archive.read(folder)
         if not with_ranks:
             (folder / archive.RANKS_FILE).unlink(missing_ok=True)  # written by an earlier call
         if delete:

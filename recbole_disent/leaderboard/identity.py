@@ -85,9 +85,8 @@ def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
-@cache
 def code_digest() -> str:
-    """Return the digest of the source files and presets that a result depends on."""
+    """Return the digest of the source files and presets that a result depends on, as they are now."""
     root = Path(__file__).resolve().parent.parent
     found = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):

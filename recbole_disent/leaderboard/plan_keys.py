@@ -51,7 +51,7 @@ def check_sweep(sweep: dict[str, Any] | None, places: dict[str, dict[str, Any]])
 
     Args:
         sweep: the key ``sweep`` of the plan.
-        places: part of the plan, for messages -> the configuration keys that it holds.
+        places: part of the plan, for messages -> the configuration keys that it sets for some of the runs.
 
     Raises:
         UserError: there is not one key, its results could not be compared, a value appears twice, or a part

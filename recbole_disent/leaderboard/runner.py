@@ -22,7 +22,7 @@ from recbole_disent.config import key_rules
 from recbole_disent.data.loading import create_dataset, prepare_once
 from recbole_disent.errors import UserError
 from recbole_disent.files import write_text
-from recbole_disent.leaderboard.identity import config_of
+from recbole_disent.leaderboard.identity import code_digest, config_of
 from recbole_disent.leaderboard.inputs import contents
 from recbole_disent.leaderboard.plan import Plan, Run
 from recbole_disent.leaderboard.states import pending, read_json, write_json
@@ -51,7 +51,7 @@ class _Child:
     log: IO[bytes]
     began: float
     slot: int
-    files: str  # digest of the files that it began with
+    inputs: dict[str, str]  # digests of the files and of the code that it began with
 
 
 @dataclass
@@ -153,8 +153,10 @@ class Runner:
             "command": self.command,
             "parent": os.getpid(),
         }
-        files = options["files"] = contents(run.files)
-        write_json(folder / "status.json", {"state": "running", "began": _now(), "files": files})
+        # The code as it is now, not as it was when this process began or as it will be when the run ends.
+        inputs = {"files": contents(run.files), "code": code_digest()}
+        options |= inputs
+        write_json(folder / "status.json", {"state": "running", "began": _now(), **inputs})
         threads = str(self.plan.options["threads"])
         # The child imports this package, even if the working directory has another one.
         ours = str(Path(__file__).resolve().parents[2])
@@ -171,7 +173,7 @@ class Runner:
             cwd=folder,
             start_new_session=True,  # Ctrl-C goes to this process only, which then ends the children
         )
-        self._children.append(_Child(run, process, log, time.monotonic(), slot, files))
+        self._children.append(_Child(run, process, log, time.monotonic(), slot, inputs))
 
     def _look_at(self, child: _Child, queue: list[Run]) -> None:
         seconds = time.monotonic() - child.began
@@ -209,7 +211,7 @@ class Runner:
         self._note(child, status)
 
     def _note(self, child: _Child, status: dict[str, Any]) -> None:
-        write_json(self.folder(child.run) / "status.json", {**status, "files": child.files})
+        write_json(self.folder(child.run) / "status.json", {**status, **child.inputs})
 
     # -- helpers -----------------------------------------------------------------------
 

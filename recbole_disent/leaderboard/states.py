@@ -57,7 +57,8 @@ def state_of(folder: Path) -> dict[str, Any]:
 def pending(out: Path, runs: Sequence[Run], retry: bool, redo: bool, say: Callable[[str], None]) -> list[Run]:
     """Return the runs to execute, each id once, and delete what earlier calls left of runs to start again.
 
-    A run that stopped or broke while the data set had other files starts again.
+    A run that stopped or broke while the data set had other files starts again, as does a run that other code
+    began and that would continue from its checkpoint.
 
     Args:
         out: folder of the plan.
@@ -69,14 +70,15 @@ def pending(out: Path, runs: Sequence[Run], retry: bool, redo: bool, say: Callab
     Raises:
         UserError: results were made from other files, without *redo*.
     """
-    todo, other_code, other_files, again = [], 0, [], 0
+    todo, other_code, other_files, again, began = [], 0, [], 0, 0
+    code = code_digest()
     for run in {run.id: run for run in runs}.values():
         folder = out / "runs" / run.id
         status = state_of(folder)
         state = status["state"]
         if state == "done":
             result = read_json(folder / RESULT)
-            old = result.get("code") != code_digest()
+            old = result.get("code") != code
             other = _differs(result, run)
             other_code += old
             other_files += [run] if other else []
@@ -85,6 +87,10 @@ def pending(out: Path, runs: Sequence[Run], retry: bool, redo: bool, say: Callab
                 state = "new"
         elif _differs(status, run):
             again += 1
+            shutil.rmtree(folder)
+            state = "new"
+        elif (state == "stopped" or (state == "broken" and retry)) and status.get("code") != code:
+            began += 1
             shutil.rmtree(folder)
             state = "new"
         if state in ("new", "stopped") or (state == "broken" and retry):
@@ -102,6 +108,8 @@ def pending(out: Path, runs: Sequence[Run], retry: bool, redo: bool, say: Callab
         say(f"{len(other_files)} results were made from other files; these runs are repeated")
     if again:
         say(f"{again} runs that were not done began with other files; they start again")
+    if began:
+        say(f"{began} runs that were not done were begun by another version of the code; they start again")
     return todo
 
 

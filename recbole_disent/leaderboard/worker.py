@@ -58,7 +58,8 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     Args:
         spec: content of ``config.yaml``: model, dataset, seed, trial, config.
         options: paths (keys whose value is a file or folder, as absolute paths), candidate_dir, threads,
-            gpu, keep_checkpoints, command, files (digest of the files that the run reads).
+            gpu, keep_checkpoints, command, files and code (digests of the files that the run reads and of the
+            code, when it began).
 
     Returns:
         the content of ``result.json``.
@@ -66,7 +67,6 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from recbole_disent import result_file
-    from recbole_disent.leaderboard.identity import code_digest
     from recbole_disent.registry import spec_of
     from recbole_disent.session import run
 
@@ -88,7 +88,7 @@ def work(spec: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     found["config"].update({key: spec["config"].get(key) for key in options["paths"]})
     found["command"] = options["command"]
     found["threads"] = options["threads"]
-    found["code"], found["files"] = code_digest(), options["files"]
+    found["code"], found["files"] = options["code"], options["files"]
     kept = options["keep_checkpoints"] and not trial
     if not kept:
         found["checkpoint"] = None
