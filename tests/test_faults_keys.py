@@ -215,6 +215,8 @@ def test_validation_comes_every_eval_step_epochs_and_stops_the_training(monkeypa
     scores = iter(np.linspace(0.9, 0.1, 9))
     monkeypatch.setattr(SafeTrainer, "_valid_epoch", lambda *args, **options: (next(scores), {"ndcg@3": 0.5}))
     assert small_run("BPR", epochs=9, stopping_step=1)["epochs_run"] == 3
+    scores = iter(np.linspace(0.9, 0.1, 9))
+    assert small_run("BPR", epochs=9, eval_step=2, stopping_step=1)["epochs_run"] == 2 + 2 * 2
 
 
 def test_require_pow_reaches_the_models_that_read_it():

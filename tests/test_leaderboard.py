@@ -116,7 +116,7 @@ def test_the_report_says_what_the_results_say(finished):
         assert row["trials"] == ("2" if row["model"] == "BPR" else "none")
     assert any(c["table"] == "hostile, uni8: share kept" for c in cells)
     markdown = (finished / "out/report.md").read_text()
-    digest = results(str(finished / "out")).popitem()[1]
+    digest = next(run for run in results(str(finished / "out")).values() if run["test_result"])
     tables = markdown.split("## ")[1:]
     for table in tables[:-1]:  # the last one is about the care, not about results
         assert f"Data {digest['data_hash']}; candidates: test {digest['candidate_hashes']['test']}" in table

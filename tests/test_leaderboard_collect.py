@@ -138,7 +138,16 @@ def test_a_model_whose_trials_all_broke_stays_in_the_report(tmp_path):
         "learning_rate: 0.1 | 0.2",
     ]
     assert rows == [
-        ["d, full", "SASRec", "none", "-", "3", "2 epochs without improvement of NDCG@10", "as given", "-"],
+        [
+            "d, full",
+            "SASRec",
+            "none",
+            "-",
+            "3",
+            "3 validations without improvement of NDCG@10",
+            "as given",
+            "-",
+        ],
         ["d, full", *broken],
         ["d, uni8", *broken],
     ]
@@ -167,6 +176,18 @@ def test_keys_of_rows_that_no_result_has_are_refused(tmp_path):
         UserError, match=r"--by: no result has the key 'learnin_rate'; did you mean 'learning_rate'\?"
     ):
         collect(tmp_path, by=["learnin_rate"])
+
+
+def test_two_results_of_a_seed_are_named_with_a_way_out_that_works(tmp_path):
+    rate = {"learning_rate": 0.1}
+    write(tmp_path, a=result(config=rate), b=result(config={**rate, "gpu_id": "1", "topk": [3]}))
+    both = r"report: '.*a\.json' and '.*b\.json' are both results of SASRec, seed 1; "
+    with pytest.raises(UserError, match=f"{both}their settings are the same, so remove one of the two files"):
+        collect(tmp_path)
+    write(tmp_path, b=result(config={"learning_rate": 0.2}))
+    with pytest.raises(UserError, match=f"{both}they differ in learning_rate; .* such as --by learning_rate"):
+        collect(tmp_path)
+    assert len(collect(tmp_path, by=["learning_rate"]).groups[0].rows) == 2
 
 
 def test_seeds_with_other_item_content_are_no_row(tmp_path):

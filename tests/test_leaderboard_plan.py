@@ -90,7 +90,8 @@ def test_a_run_is_named_by_what_determines_its_result(given, tmp_path, monkeypat
     assert not set(ids(given, **ours, **passes)) & set(ids(given, **ours))
     changes = [{"config": {**TINY, "precision": "double"}}, {"config": {**TINY, "ema_decay": 0.9}},
                {"config": {**TINY, "epochs": 2}}, {"seeds": [3, 4]}, {"protocols": ["uni8"]},
-               {"config": {**TINY, "learning_rate": 0.5}}]  # fmt: skip
+               {"config": {**TINY, "learning_rate": 0.5}}, {"config": {**TINY, "nproc": 2}},
+               {"config": {**TINY, "worker": 2}}]  # fmt: skip
     for change in changes:
         assert not set(ids(given, **change)) & set(base)
     # The same files in another place.

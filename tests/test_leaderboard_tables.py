@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_disent.leaderboard.collect import ResultGroup, Row
-from recbole_disent.leaderboard.tables import kept_table, main_table, table_metrics
+from recbole_disent.leaderboard.collect import Collection, ResultGroup, Row
+from recbole_disent.leaderboard.plots import _shares, make_plots
+from recbole_disent.leaderboard.tables import kept_table, main_table, search_budget_table, table_metrics
 from tests.test_leaderboard_collect import OPTIONS, result
 
 
@@ -36,6 +37,34 @@ def test_a_model_of_one_pass_never_stops_early(model, kind, epochs, told):
     table = main_table(ResultGroup("d", "full", None, rows), ["ndcg@10"], OPTIONS)
     cells = dict(zip(table.head, table.rows[0], strict=True))
     assert [cells[name].text for name in ("epochs", "stopped early")] == told
+
+
+def test_the_budget_says_when_a_training_stops():
+    rows = [
+        Row("Pop", results=[result("Pop", "TRADITIONAL")]),
+        Row("BPR", results=[result("BPR", "GENERAL")]),
+    ]
+    table = search_budget_table(Collection([ResultGroup("d", "full", None, rows)], {}, None))
+    cells = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    told = [[row[name].text for name in ("most epochs", "early stop after")] for row in cells]
+    assert told == [["1", "one pass"], ["3", "3 validations without improvement of NDCG@10"]]
+
+
+def test_the_plot_of_the_share_kept_divides_by_clean_data_only():
+    def row(label, value, score):
+        return Row(label, value, [result(label, test_result={"ndcg@10": score})] if score else [])
+
+    rows = [row("A", 0.5, 0.05), row("A", 0.0, 0.1), row("B", 0.0, None), row("B", 0.1, 0.1)]
+    group = ResultGroup("d", "full", "click_noise", rows)
+    shares = [(r.label, r.sweep, s.tolist()) for r, s in _shares(group, "ndcg@10")]
+    assert shares == [("A", 0.5, [0.5]), ("A", 0.0, [1.0])]
+    pytest.importorskip("matplotlib")
+    curve, kept = make_plots(group, ["ndcg@10"], "Data h.")
+    assert curve.source == "Data h."
+    assert kept.source == "Data h. Left out, without a result at click_noise 0: B."
+    assert kept.source in kept.svg
+    (only,) = make_plots(ResultGroup("d", "full", "click_noise", rows[2:]), ["ndcg@10"], "Data h.")
+    assert only.name == "d-full-curve"
 
 
 def test_a_metric_that_is_wanted_twice_is_one_column():

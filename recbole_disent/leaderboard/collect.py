@@ -166,6 +166,7 @@ def _of_plan(stored: PlanResults) -> Collection:
 def _of_files(folder: Path, by: list[str]) -> Collection:
     groups: dict[Any, ResultGroup] = {}
     rows: dict[Any, Row] = {}
+    files: dict[Any, Path] = {}
     for file in sorted(folder.glob("*.json")):
         result = read_json(file)
         # The folder may also hold trials of a search and files of other programs.
@@ -184,11 +185,14 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
             rows[(*key, label)] = Row(label)
             group.rows.append(rows[(*key, label)])
         row = rows[(*key, label)]
-        if result["seed"] in row.seeds:
+        place = (*key, label, result["seed"])
+        if place in files:
+            other = next(r for r in row.results if r["seed"] == result["seed"])
             raise UserError(
-                f"report: {file}: got a second result of {label}, seed {result['seed']}; name the "
-                "configuration keys that distinguish the results with --by"
+                f"report: '{files[place]}' and '{file}' are both results of {label}, seed {result['seed']}; "
+                f"{_way_out([other, result])}"
             )
+        files[place] = file
         row.results.append(result)
         users = file.with_suffix(".npz")
         if users.is_file():
@@ -215,17 +219,32 @@ def _of_files(folder: Path, by: list[str]) -> Collection:
 _ANY = {"seed", "metrics", "topk"}
 
 
-def _check_settings(folder: Path, row: Row) -> None:
-    """Check that the results of a row have the same settings, so that their spread is one over seeds."""
-    configs = [result["config"] for result in row.results]
-    model = row.results[0]["model"]
+def _differing(results: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the settings in which results of a model differ, with their values as JSON."""
+    configs = [result["config"] for result in results]
+    found = {}
     for key in sorted(set.intersection(*map(set, configs)) - _ANY):  # a later version has more keys
         values = sorted({json.dumps(config[key], sort_keys=True) for config in configs})
-        if len(values) > 1 and key_rules.decides_result(model, key):
-            raise UserError(
-                f"report: {folder}: the results of {row.label} differ in {key} ({', '.join(values)}); name "
-                f"the keys that distinguish rows, such as --by {key}"
-            )
+        if len(values) > 1 and key_rules.decides_result(results[0]["model"], key):
+            found[key] = values
+    return found
+
+
+def _way_out(results: list[dict[str, Any]]) -> str:
+    """Return what to do about two results of the same model and seed."""
+    keys = list(_differing(results))
+    if not keys:
+        return "their settings are the same, so remove one of the two files"
+    return f"they differ in {', '.join(keys)}; name the keys that distinguish rows, such as --by {keys[0]}"
+
+
+def _check_settings(folder: Path, row: Row) -> None:
+    """Check that the results of a row have the same settings, so that their spread is one over seeds."""
+    for key, values in _differing(row.results).items():
+        raise UserError(
+            f"report: {folder}: the results of {row.label} differ in {key} ({', '.join(values)}); name the "
+            f"keys that distinguish rows, such as --by {key}"
+        )
 
 
 def _check_alike(folder: Path, group: ResultGroup) -> None:

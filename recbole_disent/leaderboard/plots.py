@@ -47,25 +47,31 @@ def make_plots(group: ResultGroup, metrics: list[str], source: str) -> list[Plot
         source: text below each plot.
     """
     metric = drawn_metric(metrics)
-    wanted: list[tuple[str, str, Callable[[Any], Any] | None]] = []
+    wanted: list[tuple[str, str, Callable[[Any], Any] | None, str]] = []
     if group.sweep is None:
         wanted += [
-            ("accuracy against training time", "time", _against_time(group, metric)),
-            ("accuracy against diversity of the lists", "diversity", _against_diversity(group, metric)),
+            ("accuracy against training time", "time", _against_time(group, metric), ""),
+            ("accuracy against diversity of the lists", "diversity", _against_diversity(group, metric), ""),
         ]
     else:
-        wanted += [(f"{metric} over {group.sweep}", "curve", _curve(group, metric, share=False))]
+        points = [(row, row.values(metric)) for row in group.filled]
+        draw = _curve(group, points, f"{metric} (test)")
+        wanted += [(f"{metric} over {group.sweep}", "curve", draw, "")]
         if group.sweep == "click_noise":
-            wanted += [(f"share of the clean {metric} kept", "kept", _curve(group, metric, share=True))]
+            shares = _shares(group, metric)
+            draw = _curve(group, shares, f"share of {metric} kept")
+            note = _without_clean(group, shares)
+            wanted += [(f"share of the clean {metric} kept", "kept", draw, note)]
     for field, words in FIELDS.items():
         found = break_down(group, metric, field) if group.sweep is None else None
         if found is not None:
-            wanted += [(f"{metric} by {words}", field, _by_group(found))]
+            wanted += [(f"{metric} by {words}", field, _by_group(found), "")]
     plots = []
-    for what, kind, draw in wanted:
+    for what, kind, draw, note in wanted:
         if draw is not None:
             name = re.sub(r"\W+", "-", f"{group.name}-{kind}").strip("-")
-            plots.append(Plot(f"{group.name}: {what}", name, _picture(draw, name, source), source))
+            below = source + note
+            plots.append(Plot(f"{group.name}: {what}", name, _picture(draw, name, below), below))
     return plots
 
 
@@ -130,29 +136,45 @@ def _against_diversity(group: ResultGroup, metric: str) -> Callable[[Any], Any] 
     return None
 
 
-def _curve(group: ResultGroup, metric: str, share: bool) -> Callable[[Any], Any]:
+def _shares(group: ResultGroup, metric: str) -> list[tuple[Row, np.ndarray]]:
+    """Return the rows of a sweep of click_noise, each with its values divided by those of the clean data.
+
+    A value is divided by the one with the same seed. A row without such a value is left out.
+    """
+    clean = {r.label: dict(zip(r.seeds, r.values(metric), strict=True)) for r in group.filled if r.sweep == 0}
+    found = []
+    for row in group.filled:
+        first = clean.get(row.label, {})
+        own = [v / first[s] for s, v in zip(row.seeds, row.values(metric), strict=True) if first.get(s)]
+        if own:
+            found.append((row, np.array(own)))
+    return found
+
+
+def _without_clean(group: ResultGroup, shares: list[tuple[Row, np.ndarray]]) -> str:
+    """Return a note on the models that have no value on the clean data; empty if all have one."""
+    drawn = {row.label for row, _ in shares}
+    left = [label for label in dict.fromkeys(row.label for row in group.filled) if label not in drawn]
+    return f" Left out, without a result at click_noise 0: {', '.join(left)}." if left else ""
+
+
+def _curve(
+    group: ResultGroup, points: list[tuple[Row, np.ndarray]], title: str
+) -> Callable[[Any], Any] | None:
+    """Return a drawing of the values of a sweep, or None without values."""
     look = _look(group.filled)
 
     def draw(axes: Any) -> None:
-        for label in look:
-            rows = [row for row in group.filled if row.label == label]
-            values = [row.values(metric) for row in rows]
-            if share:
-                clean = dict(zip(rows[0].seeds, values[0], strict=True))
-                values = [
-                    np.array([v / clean[s] for s, v in zip(row.seeds, own, strict=True) if clean.get(s)])
-                    for row, own in zip(rows, values, strict=True)
-                ]
-                rows = [row for row, own in zip(rows, values, strict=True) if len(own)]
-                values = [own for own in values if len(own)]
+        for label in dict.fromkeys(row.label for row, _ in points):
+            rows, values = zip(*((row, own) for row, own in points if row.label == label), strict=True)
             number = all(isinstance(row.sweep, (int, float)) for row in rows)
             x = [row.sweep if number else str(row.sweep) for row in rows]
             axes.errorbar(x, [v.mean() for v in values], yerr=[_spread(v) for v in values], label=label,
                           markersize=5, elinewidth=1, capsize=2, **look[label])  # fmt: skip
         axes.set_xlabel(str(group.sweep))
-        axes.set_ylabel(f"share of {metric} kept" if share else f"{metric} (test)")
+        axes.set_ylabel(title)
 
-    return draw
+    return draw if points else None
 
 
 def _by_group(found: Breakdown) -> Callable[[Any], Any]:

@@ -118,8 +118,7 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
         again = [(r.get("refit") or {}).get("epochs", 0) for r in row.results]
         epochs = [r["epochs_run"] - more for r, more in zip(row.results, again, strict=True)]
         refitted = f" + {np.mean(again):.0f} refit" if any(again) else ""
-        # RecBole trains models such as Pop in one pass, independent of the key epochs.
-        most = 1 if config["MODEL_TYPE"] == "TRADITIONAL" else config["epochs"]
+        most = _most_epochs(config)
         stopped = sum(e < most for e in epochs)
         seconds = [r["seconds"]["train"] for r in row.results]
         memory = [r["peak_memory_mb"].get("gpu", r["peak_memory_mb"]["cpu"]) for r in row.results]
@@ -147,6 +146,15 @@ def main_table(group: ResultGroup, metrics: list[str], options: dict[str, Any]) 
     notes += [f"Not in the table: {title(row)}, seed {seed}: {error}."
               for row in group.rows for seed, error in row.errors.items()]  # fmt: skip
     return Table(f"{group.name}: accuracy", head, rows, notes)
+
+
+def _most_epochs(config: dict[str, Any]) -> int:
+    """Return the largest number of epochs; models such as Pop make one pass, whatever the key says."""
+    return 1 if _one_pass(config) else config["epochs"]
+
+
+def _one_pass(config: dict[str, Any]) -> bool:
+    return config["MODEL_TYPE"] == "TRADITIONAL"
 
 
 def _devices(row: Row) -> list[str]:
@@ -325,8 +333,10 @@ def search_budget_table(collection: Collection) -> Table:
             search, most, stop = row.search, Cell("-"), "-"
             if row.results:
                 config = row.results[0]["config"]
-                most = Cell(str(config["epochs"]), config["epochs"])
-                stop = f"{config['stopping_step']} epochs without improvement of {config['valid_metric']}"
+                most = Cell(str(_most_epochs(config)), _most_epochs(config))
+                # RecBole stops as soon as there are more validations in succession than stopping_step.
+                validations = f"{config['stopping_step'] + 1} validations without improvement of"
+                stop = "one pass" if _one_pass(config) else f"{validations} {config['valid_metric']}"
             if search is None:
                 cells = ["none", "-", "as given", "-"]
             else:
