@@ -13,7 +13,7 @@ from recbole_disent import result_file
 from recbole_disent.build import RunData, arithmetic, build_data, build_model, build_trainer
 from recbole_disent.config import key_rules
 from recbole_disent.config.config import Config
-from recbole_disent.config.table_dataset import stored_table
+from recbole_disent.config.table_dataset import OPTIONS, stored_table
 from recbole_disent.data.report import as_text
 from recbole_disent.errors import UserError, wrap_errors
 from recbole_disent.evaluation import intentions
@@ -145,9 +145,9 @@ def _run(
         logger.warning("there is no test part: the test result is None (eval_args, benchmark_filename)")
     if test:
         tested = trainer.evaluate(held_out, load_best_model=saved, show_progress=config["show_progress"])
-    logger.info(f"best valid: {best}")
+    logger.info(f"best valid: {_as_text(best)}")
     if test:
-        logger.info(f"test result: {tested}")
+        logger.info(f"test result: {_as_text(tested)}")
     report = result_file.describe(data, trainer, net, score, best, tested)
     report["refit"], report["warm_start"] = again, started
     if saved and not (test and held_out) and hasattr(net, "query_vectors"):
@@ -162,6 +162,11 @@ def _run(
     if per_user and first:
         write_per_user(per_user, trainer.ranking, held_out)
     return report
+
+
+def _as_text(result: Any) -> str:
+    """Return metrics as RecBole's log shows them, or None."""
+    return "    ".join(f"{name}: {float(value)}" for name, value in (result or {}).items()) or "None"
 
 
 def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
@@ -216,6 +221,9 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
             "config_dict={'model_file': FILE}, or --model_file=FILE, if you trust it"
         )
     config = Config(stored["model"], stored_table(stored["dataset"], given), config_dict=given)
+    if stored.get("data") is not None:
+        # What the data set was made by has no effect on it, but a bundle tells it to a later warm_start.
+        config.final_config_dict.update({k: stored[k] for k in OPTIONS if k in stored and k not in given})
     init_seed(config["seed"], config["reproducibility"])
     data = build_data(config)
     require_same_data(state, path, config["model"], data.data_hash, data.feature_hash)

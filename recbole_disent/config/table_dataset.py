@@ -12,7 +12,7 @@ from recbole_disent.tables.cache import prepare
 
 _TABLES = ("data", "items")
 # Keys that control how a table is read. They have no effect on a data set in atomic files.
-_OPTIONS = ("user", "item", "time", "min_user", "min_item", "dedupe", "missing_time")
+OPTIONS = ("user", "item", "time", "min_user", "min_item", "dedupe", "missing_time")
 # Keys that describe atomic files. The files of a table always have the default format.
 _FORMAT = ("field_separator", "seq_separator")
 
@@ -37,7 +37,7 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
     source = given.get("data")
     rules = key_rules.overall()
     if source is None:
-        for key in ("items", *_OPTIONS):
+        for key in ("items", *OPTIONS):
             value = shown(given.get(key, rules[key].default))
             if key != "missing_time" and value != shown(rules[key].default):
                 raise UserError(
@@ -56,7 +56,7 @@ def take_table(dataset: Any, given: dict[str, Any], notes: list[str]) -> Any:
             given[key] = str(given[key])  # the name of a column may look like a number
     given["data_path"], name = _prepare(source, given.get("items"), given, notes)
     memory = any(_in_memory(given.get(key)) for key in _TABLES)
-    for key in (*_TABLES, *_OPTIONS, "encoding") if memory else ("encoding",):
+    for key in (*_TABLES, *OPTIONS, "encoding") if memory else ("encoding",):
         given.pop(key, None)
     return name
 
@@ -95,7 +95,7 @@ def stored_table(dataset: str, given: dict[str, Any]) -> str | None:
     if folder is None or not Path(folder, dataset).is_dir():
         given.pop("data_path", None)
         return None
-    for key in (*_TABLES, *_OPTIONS):
+    for key in (*_TABLES, *OPTIONS):
         if key != "missing_time":
             given.pop(key, None)
     return dataset
@@ -109,7 +109,7 @@ def _prepare(source: Any, items: Any, keys: dict[str, Any], notes: list[str]) ->
                 f"{key}: got {keys[key]!r} with data, expected no such key, because it describes atomic "
                 "files; leave the key out (the separator of a table is found in its header)"
             )
-    options = {key: rules[key].check(keys[key]) for key in _OPTIONS if key in keys}
+    options = {key: rules[key].check(keys[key]) for key in OPTIONS if key in keys}
     if keys.get("encoding") is not None:
         options["encoding"] = str(keys["encoding"])
     path, name, summary = prepare(source, items, **options)
