@@ -384,10 +384,7 @@ def test_catalogue_columns_have_types(tmp_path):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (
-            {"item": [1, 1], "a": ["x", "y"]},
-            "row 1: the item '1' has other values than in the DataFrame, row 0",
-        ),
+        ({"item": [1, 1], "a": ["x", "y"]}, "row 1: the item '1' has other values than in .*, row 0; keep"),
         ({"item": [1, 2], "a": [{"b": 1}, None]}, "row 0: column 'a' of the items contains nested records"),
         ({"item": [1, 2], "a": [[["b"]], []]}, "row 0: column 'a' of the items contains lists of lists"),
         ({"item": [1, 2], "a": ["b", 2]}, "column 'a' of the items contains values of several types"),
