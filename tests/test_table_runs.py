@@ -221,3 +221,16 @@ def test_the_encoding_is_that_of_the_table(frame, tmp_path):
             Config("BPR", None, config_dict={**keys, "data": "events.csv", key: "|"})
     with pytest.raises(UserError, match="encoding: got 'latin-1' with a table in memory"):
         recbole_disent.run("BPR", data=named, config_dict=keys, cmd_args=["--encoding=latin-1"])
+
+
+def test_a_bundle_tells_how_the_table_was_read(frame, tmp_path):
+    pytest.importorskip("safetensors")
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    keys = {**KEYS, "data": "events.csv", "item": "product", "time": "when", "min_user": 4}
+    found = recbole_disent.run("SASRec", config_dict=keys)
+    bundle = str(recbole_disent.load(found["checkpoint"]).save(tmp_path / "bundle"))
+    again = recbole_disent.run("SASRec", config_dict={**keys, "warm_start": bundle})
+    assert again["warm_start"]["items"]["new"] == 0
+    for other in ({"min_user": 3}, {"dedupe": "exact"}):
+        with pytest.raises(UserError, match=rf"'{bundle}' was trained with {next(iter(other))}="):
+            recbole_disent.run("SASRec", config_dict={**keys, **other, "warm_start": bundle})
