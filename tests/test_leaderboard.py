@@ -241,7 +241,7 @@ def test_result_files_without_a_plan(plain, tmp_path, capsys):
     other["config"]["embedding_size"] = 3
     (plain / "b.json").write_text(json.dumps(other))
     assert cli.main(["report", str(plain)]) == 2
-    assert "got a second result of BPR, seed 1; name the configuration keys" in capsys.readouterr().err
+    assert "of BPR, seed 1; they differ in embedding_size; name the keys that" in capsys.readouterr().err
     assert cli.main(["report", str(plain), "--by", "embedding_size"]) == 0
     assert "| BPR embedding_size=3 |" in (plain / "report.md").read_text()
 

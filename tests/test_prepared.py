@@ -15,6 +15,7 @@ import torch
 from recbole_disent.config.config import Config
 from recbole_disent.data import archive, loading, prepared
 from recbole_disent.data.lazy_interaction import LazyInteraction
+from recbole_disent.errors import UserError
 from recbole_disent.session import build_data, run
 from recbole_disent.testing.processes import in_processes
 from tests.conftest import feature_keys
@@ -149,8 +150,10 @@ def test_a_changed_file_makes_another_entry(entries, made):
     columns = {**KEYS["load_col"], "item": ["item_id", "price"]}
     assert small(load_col=columns, filter_inter_by_user_or_item=False).dataset.item_feat is not None
     Path("small/small.item").unlink()
-    assert small(load_col=columns, filter_inter_by_user_or_item=False).dataset.item_feat is None
-    assert made["made"] == 4
+    with pytest.raises(UserError, match=r"load_col: got columns of item, but there is no file .*small\.item"):
+        small(load_col=columns, filter_inter_by_user_or_item=False)  # and not the entry with the file
+    assert small().dataset.item_feat is None
+    assert made["made"] == 4  # the refused one is counted
 
 
 def test_a_file_that_is_not_read_does_not_count(made):
