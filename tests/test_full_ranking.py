@@ -109,6 +109,8 @@ def test_products_of_large_numbers_that_are_no_number_are_an_error(tile):
     table[4] = torch.tensor([1e30, -1e30, 0, 0])
     queries[2, 0] = 1e30
     assert table.isfinite().all()
+    if not (queries[:, 0] @ table.T).isnan().any():
+        pytest.skip("this machine adds a product to a sum before it rounds, so that the score is infinite")
     with pytest.raises(UserError, match="not numbers"):
         rank_among_all(table, queries, targets, row, item)
 
