@@ -192,7 +192,7 @@ def test_windows_learn(tmp_path):
     rows = [(f"u{u}", f"i{(u + t) % 12}", 1, t) for u in range(60) for t in range(20)]
     write_inter(tmp_path, "ring", rows)
     keys = {"data_path": str(tmp_path), "train_mode": "sequences", "MAX_ITEM_LIST_LENGTH": 6,
-            "mask_ratio": 0.4, "epochs": 40, "stopping_step": 40, "learning_rate": 0.003, "topk": [1, 10],
+            "mask_ratio": 0.4, "epochs": 60, "stopping_step": 60, "learning_rate": 0.001, "topk": [1, 10],
             "train_batch_size": 16, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0,
             "show_progress": False}  # fmt: skip
     assert run("BERT4Rec", "ring", config_dict=keys)["test_result"]["recall@1"] > 0.9
