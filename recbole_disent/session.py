@@ -180,11 +180,8 @@ def _intentions(trainer: Any, net: Any, loader: Any) -> dict[str, Any] | None:
 
 # Keys that a loaded checkpoint does not repeat.
 _NOT_AGAIN = {"resume_file": None, "warm_start": None, "model_file": None}
-# Keys of folders and files that are written, or of a service.
-_WRITTEN = {
-    "prepared_dir", "prepared_limit_gb", "candidate_dir", "result_dir", "checkpoint_dir", "per_user_file",
-    "log_wandb", "wandb_project",
-}  # fmt: skip
+# Keys of RecBole about what is written, or about a service.
+_WRITTEN = {"checkpoint_dir", "log_wandb", "wandb_project"}
 
 
 def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tuple[Any, RunData]:
@@ -212,7 +209,8 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
         if rule.scope == "result" and key in stored and rule.accepts(stored[key])
     }
     # A checkpoint may come from anyone, so that it does not say where files are written or who gets the log.
-    read = {key: value for key, value in state["given"].items() if key not in _WRITTEN}
+    places = {key for key, rule in rules.items() if rule.scope == "place"}
+    read = {key: value for key, value in state["given"].items() if key not in places | _WRITTEN}
     given = {**kept, **read, **_NOT_AGAIN, **(config_dict or {})}
     if given["model_file"] is None and stored.get("model_file"):
         # Only the user says which file is run.

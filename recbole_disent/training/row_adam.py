@@ -180,7 +180,8 @@ class RowAdam(torch.optim.Optimizer):
             gaps = RowGaps(group["lr"], group["betas"], group["eps"], group["weight_decay"])
             self.tables.append(_Table(table, gaps))
         self.dense, self.clip = dense, clip
-        self.param_groups = [*dense.param_groups, *self.param_groups]
+        self._row_groups = self.param_groups
+        self.param_groups = [*dense.param_groups, *self._row_groups]
         self.state = dense.state
         self._next_decay: Callable[[], float] | None = None
 
@@ -216,7 +217,7 @@ class RowAdam(torch.optim.Optimizer):
         if self.clip is not None:
             self._clip(gradients, **self.clip)
         self.dense.step()
-        for table, group in zip(self.tables, self.param_groups[-len(self.tables) :], strict=True):
+        for table, group in zip(self.tables, self._row_groups, strict=True):
             table.gaps.set_rate(group["lr"], group["weight_decay"])
         decay = None if self._next_decay is None else self._next_decay()
         for table, gradient in zip(self.tables, gradients, strict=True):
@@ -250,8 +251,7 @@ class RowAdam(torch.optim.Optimizer):
             ValueError: the state belongs to other tables.
         """
         self.dense.load_state_dict(state_dict["dense"])
-        rows = self.param_groups[-len(self.tables) :]
-        self.param_groups = [*self.dense.param_groups, *rows]
+        self.param_groups = [*self.dense.param_groups, *self._row_groups]
         self.state = self.dense.state
         for table, state in zip(self.tables, state_dict["rows"], strict=True):
             table.load(state)

@@ -39,12 +39,9 @@ class DisentS2S(VectorRecommender):
         super().__init__(config, dataset)
         width, length, eps = config["hidden_size"], self.max_seq_length, config["layer_norm_eps"]
         self.n_intentions: int = config["n_intentions"]
-        self.negatives = negatives.resolve(config, self.n_items)
-        self.variant: str = negatives.resolve_variant(config, self.n_items)
-        warmup = negatives.resolve_warmup(config, self.n_items)
-        self.chosen = {
-            "negatives": self.negatives, "seq2seq_variant": self.variant, "learning_rate_warmup": warmup,
-        }  # fmt: skip
+        self.chosen = negatives.choices(config, self.n_items)
+        self.negatives: str = self.chosen["negatives"]
+        self.variant: str = self.chosen["seq2seq_variant"]
         if self.variant == "none" != config["seq2seq_variant"]:
             getLogger().info(
                 f"seq2seq_variant: auto is none with negatives={self.negatives}, so the model does not learn "

@@ -54,20 +54,20 @@ def resolve(config: Any, n_items: int) -> str:
     return "batch" if found == "sampled" and singles else found
 
 
-def resolve_variant(config: Any, n_items: int) -> str:
-    """Return the value of ``seq2seq_variant``, or the choice of ``auto``: ``latent`` or ``none``."""
-    wanted: str = config["seq2seq_variant"]
-    if wanted != "auto":
-        return wanted
-    return "latent" if resolve(config, n_items) == "batch" else "none"
+def choices(config: Any, n_items: int) -> dict[str, Any]:
+    """Return ``negatives``, ``seq2seq_variant`` and ``learning_rate_warmup`` without auto and null.
 
-
-def resolve_warmup(config: Any, n_items: int) -> int:
-    """Return the value of ``learning_rate_warmup``, or the choice for null."""
-    wanted: int | None = config["learning_rate_warmup"]
-    if wanted is not None:
-        return wanted
-    return _WARMUP if resolve(config, n_items) == "batch" else 0
+    Args:
+        config: a configuration.
+        n_items: rows of the item table, padding included.
+    """
+    kind = resolve(config, n_items)
+    variant, warmup = config["seq2seq_variant"], config["learning_rate_warmup"]
+    if variant == "auto":
+        variant = "latent" if kind == "batch" else "none"
+    if warmup is None:
+        warmup = _WARMUP if kind == "batch" else 0
+    return {"negatives": kind, "seq2seq_variant": variant, "learning_rate_warmup": warmup}
 
 
 def rows_of_a_step(config: Any, kind: str) -> int:
