@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recbole_disent import __version__
 from recbole_disent.config import key_rules
 from recbole_disent.serving.commands import add_commands
 from recbole_disent.specs import PLAIN_SEQUENTIAL
@@ -31,6 +32,7 @@ docs/tune.md explains the options. Repeat the command to continue a search that 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recbole-disent", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"recbole-disent {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", usage=_USAGE, allow_abbrev=False, help="train and test a model")
     _model_arguments(run)
@@ -218,6 +220,7 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.config.literals import key_values
     from recbole_disent.errors import UserError, nearest
     from recbole_disent.tables import convert
+    from recbole_disent.tables.events import NO_TIME
 
     options = key_values(rest)
     names = ("user", "item", "time", "rating", "min_user", "min_item", "dedupe", "missing_time", "encoding")
@@ -229,7 +232,8 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
             )
     found = convert(known.source, known.out, known.items, **options)
     for note in found.get("notes", []):
-        _say(note)
+        if not note.startswith(NO_TIME) or "time" in options:  # otherwise it was a warning
+            _say(note)
     for note in (found.get("catalogue") or {}).get("notes", []):
         _say(f"items: {note}")
     events, *items = sorted(found["files"], key=lambda file: file.endswith(".item"))
@@ -335,7 +339,7 @@ def _named_last(words: list[str]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, or 2 for an error that the user can correct."""
+    """Run a command; return 0, 2 after an error that the user can correct, or 130 after Ctrl-C."""
     known, rest = _parser().parse_known_args(_named_last(sys.argv[1:] if argv is None else argv))
     wait_passively()  # before the import of torch
     # Import nothing heavy at the top: RecBole, torch and pandas take seconds, and --help must not wait.
@@ -347,6 +351,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"recbole-disent: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("recbole-disent: stopped by Ctrl-C", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
