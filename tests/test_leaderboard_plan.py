@@ -45,7 +45,7 @@ def test_a_plan_is_every_combination_with_first_seeds_first(given):
     assert len({r.id for r in runs}) == 8
 
 
-def test_protocol_model_and_sweep_override_the_common_keys(given):
+def test_protocols_and_models_override_the_common_keys_and_a_sweep_adds_one(given):
     models = [{"name": "DisentS2S", "label": "K2", "config": {"n_intentions": 2, "learning_rate": 0.1}}]
     plan = {**given, "models": models, "seeds": [1], "sweep": {"click_noise": [0.0, 0.5]},
             "datasets": {"hostile": {"learning_rate": 0.3, "epochs": 7}},
@@ -284,6 +284,10 @@ def test_the_swept_key_is_not_searched(given):
         (
             {"sweep": {"click_noise": [0.1, 0.2, 0.1]}},
             "plan: sweep: click_noise: the value 0.1 appears twice",
+        ),
+        (
+            {"sweep": {"click_noise": [0.1, 0.2]}, "config": {"click_noise": 0.3}},
+            "plan: config: click_noise: 0.3 has no effect, because sweep sets this key; leave it out here",
         ),
         ({"sweep": {"topk": [[5], [3, 5], [5]]}}, r"plan: sweep: topk: the value \[5\] appears twice"),
         ({"reference": "GRU"}, "plan: reference: got 'GRU', expected one of DisentS2S, Pop"),

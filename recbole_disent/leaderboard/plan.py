@@ -295,6 +295,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     datasets = _named("datasets", known, None)
     protocols = _named("protocols", options["protocols"], protocol)
     places = {
+        "config": options["config"],
         **{f"models, {entry.label}, config": entry.config for entry in entries},
         **{f"datasets, {name}": keys for name, keys in datasets.items()},
         **{f"protocols, {name}": keys for name, keys in protocols.items()},
