@@ -209,7 +209,8 @@ def load_checkpoint(path: str, config_dict: dict[str, Any] | None = None) -> tup
         if rule.scope == "result" and key in stored and rule.accepts(stored[key])
     }
     # A checkpoint may come from anyone, so that it does not say where files are written or who gets the log.
-    places = {key for key, rule in rules.items() if rule.scope == "place"}
+    # The places in table.yaml are read only.
+    places = {key for key, rule in key_rules.of_file("overall.yaml").items() if rule.scope == "place"}
     read = {key: value for key, value in state["given"].items() if key not in places | _WRITTEN}
     given = {**kept, **read, **_NOT_AGAIN, **(config_dict or {})}
     if given["model_file"] is None and stored.get("model_file"):

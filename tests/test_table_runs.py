@@ -65,6 +65,28 @@ def test_the_command_line_takes_a_table_with_content(frame, tmp_path):
     assert code == 0
 
 
+@pytest.mark.parametrize("renewed", ["events.csv", "items.csv"])
+def test_a_table_that_changed_after_the_training_is_said(frame, tmp_path, caplog, renewed):
+    """The lists come from the events of the training, so nobody may take them for lists of the new events."""
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    pd.DataFrame({"product": sorted(frame["product"].unique())}).assign(title="thing").to_csv(
+        tmp_path / "items.csv", index=False
+    )
+    keys = {**KEYS, "item": "product", "time": "when", "items": "items.csv", "encoding": "latin-1"}
+    found = recbole_disent.run("BPR", data="events.csv", config_dict=keys)
+    before = load_checkpoint(found["checkpoint"])[1].dataset
+    assert "changed after the training" not in caplog.text
+    with open(renewed, "a", encoding="utf-8") as file:
+        file.write("user 1,000,99\n" if renewed == "events.csv" else "000,thing\n")
+    after = load_checkpoint(found["checkpoint"])[1].dataset
+    assert "the table 'events.csv' or its items changed after the training" in caplog.text
+    assert len(after.inter_feat) == len(before.inter_feat)
+    caplog.clear()
+    Path(renewed).unlink()
+    load_checkpoint(found["checkpoint"])
+    assert "changed after the training" not in caplog.text
+
+
 def test_what_becomes_of_the_items_is_said(frame, tmp_path, capsys):
     names = sorted(frame["product"].unique())[:-2]
     rows = pd.DataFrame({"sku": names, "title": "a\tb", "empty": ""})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from recbole_disent.config import key_rules
 from recbole_disent.errors import UserError
-from recbole_disent.tables.cache import prepare
+from recbole_disent.tables.cache import changed, prepare
 
 _TABLES = ("data", "items")
 # Keys that control how a table is read. They have no effect on a data set in atomic files.
@@ -95,6 +96,11 @@ def stored_table(dataset: str, given: dict[str, Any]) -> str | None:
     if folder is None or not Path(folder, dataset).is_dir():
         given.pop("data_path", None)
         return None
+    if changed(Path(folder, dataset), given["data"], given.get("items")):
+        getLogger().warning(
+            f"data: the table {given['data']!r} or its items changed after the training; the events of that "
+            f"time are used ({Path(folder, dataset)}); train again to use the new ones"
+        )
     for key in (*_TABLES, *OPTIONS):
         if key != "missing_time":
             given.pop(key, None)

@@ -85,7 +85,8 @@ def prepare(
     }  # fmt: skip
     cache = Path(cache_folder)
     files = _files(data, items, encoding)
-    digest = _digest_of_files(files, options) if files else None
+    contents = _contents(files) if files else None
+    digest = _digest([json.dumps(options, default=str).encode(), *contents]) if contents else None
     if digest:
         found = _complete(cache / _name(data, digest))
         if found:
@@ -98,7 +99,7 @@ def prepare(
             items, like=summary["columns"]["item"], encoding=encoding
         )
         compare_items(events.frame, catalogue, summary["catalogue"])
-    if digest and _digest_of_files(files or [], options) != digest:
+    if contents and _contents(files or []) != contents:
         raise UserError(
             f"{summary['source']}: a file of the tables changed while it was read; try again when it "
             "is complete"
@@ -113,8 +114,23 @@ def prepare(
     found = _complete(cache / name)
     if found:
         return _reuse(cache, name, found)
-    _write(cache, name, data_of, summary)
+    _write(cache, name, data_of, summary, _digest(contents) if contents else None)
     return str(cache), name, summary
+
+
+def changed(folder: str | os.PathLike[str], data: Any, items: Any = None) -> bool:
+    """Return whether tables hold something else than when :func:`prepare` made a data set of them.
+
+    Args:
+        folder: folder of the data set.
+        data, items: paths of the tables. A table that is no longer there counts as unchanged.
+    """
+    try:
+        then = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8")).get("contents")
+        files = None if then is None else _files(data, items, "utf-8")
+        return files is not None and _digest(_contents(files)) != then
+    except (OSError, ValueError, UserError):
+        return False
 
 
 def _files(data: Any, items: Any, encoding: str) -> list[list[Path]] | None:
@@ -133,8 +149,9 @@ def _files(data: Any, items: Any, encoding: str) -> list[list[Path]] | None:
     return found
 
 
-def _digest_of_files(tables: list[list[Path]], options: dict[str, Any]) -> str:
-    parts = [json.dumps(options, default=str).encode()]
+def _contents(tables: list[list[Path]]) -> list[bytes]:
+    """Return numbers, kinds and digests of the files of each table."""
+    parts = []
     for files in tables:
         parts.append(str(len(files)).encode())
         for path in files:
@@ -143,7 +160,7 @@ def _digest_of_files(tables: list[list[Path]], options: dict[str, Any]) -> str:
             except OSError as error:
                 raise UserError(f"{path}: the file cannot be read ({error.strerror})") from error
             parts += [(kind_of_file(path) + path.suffix).encode(), content]
-    return _digest(parts)
+    return parts
 
 
 def _digest(parts: Iterable[bytes]) -> str:
@@ -184,8 +201,18 @@ def _reuse(cache: Path, name: str, summary: dict[str, Any]) -> tuple[str, str, d
     return str(cache), name, {**summary, "reused": True}
 
 
-def _write(cache: Path, name: str, data: dict[str, bytes], summary: dict[str, Any]) -> None:
-    """Write a folder under a temporary name, then rename it."""
+def _write(
+    cache: Path, name: str, data: dict[str, bytes], summary: dict[str, Any], contents: str | None
+) -> None:
+    """Write a folder under a temporary name, then rename it.
+
+    Args:
+        cache: folder of the data sets.
+        name: name of the data set.
+        data: ending -> content of each file.
+        summary: the summary that :func:`prepare` returns.
+        contents: digest of the tables, without the options; None for tables in memory.
+    """
     final = cache / name
     try:
         with temporary_folder(final) as temporary:
@@ -195,7 +222,7 @@ def _write(cache: Path, name: str, data: dict[str, bytes], summary: dict[str, An
                     file.flush()
                     os.fsync(file.fileno())
             sizes = {f"{name}.{kind}": len(content) for kind, content in data.items()}
-            stored = {"sizes": sizes, "summary": summary}
+            stored = {"sizes": sizes, "contents": contents, "summary": summary}
             write_text(temporary / SUMMARY, json.dumps(stored, ensure_ascii=False, indent=2) + "\n")
             if final.exists() and not _complete(final):
                 shutil.rmtree(final)  # a file is missing or truncated
