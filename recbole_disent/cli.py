@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, help="folder of a plan, or any folder with result files")
     report.add_argument("--metrics", nargs="+", help="columns of the tables, such as recall@10 ndcg@10")
     report.add_argument("--by", nargs="+", default=[], help="configuration keys that distinguish rows")
+    report.add_argument("--reference", help="label of the row that the other rows are tested against")
     report.add_argument("--out", type=Path, help="folder of the report; by default the folder of the results")
     report.set_defaults(do=_report)
 
@@ -279,7 +280,8 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
 
     if rest:
         raise UserError(f"command line: got '{rest[0]}', which report does not know")
-    report.write(known.folder, _split(" ".join(known.metrics or [])) or None, known.by, known.out)
+    metrics = _split(" ".join(known.metrics or [])) or None
+    report.write(known.folder, metrics, known.by, known.out, reference=known.reference)
     return 0
 
 

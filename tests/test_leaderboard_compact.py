@@ -316,3 +316,14 @@ def test_a_stored_report_is_made_again(name, tmp_path):
     (file,) = [file for file in STORED if file.parent.name == name]
     report.write(file.parent, out=tmp_path, say=quiet)
     assert (tmp_path / "report.md").read_bytes() == (file.parent / "report.md").read_bytes()
+
+
+def test_a_report_with_another_reference(tmp_path):
+    """Every comparison in the documentation has a command that shows it."""
+    (stored,) = [file.parent for file in STORED if file.parent.name == "toys-candidates"]
+    report.write(stored, out=tmp_path, reference="GRU4Rec", say=quiet)
+    rows = [line.split(" | ") for line in (tmp_path / "report.md").read_text().splitlines()]
+    compared = {(row[0].strip("| "), row[1]) for row in rows if len(row) == 9 and row[2] == "ndcg@10"}
+    assert compared == {("GRU4Rec", other) for other in ("SASRec", "DisentS2S", "DisentS2S (1)")}
+    with pytest.raises(UserError, match="--reference: got 'GRU', expected one of SASRec, DisentS2S"):
+        report.write(stored, out=tmp_path, reference="GRU", say=quiet)

@@ -35,6 +35,7 @@ def write(
     by: list[str] | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = print,
+    reference: str | None = None,
 ) -> list[Path]:
     """Make the report of a folder, and write it to this folder or to *out*.
 
@@ -44,12 +45,14 @@ def write(
         by: configuration keys whose values are part of the name of a row, for a folder without a plan.
         out: folder for the files of the report.
         say: function that prints a line.
+        reference: label of the row that the other rows are tested against; None takes the reference of the
+            plan.
 
     Returns:
         the paths of the files: report.md, report.csv, report.tex, report.html and plots/*.svg.
 
     Raises:
-        UserError: the folder has no results, or results that cannot be compared.
+        UserError: the folder has no results, results that cannot be compared, or no row *reference*.
     """
     collection = collect(folder, by)
     options = {**key_rules.defaults(key_rules.of_plan()), **collection.options}
@@ -57,6 +60,11 @@ def write(
         options["metrics"] = metrics
     if not any(group.filled for group in collection.groups):
         raise UserError(f"report: '{folder}' has no result yet; run the plan, with --retry after broken runs")
+    if reference is not None:
+        labels = {row.label: None for group in collection.groups for row in group.filled}
+        if reference not in labels:
+            raise UserError(f"--reference: got '{reference}', expected one of {', '.join(labels)}")
+        options["reference"] = reference
     tables = make_tables(collection, options)
     notes = provenance(collection)
     pictures = _pictures(collection, options, notes)
