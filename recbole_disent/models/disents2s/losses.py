@@ -117,7 +117,7 @@ def trusted_mask(losses: Tensor, share: float, everywhere: Tensor | None = None)
     """
     values = losses.detach()
     everywhere = values if everywhere is None else everywhere.detach()
-    # 0.1 * 30 is 3.0000000000000004 in floating point: the ceiling must not become 4.
+    # 0.28 * 25 is 7.000000000000001 in floating point: the ceiling must not become 8.
     keep = math.ceil(share * everywhere.numel() - 1e-9)
     if keep <= 0:
         return torch.zeros_like(losses, dtype=torch.bool)
