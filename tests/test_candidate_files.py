@@ -33,7 +33,7 @@ def test_candidates_of_a_damaged_file_are_drawn_again(tmp_path, caplog, damage):
 
 
 def test_the_draw_of_a_seed_is_the_same_in_every_version():
-    """Stored results name the hash of their candidates, so a seed has to give the same candidates for years."""
+    """Stored results name the hash of their candidates, so a seed always has to give the same ones."""
     users = np.repeat([1, 2, 3], 4)
     items = np.array([1, 2, 3, 4, 2, 5, 6, 7, 8, 9, 1, 3])
     drawn = drawing.draw(users[3::4], items[3::4], (users, items), np.arange(41.0), 6, [2020, 1])

@@ -231,9 +231,7 @@ def test_lambda_zero_trains_no_seq2seq(make_config):
 
 
 # 0.28 * 25 is 7.000000000000001 in floating point.
-@pytest.mark.parametrize(
-    ("share", "n", "kept"), [(0.0, 30, 0), (0.1, 30, 3), (0.01, 30, 1), (0.28, 25, 7), (1.0, 30, 30)]
-)
+@pytest.mark.parametrize(("share", "n", "kept"), [(0.0, 30, 0), (0.1, 30, 3), (0.01, 30, 1), (0.28, 25, 7)])
 def test_confident_keeps_the_smallest(share, n, kept):
     values = torch.randperm(n).double().view(5, -1)
     mask = losses.trusted_mask(values, share)
