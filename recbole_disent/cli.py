@@ -196,7 +196,15 @@ def _with_blanks(known: argparse.Namespace, rest: list[str], name: str) -> list[
     """Return the further arguments, and correct the positional argument *name*.
 
     argparse takes an argument ``--KEY=VALUE`` with a space in its value for the positional argument.
+
+    Raises:
+        UserError: an argument is ``--KEY VALUE``.
     """
+    from recbole_disent.config.literals import key_values
+
+    for option in rest:
+        if option.startswith("--") and "=" not in option:
+            key_values(known.words[known.words.index(option) :])  # refused: its value would be *name*
     words = [word for word in (getattr(known, name), *rest) if word is not None]
     named = [word for word in words if not word.startswith("--")]
     setattr(known, name, named[0] if named else None)
@@ -228,8 +236,8 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
     for key in options:
         if key not in names:
             raise UserError(
-                f"convert: the option '{key}' is not known{nearest(key, set(names))}; the options are "
-                f"{', '.join(names)} (the separator of a table is found in its header)"
+                f"convert: the option '{key}' is not known{nearest(key, {*names, 'items'})}; the options are "
+                f"items, {', '.join(names)} (the separator of a table is found in its header)"
             )
     found = convert(known.source, known.out, known.items, **options)
     for note in found.get("notes", []):
@@ -342,7 +350,9 @@ def _named_last(words: list[str]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0, 2 after an error that the user can correct, or 130 after Ctrl-C."""
-    known, rest = _parser().parse_known_args(_named_last(sys.argv[1:] if argv is None else argv))
+    words = _named_last(sys.argv[1:] if argv is None else argv)
+    known, rest = _parser().parse_known_args(words)
+    known.words = words
     wait_passively()  # before the import of torch
     # Import nothing heavy at the top: RecBole, torch and pandas take seconds, and --help must not wait.
     from recbole_disent.errors import UserError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(ValueError):
@@ -22,6 +23,12 @@ def nearest(name: object, known: Collection[str]) -> str:
     by_lower = {k.lower(): k for k in sorted(known)}
     found = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[found[0]]}'?" if found else ""
+
+
+def shortened(value: Any) -> str:
+    """Return a value as a text of one line for a message; the file of a user may hold anything."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}... ({len(text)} characters)"
 
 
 @contextmanager

@@ -54,3 +54,36 @@ def test_convert_says_once_that_there_is_no_time(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert (named.stdout + named.stderr).count("there is no time column") == 1
+
+
+def test_convert_names_all_its_options(capsys):
+    assert main(["convert", "events.csv", "shop", "--item_s=items.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'items'?" in said
+    assert "the options are items, user, item, time" in said
+
+
+@pytest.mark.parametrize("command", [["compare"], ["paper"], ["data"]])
+def test_an_option_with_a_space_does_not_give_its_value_to_the_position(command, capsys):
+    assert main([*command, "--seed", "1", "--epochs=1"]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].endswith("got '--seed', expected --key=value; did you mean '--seed=1'?")
+
+
+def test_a_table_in_place_of_a_plan_is_not_printed(tmp_path, capsys):
+    table = tmp_path / "orders.csv"
+    table.write_text("customer;sku\n" + "Kundé 84;00022\n" * 9999)
+    assert main(["compare", str(table), "--models", "Pop"]) == 2
+    said = capsys.readouterr().err
+    assert "expected lines 'key: value'" in said
+    assert len(said) < 400
+
+
+def test_recommend_says_which_file_it_needs(tmp_path, capsys):
+    result = tmp_path / "BPR.json"
+    result.write_text("{}")
+    words = ["--users", "all", "--out", str(tmp_path / "lists.csv")]
+    assert main(["recommend", str(result), *words]) == 2
+    assert "is a JSON file; give the .pth file that a result file names" in capsys.readouterr().err
+    assert main(["recommend", str(tmp_path), *words]) == 2
+    assert "give the folder of a bundle or the .pth file of a run" in capsys.readouterr().err

@@ -194,6 +194,10 @@ def test_faulty_config_files(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="expected lines 'key: value'"):
         config(files=["list.yaml"])
+    (tmp_path / "events.csv").write_text("user,item\n" + "u,i\n" * 9999)  # YAML takes it for one text
+    with pytest.raises(UserError, match=r"expected lines 'key: value'") as refused:
+        config(files=["events.csv"])
+    assert len(str(refused.value)) < 250
     (tmp_path / "typo.yaml").write_text("hiden_size: 3\n")
     with pytest.raises(UserError, match=r"file 'typo.yaml': the key 'hiden_size' .*'hidden_size'"):
         config(files=["typo.yaml"])

@@ -83,6 +83,16 @@ def test_effective_number_and_verdict():
         assert inspect.verdict({**measures, **change}, 4)["collapsed"]
 
 
+def test_the_overlap_of_a_small_catalogue_is_not_that_of_chance():
+    """The 50 best of 60 items are nearly the same for any two rankings, which is no collapse."""
+    rng = np.random.default_rng(0)
+    for n_items in (12, 48, 60, 400, 5000):
+        n = inspect.compared_items(n_items)
+        common = [len({*rng.permutation(n_items)[:n]} & {*rng.permutation(n_items)[:n]}) for _ in range(200)]
+        assert np.mean(common) / n < 0.2
+    assert (inspect.compared_items(1682), inspect.compared_items(3)) == (50, 1)
+
+
 @pytest.mark.parametrize("model", ["SASRec", "BPR", "Pop"])
 def test_other_models_say_that_they_have_no_intentions(checkpoint, model):
     rec = load(checkpoint(model))
@@ -138,6 +148,7 @@ def test_overlap_is_the_mean_share_of_common_items(checkpoint, monkeypatch):
     rec = load(checkpoint(n_intentions=3))
     best = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 3]])  # 2, 1 and 0 of 4 are common
     monkeypatch.setattr(inspect, "top_items", lambda scores, k: (scores[:, :4], best))
+    monkeypatch.setattr(inspect, "compared_items", lambda n_items: 4)
     found = inspect.describe(rec, [], [], k=3)["intentions"]
     assert [[item["item"] for item in row["items"]] for row in found["rows"]] == [
         list(rec.catalogue.items[row.numpy()]) for row in best

@@ -226,10 +226,13 @@ def test_bucketing_is_ignored_where_it_cannot_be(make_keys):
         assert run(config_dict=make_keys(model, bucket_batches=True, epochs=1))["test_result"]
 
 
-def test_default_cut_offs_fit_small_data_sets(make_keys):
+def test_default_cut_offs_fit_small_data_sets(make_keys, caplog):
+    caplog.set_level("INFO")
     keys = make_keys()
     del keys["topk"]
-    assert set(run(config_dict=keys)["config"]["topk"]) == {1, 5, 10, 20}
+    found = run(config_dict=keys)
+    assert set(found["config"]["topk"]) == {1, 5, 10, 20}
+    assert "topk: 50 left out of the default, because the data have 30 items" in caplog.text
     with pytest.raises(UserError, match="topk: got 40, expected at most 30"):
         run(config_dict={**keys, "topk": [10, 40]})
 

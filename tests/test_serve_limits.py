@@ -166,3 +166,14 @@ def test_a_body_that_is_not_said_to_be_json_gets_a_hint(client):
     assert answer.json()["hint"] == "send the body with the header Content-Type: application/json"
     answer = client.post("/recommend", json={"sequence": 3})
     assert (answer.status_code, "hint" in answer.json()) == (422, False)
+
+
+def test_a_port_in_use_is_one_sentence(folder, capsys):
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        port = used.getsockname()[1]
+        assert main(["serve", str(folder), "--port", str(port)]) == 2
+    said = capsys.readouterr()
+    assert f"serve: 127.0.0.1:{port} cannot be used (Address already in use); give another --port" in said.err
+    assert not said.out

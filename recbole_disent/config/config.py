@@ -26,7 +26,7 @@ from recbole_disent.config.checks import (
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns
 from recbole_disent.config.literals import key_values, literal
 from recbole_disent.config.protocol import merged_eval_args, merged_mode
-from recbole_disent.errors import UserError, nearest, wrap_errors
+from recbole_disent.errors import UserError, nearest, shortened, wrap_errors
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.parallel import process_group
 from recbole_disent.recbole import patches
@@ -105,7 +105,7 @@ class Config(RecBoleConfig):
                     f"config file '{file}': the file is not valid YAML: {' '.join(str(error).split())}"
                 ) from error
             if not isinstance(found, dict):
-                raise UserError(f"config file '{file}': got {found!r}, expected lines 'key: value'")
+                raise UserError(f"config file '{file}': got {shortened(found)}, expected lines 'key: value'")
             self._sources.update(dict.fromkeys(found, f"file '{file}'"))
             merged.update(found)
         return merged

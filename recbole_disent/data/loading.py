@@ -207,7 +207,11 @@ def check_cut_offs(config: Any, dataset: PartDataset) -> None:
     cut = config["valid_metric"].partition("@")[2]
     if "topk" in config.external_config_dict or int(cut) > limit:
         raise UserError(f"topk: got {max(config['topk'])}, expected at most {limit}, the number of items")
+    dropped = [k for k in config["topk"] if k > limit]
     config["topk"] = [k for k in config["topk"] if k <= limit]
+    if process_group.rank() == 0:
+        numbers = ", ".join(map(str, dropped))
+        dataset.logger.info(f"topk: {numbers} left out of the default, because the data have {limit} items")
 
 
 def _check_selected(config: Any, dataset: PartDataset) -> None:

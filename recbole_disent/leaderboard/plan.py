@@ -20,7 +20,7 @@ from recbole_disent.config import key_rules, search_space
 from recbole_disent.config.dataset_table import resolve
 from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
-from recbole_disent.errors import UserError, nearest
+from recbole_disent.errors import UserError, nearest, shortened
 from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.plan_keys import check_alike, check_keys, check_sweep
 from recbole_disent.leaderboard.statistics import require_metrics
@@ -248,7 +248,7 @@ def read_plan(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"plan '{path}': expected YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
-        raise UserError(f"plan '{path}': expected lines 'key: value', got {found!r}")
+        raise UserError(f"plan '{path}': expected lines 'key: value', got {shortened(found)}")
     return found
 
 

@@ -77,7 +77,9 @@ def describe(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{where}: config.json: {error.strerror}; give the folder of a bundle") from error
+        raise UserError(
+            f"{where}: config.json: {error.strerror}; give the folder of a bundle or the .pth file of a run"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: config.json is no JSON ({error}); copy the folder again") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:

@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
         "--allow",
         type=Path,
         help="CSV file with a column 'item': recommend these items only; with a column 'user' or 'sequence' "
-        "the rule is for that one",
+        "the rule is for that one, and others may have all items",
     )
     recommend.add_argument(
         "--exclude", type=Path, help="CSV file in the same form: never recommend these items"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -314,19 +315,29 @@ def serve(
         index: whether candidates come from the index of the bundle.
 
     Raises:
-        UserError: no bundle, a faulty one, or one without the index that is asked for.
+        UserError: no bundle, a faulty one, one without the index that is asked for, or an address that cannot
+            be used.
     """
     import uvicorn
 
     app = make_app(folder, limits, device, index)
-    print(f"http://{host}:{port}", flush=True)
-    uvicorn.run(
+    try:
+        address = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        why = str(error.strerror or error).partition(" (while")[0]
+        raise UserError(
+            f"serve: {host}:{port} cannot be used ({why}); give another --port or --host"
+        ) from error
+    config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=timed(limits.seconds),
         ws="none",
         log_level="warning",
         timeout_keep_alive=15,
         access_log=False,
     )
+    with address, suppress(KeyboardInterrupt):
+        print(f"http://{host}:{port}", flush=True)
+        uvicorn.Server(config).run(sockets=[address])

@@ -16,8 +16,11 @@ from recbole_disent.serving.select import top_items
 
 # Users whose histories and lists tell what intentions are used for.
 _SAMPLE = 2000
-# An intention is described by so many items; the overlap of two is measured on more of them.
-_SHOWN, _COMPARED = 10, 50
+# An intention is described by so many items.
+_SHOWN = 10
+# The overlap of two intentions is measured on so many items, and at most on this share of the catalogue: two
+# halves of a small catalogue have many items in common by chance.
+_COMPARED, _COMPARED_SHARE = 50, 0.1
 # Fewer intentions in use, or lists that are more alike than this, count as a collapse.
 _LEAST_EFFECTIVE, _MOST_OVERLAP = 1.5, 0.8
 
@@ -84,7 +87,8 @@ def _intentions(recommender: Any, k: int) -> tuple[dict[str, Any] | None, str | 
     feeding = _feeding_items(recommender, parts, n_vectors)
     scores = vectors.mean(0) @ encoder.padded.T
     scores[:, 0] = scores[:, len(catalogue.items) :] = float("-inf")
-    best = top_items(scores, min(_COMPARED, len(catalogue.items) - 1))[1].cpu().numpy()
+    compared = compared_items(len(catalogue.items) - 1)
+    best = top_items(scores, min(max(compared, _SHOWN), len(catalogue.items) - 1))[1].cpu().numpy()
     directions = torch.nn.functional.normalize(vectors, dim=-1)
     cosines = (directions @ directions.transpose(1, 2)).mean(0)
     shares = None if feeding is None else feeding[0]
@@ -99,7 +103,8 @@ def _intentions(recommender: Any, k: int) -> tuple[dict[str, Any] | None, str | 
         }
         rows.append(row)
     pairs = list(combinations(range(n_vectors), 2))
-    overlap = float(np.mean([len({*best[a]} & {*best[b]}) / len(best[a]) for a, b in pairs]))
+    heads = [{*row[:compared]} for row in best]
+    overlap = float(np.mean([len(heads[a] & heads[b]) / len(heads[a]) for a, b in pairs]))
     measures = {
         "users": len(users),
         "effective_intentions_of_lists": effective_number(chosen),
@@ -108,6 +113,11 @@ def _intentions(recommender: Any, k: int) -> tuple[dict[str, Any] | None, str | 
         "cosine_of_query_vectors": float(np.mean([float(cosines[a, b]) for a, b in pairs])),
     }
     return {"rows": rows, "measures": measures, "verdict": verdict(measures, n_vectors)}, None
+
+
+def compared_items(n_items: int) -> int:
+    """Number of the best items of two intentions that are compared."""
+    return max(1, min(_COMPARED, int(_COMPARED_SHARE * n_items)))
 
 
 def effective_number(shares: np.ndarray) -> float:

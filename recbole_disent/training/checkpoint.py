@@ -120,6 +120,8 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
     Raises:
         UserError: the file does not exist, is not a checkpoint, or holds code.
     """
+    if str(path).endswith(".json"):
+        raise UserError(f"checkpoint '{path}' is a JSON file; give the .pth file that a result file names")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
