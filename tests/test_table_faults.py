@@ -64,6 +64,33 @@ def test_the_hint_for_a_time_that_cannot_be_read_fits_the_column(times, hint):
     assert hints == [hint]
 
 
+@pytest.mark.parametrize(
+    ("times", "missing", "unreadable", "first"),
+    [
+        (["2024-03-07", "", "8.3.2024", " ", "x"], 2, 2, "'8.3.2024' in column 'ts' (the DataFrame, row 2)"),
+        (["1", None, "2", "x", "3"], 1, 1, "'x' in column 'ts' (the DataFrame, row 3)"),
+        ([1.0, float("nan"), float("inf"), 2.0, 3.0], 1, 1, "inf in column 'ts' (the DataFrame, row 2)"),
+        (pd.Categorical(["1", None, "", "x", "3"]), 2, 1, "'x' in column 'ts' (the DataFrame, row 3)"),
+        ([1, 2, None, 3, 4], 1, 0, None),
+    ],
+)  # fmt: skip
+def test_unreadable_times_are_not_counted_as_missing(caplog, times, missing, unreadable, first):
+    table = pd.DataFrame({"user": list("aabbc"), "item": list("xyxyx"), "ts": times})
+    summary = read_events(table, missing_time="drop").summary
+    assert summary["dropped"]["missing_time"] == missing
+    assert summary["dropped"]["unreadable_time"] == unreadable
+    counts = f"{missing} missing time" + (f", {unreadable} unreadable time" if unreadable else "")
+    assert summary["notes"][-1] == f"{missing + unreadable} of 5 rows are dropped ({counts})"
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warned) == bool(unreadable)
+    if first is not None:
+        expected = (
+            f"some times cannot be read: {unreadable} of 5 rows are dropped for this, the first with {first}"
+        )
+        assert expected in warned[0]
+        assert any(expected in note for note in summary["notes"])
+
+
 def test_a_search_takes_a_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     TABLE.to_csv("shop.csv", index=False)

@@ -351,7 +351,8 @@ def test_k_core_goes_on_until_nothing_changes():
 def test_what_is_dropped_is_counted():
     frame = pd.DataFrame({"user": [1, 1, 1, 2], "item": [5, 6, 5, 5], "ts": ["1", "2", "1", ""]})
     found = read_events(frame, min_user=2, dedupe="exact", missing_time="drop")
-    assert found.summary["dropped"] == {"missing_time": 1, "duplicates": 1, "too_few": 0, "rounds": 0}
+    counts = {"missing_time": 1, "unreadable_time": 0, "duplicates": 1, "too_few": 0, "rounds": 0}
+    assert found.summary["dropped"] == counts
     assert found.summary["notes"][-1] == "2 of 4 rows are dropped (1 missing time, 1 duplicates)"
     assert (found.summary["events"], found.summary["users"], found.summary["items"]) == (2, 1, 2)
     assert list(found.frame["item_id"].cat.categories) == ["5", "6"]

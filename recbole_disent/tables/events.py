@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.cells import to_ids, to_numbers
+from recbole_disent.tables.cells import shown, to_ids, to_numbers
 from recbole_disent.tables.clean import duplicates, k_core
 from recbole_disent.tables.columns import Choice, choose_columns
 from recbole_disent.tables.read import open_table
 from recbole_disent.tables.table import Table
-from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, parse_times
+from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, missing_cells, parse_times
 
 # Begin of the note on a table without times.
 NO_TIME = "there is no time column"
+# Begin of the note on rows that are dropped although they have a time.
+UNREADABLE = "some times cannot be read"
 # RecBole reads numbers as float64, which represents all whole numbers up to this limit exactly.
 _LARGEST_EXACT = 2**53
 
@@ -69,9 +71,9 @@ def read_events(
     Returns:
         The events. Their summary has the keys ``source``, ``rows`` (rows of the table), ``columns``
         (role -> name), ``guessed`` (roles), ``time`` (``found``, ``unit``, ``first``, ``last``),
-        ``dropped`` (``missing_time``, ``duplicates``, ``too_few``, and ``rounds`` of the k-core),
-        ``events``, ``users``, ``items`` (the remaining numbers) and ``notes`` (a sentence for everything
-        that was guessed, dropped or changed).
+        ``dropped`` (``missing_time``, ``unreadable_time``, ``duplicates``, ``too_few``, and ``rounds`` of
+        the k-core), ``events``, ``users``, ``items`` (the remaining numbers) and ``notes`` (a sentence for
+        everything that was guessed, dropped or changed).
 
     Raises:
         UserError: the table, a column or a cell cannot be used, or no event remains.
@@ -102,7 +104,7 @@ def read_events(
     frame, dropped = _reduce(frame, exact, dedupe, min_user, min_item, table.name)
     summary |= {
         "time": _describe(frame["timestamp"].to_numpy(), times),
-        "dropped": {"missing_time": no_time, **dropped},
+        "dropped": {**no_time, **dropped},
         "events": len(frame),
         "users": frame["user_id"].nunique(),
         "items": frame["item_id"].nunique(),
@@ -119,15 +121,16 @@ def read_events(
         notes.append(f"columns that are not used: {', '.join(unused)}")
     for note in notes:
         if not note.startswith("columns guessed"):  # choose_columns has logged these
-            say = getLogger().warning if note.startswith(NO_TIME) and time is None else getLogger().info
+            warn = note.startswith(UNREADABLE) or (note.startswith(NO_TIME) and time is None)
+            say = getLogger().warning if warn else getLogger().info
             say(f"{table.name}: {note}")
     return Events(frame, summary)
 
 
 def _canonical(
     table: Table, raw: pd.DataFrame, columns: dict[str, str], missing_time: str, notes: list[str]
-) -> tuple[pd.DataFrame, Times, np.ndarray, int]:
-    """Return RecBole's columns, the times as written and as read, and the number of rows without a time."""
+) -> tuple[pd.DataFrame, Times, np.ndarray, dict[str, int]]:
+    """Return RecBole's columns, the times as written and as read, and the numbers of rows without a time."""
     data: dict[str, Any] = {
         f"{role}_id": to_ids(raw[columns[role]], role, columns[role], table.where)
         for role in ("user", "item")
@@ -144,10 +147,12 @@ def _canonical(
         )
         frame["timestamp"] = np.arange(len(frame), dtype=np.int64)
         order = frame["timestamp"].to_numpy()
-        return frame, Times(order, "step", "order of the rows"), order, 0
+        none_lost = {"missing_time": 0, "unreadable_time": 0}
+        return frame, Times(order, "step", "order of the rows"), order, none_lost
     times, kept = parse_times(raw[columns["time"]], columns["time"], table.where, missing_time)
     unit = UNIT_NAMES.get(times.unit, times.unit)
     notes.append(f"the times in column '{columns['time']}' are {times.found}, written as {unit}")
+    no_time = _without_time(table, raw[columns["time"]], kept, notes)
     frame = frame[kept].reset_index(drop=True)
     frame["timestamp"] = exact = times.values
     if np.abs(times.values).max() > _LARGEST_EXACT:
@@ -160,7 +165,21 @@ def _canonical(
             "the times are too fine for float64: they are rounded down to microseconds, and the rows are "
             "sorted by time, so that the order stays exact"
         )
-    return frame, times, exact, int((~kept).sum())
+    return frame, times, exact, no_time
+
+
+def _without_time(table: Table, times: pd.Series, kept: np.ndarray, notes: list[str]) -> dict[str, int]:
+    """Count the rows that are dropped, and show the first of them whose time is there but cannot be read."""
+    missing = missing_cells(times) & ~kept
+    unreadable = ~missing & ~kept
+    if unreadable.any():
+        row = int(unreadable.argmax())
+        notes.append(
+            f"{UNREADABLE}: {int(unreadable.sum())} of {len(kept)} rows are dropped for this, the first with "
+            f"{shown(times.iloc[row])} in column '{times.name}' ({table.where(row)}); to keep such rows, "
+            "write their times like those of the other rows"
+        )
+    return {"missing_time": int(missing.sum()), "unreadable_time": int(unreadable.sum())}
 
 
 def _reduce(

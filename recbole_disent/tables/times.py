@@ -79,10 +79,8 @@ def parse_times(
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     values = without_decimals(values)
-    missing = values.isna().to_numpy()
-    kind = kind_of(values)
+    missing, kind = missing_cells(values), kind_of(values)
     if kind == "text":
-        missing = missing | (values.astype(object).str.strip() == "").to_numpy()
         read, kind = _texts(values.astype(object), missing)
     elif kind in ("datetime", "date"):
         read = pd.to_datetime(values, utc=True, errors="coerce")
@@ -121,6 +119,14 @@ def parse_times(
     if kind in ("date", "datetime"):
         return _dates(read[kept]), kept
     return _numbers(read[kept], rows, column, where), kept
+
+
+def missing_cells(values: pd.Series) -> np.ndarray:
+    """Return which cells of a column hold nothing, or only blanks, as bool (n,)."""
+    missing = values.isna().to_numpy(dtype=bool)
+    if kind_of(values) == "text":
+        missing = missing | (values.astype(object).str.strip() == "").to_numpy(dtype=bool)
+    return missing
 
 
 def _like(values: pd.Series, kept: np.ndarray) -> str:
