@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Config(RecBoleConfig):
     """
 
     final_config_dict: dict[str, Any]
+    # Options of the command that are no keys of a run, but that a misspelt key may stand for.
+    options: Collection[str] = ()
 
     def __init__(
         self,
@@ -239,25 +242,11 @@ class Config(RecBoleConfig):
         return final
 
     def _check_external_keys(self) -> None:
-        ours = key_rules.of_run(self.model)
-        internal = self.internal_config_dict
-        known = {*internal, *recbole_keys.of_framework(), *recbole_keys.of_class(self.model_class)}
-        known |= set(key_rules.recbole_keys())
-        if self.external_config_dict.get("transform", internal.get("transform")):
-            known |= recbole_keys.of_transforms()
-        for key, value in self.external_config_dict.items():
+        given = self.external_config_dict
+        self.require_known({key: self._sources.get(key, "configuration") for key in given})
+        ours, internal = key_rules.of_run(self.model), self.internal_config_dict
+        for key, value in given.items():
             source = self._sources.get(key, "configuration")
-            if key not in known and key == "train_mode":
-                both = ", ".join(sorted(n for n, s in registry.model_names().items() if len(s.modes) > 1))
-                raise UserError(
-                    f"{source}: train_mode: {self.model} has only one training mode; leave the key out "
-                    f"(models with two training modes: {both})"
-                )
-            if key not in known:
-                raise UserError(
-                    f"{source}: the key '{key}' is known neither to RecBole nor to {self.model}"
-                    f"{nearest(key, known)}"
-                )
             refused = key_rules.recbole_keys().get(key)
             without_effect = value in (None, False) or value == internal.get(key)
             if refused and refused["status"] == "refused" and not without_effect:
@@ -269,6 +258,40 @@ class Config(RecBoleConfig):
                     raise UserError(f"{source}: {error}") from None
             elif key in internal:
                 check_like_default(source, key, value, internal[key])
+
+    def require_known(self, places: Mapping[str, str]) -> None:
+        """Check that keys are known to RecBole, to this package or to the model.
+
+        Args:
+            places: key -> the place that names it, for messages.
+
+        Raises:
+            UserError: a key is unknown.
+        """
+        given, internal = self.external_config_dict, self.internal_config_dict
+        known = {*internal, *recbole_keys.of_framework(), *recbole_keys.of_class(self.model_class)}
+        known |= {*key_rules.recbole_keys()}
+        transformed = given.get("transform", internal.get("transform"))
+        if transformed or "transform" in places.keys() - given.keys():  # a search space may have the key
+            known |= recbole_keys.of_transforms()
+        for key, place in places.items():
+            if key in known:
+                continue
+            if key == "train_mode":
+                both = ", ".join(sorted(n for n, s in registry.model_names().items() if len(s.modes) > 1))
+                raise UserError(
+                    f"{place}: train_mode: {self.model} has only one training mode; leave the key out "
+                    f"(models with two training modes: {both})"
+                )
+            if key in self.options:
+                raise UserError(
+                    f"{place}: '{key}' is no key of a run, but an option of the search; give it as "
+                    f"--{key}=VALUE, or as an argument of the function"
+                )
+            raise UserError(
+                f"{place}: the key '{key}' is known neither to RecBole nor to {self.model}"
+                f"{nearest(key, {*known, *self.options})}"
+            )
 
     def choose_preset(self, train: Any) -> None:
         """Apply the preset that the model chooses for the data if ``preset`` is ``auto``.

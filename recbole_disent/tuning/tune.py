@@ -23,6 +23,12 @@ from recbole_disent.tuning.trials import one_by_one
 _SET = ("model", "dataset", "data", "seed", "checkpoint_dir", "prepared_dir", "show_progress")
 
 
+class _Base(Config):
+    """The configuration that all trials share."""
+
+    options = frozenset(key_rules.of_tuning())
+
+
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a search: the given ones, and the defaults of ``properties/tune.yaml``.
 
@@ -64,7 +70,7 @@ def tune(
         UserError: a key or a file is wrong, another command uses the folder, or no trial succeeded.
     """
     options = options_of(given)
-    base = Config(model, dataset, config_file_list, config_dict, cmd_args)
+    base = _Base(model, dataset, config_file_list, config_dict, cmd_args)
     model, dataset, seed = base["model"], base["dataset"], base["seed"]
     require_data(base)
     given_keys = dict(base.external_config_dict)
