@@ -257,7 +257,7 @@ def test_a_given_key_is_not_searched(keys, space_file):
         (["--algo=best"], "algo: got 'best', expected one of exhaustive, random, bayes"),
         (["--max_evals=0"], "max_evals: got 0"),
         (["--params_file=none.hyper"], "search space 'none.hyper': no such file"),
-        (["--params_file=bad.hyper"], "all 1 trials failed, the first with: config_dict: the key 'n_layer'"),
+        (["--params_file=bad.hyper"], "bad.hyper, line 1: the key 'n_layer' is known neither to RecBole nor"),
         (["--n_layer=3"], "did you mean 'n_layers'?"),
         (["--per_user_file=u.npz"], "per_user_file: got 'u.npz', but the search sets this key"),
         (["--params_file=one.hyper", "--n_layers=1"], "tune: every key of the search space is given"),

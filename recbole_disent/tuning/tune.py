@@ -11,7 +11,7 @@ from recbole_disent.config import key_rules, table_dataset
 from recbole_disent.config.config import Config
 from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
-from recbole_disent.config.search_space import read_space
+from recbole_disent.config.search_space import Distribution, read_space
 from recbole_disent.data.loading import require_data
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.files import locked
@@ -79,13 +79,7 @@ def tune(
     _check_own_keys(model, given_keys)
     if not base["eval_step"]:
         raise UserError("eval_step: got 0, expected at least 1, because a search compares validation scores")
-    space = read_space(options["params_file"] or model)
-    space = {key: values for key, values in space.items() if key not in given_keys}
-    if not space:
-        raise UserError(
-            "tune: every key of the search space is given; leave out at least one to search for it"
-        )
-    check_space(space, (*key_rules.flagged(model, "own"), *_SET))
+    space = _space(options["params_file"] or model, base, given_keys)
     algo = options["algo"] or proposals.default_algorithm(options["tool"])
     proposer = proposals.make(space, options["tool"], algo, seed)
     folder = options["output"] or os.path.join("tuning", f"{model}-{dataset}")
@@ -105,6 +99,19 @@ def tune(
         f"to use it: recbole-disent run --config_files={os.path.join(study.folder, 'best.yaml')}"
     )
     return study
+
+
+def _space(path_or_model: str, base: Config, given: dict[str, Any]) -> dict[str, Distribution]:
+    """Return the keys to search for and their distributions, or refuse what would fail in each trial."""
+    space = read_space(path_or_model)
+    base.require_known({key: found.where for key, found in space.items()})
+    space = {key: found for key, found in space.items() if key not in given}
+    if not space:
+        raise UserError(
+            "tune: every key of the search space is given; leave out at least one to search for it"
+        )
+    check_space(space, (*key_rules.flagged(base["model"], "own"), *_SET))
+    return space
 
 
 def _check_own_keys(model: str, given: dict[str, Any]) -> None:
