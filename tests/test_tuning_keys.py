@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
 from recbole_disent import cli
+from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
+from recbole_disent.tuning.study import Study
 from recbole_disent.tuning.tune import tune
 
 
@@ -43,3 +46,38 @@ def test_a_space_may_have_the_keys_of_a_transform_that_it_has(run_keys):
     )
     study = tune("SASRec", "hostile", config_dict=run_keys, params_file="a.hyper", max_evals=1, output="out")
     assert len(study.trials) == 1
+
+
+def study_in(space: str) -> Study:
+    Path("a.hyper").write_text(space)
+    return Study("out", "BPR", "d", {}, read_space("a.hyper"), {"tool": "random"})
+
+
+FAILED = {"status": "failed", "score": None, "bigger": True, "error": "no"}
+DONE = {"status": "done", "score": 0.5, "bigger": True}
+
+
+def test_a_folder_without_a_result_takes_another_search(caplog):
+    caplog.set_level(logging.INFO)
+    old = study_in("embedding_size choice ['a', 'b']\n").add(0, {"embedding_size": "a"}, **FAILED)
+    study = study_in("learning_rate choice [0.1]\n")
+    assert not study.trials
+    assert not Path(f"out/{old['id']}.json").exists()
+    assert "its files of 1 failed trials are removed" in caplog.text
+    study.add(0, {"learning_rate": 0.1}, **DONE)
+    study.report()
+    assert study_in("learning_rate choice [0.1]\n").best["score"] == 0.5
+    study_in("learning_rate choice [0.1]\n").add(1, {"learning_rate": 0.2}, **FAILED)
+    with pytest.raises(UserError, match="output 'out' holds another search: got space"):
+        study_in("learning_rate choice [0.2]\n")
+    assert len(study_in("learning_rate choice [0.1]\n").trials) == 2
+
+
+def test_a_folder_with_a_checkpoint_keeps_its_search():
+    study = study_in("learning_rate choice [0.1]\n")
+    file = Path(study.config_of({"learning_rate": 0.1})["checkpoint_dir"], "BPR.pth")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(UserError, match="output 'out' holds another search: got space"):
+        study_in("learning_rate choice [0.2]\n")
+    assert file.exists()

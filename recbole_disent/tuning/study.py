@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict
+from logging import getLogger
 from typing import Any
 
 import yaml
@@ -44,7 +45,7 @@ class Study:
         search: tool, algorithm and seed.
 
     Raises:
-        UserError: the folder holds another search.
+        UserError: the folder holds another search, of which a trial is finished or has a checkpoint.
     """
 
     def __init__(
@@ -68,10 +69,9 @@ class Study:
         )  # fmt: skip
         self._open()
         self.trials: dict[str, dict[str, Any]] = {}
-        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
-            if os.path.basename(path) != "study.json":
-                trial = _read(path, _TRIAL)
-                self.trials[trial["id"]] = trial
+        for path in self._files_of_trials():
+            trial = _read(path, _TRIAL)
+            self.trials[trial["id"]] = trial
 
     def _open(self) -> None:
         path = os.path.join(self.folder, "study.json")
@@ -81,11 +81,34 @@ class Study:
         found = _read(path, {"schema"})
         for key in sorted({*found, *self.about}):
             if found.get(key) != self.about.get(key):
+                if self._has_nothing_to_lose():
+                    self._start_again(path)
+                    return
                 raise UserError(
                     f"output '{self.folder}' holds another search: got {key} {self.about.get(key)!r}, "
                     f"expected {found.get(key)!r}; repeat the command of that search, or give another "
                     "--output"
                 )
+
+    def _files_of_trials(self) -> list[str]:
+        found = sorted(glob.glob(os.path.join(glob.escape(self.folder), "*.json")))
+        return [path for path in found if os.path.basename(path) != "study.json"]
+
+    def _has_nothing_to_lose(self) -> bool:
+        """Return whether no trial has a result or a checkpoint, as after a fault in the search space."""
+        running = os.path.join(glob.escape(self.folder), "running", "*", "*.pth")
+        failed = all(_read(path, _TRIAL)["status"] == "failed" for path in self._files_of_trials())
+        return failed and not glob.glob(running)
+
+    def _start_again(self, path: str) -> None:
+        failed = self._files_of_trials()
+        for file in failed:
+            os.remove(file)
+        _write_json(path, self.about)
+        getLogger().info(
+            f"output '{self.folder}': another search without a finished trial was there; its files of "
+            f"{len(failed)} failed trials are removed"
+        )
 
     def config_of(self, values: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
         """Return the configuration of a trial.
