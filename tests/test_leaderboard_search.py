@@ -146,3 +146,13 @@ def test_trials_of_a_study_are_not_refitted_but_its_best_configuration_is(tmp_pa
     study.add(0, {"learning_rate": 0.1}, status="done", score=0.5, bigger=True)
     study.report()
     assert "refit: true" in (tmp_path / "out" / "best.yaml").read_text().splitlines()
+
+
+def test_a_plan_refuses_a_space_whose_key_has_no_effect_in_its_trials(given, tmp_path):  # noqa: F811
+    (tmp_path / "a.hyper").write_text("learning_rate choice [0.1]\nclick_noise_seed choice [1, 2]\n")
+    plan = {**given, "models": [{"name": "BPR", "space": "a.hyper"}], "trials": 2}
+    with pytest.raises(UserError, match=r"BPR on hostile, full: a\.hyper, line 2: click_noise_seed has no e"):
+        make_plan(plan).trials()
+    assert len(make_plan({**plan, "config": {**TINY, "click_noise": 0.1}}).trials()) == 2
+    of_package = {**plan, "models": ["DisentS2S"], "config": {**TINY, "n_intentions": 1}}
+    assert len(make_plan(of_package).trials()) == 2

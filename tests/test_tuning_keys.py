@@ -11,7 +11,7 @@ from recbole_disent import cli
 from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
 from recbole_disent.tuning.study import Study
-from recbole_disent.tuning.tune import tune
+from recbole_disent.tuning.tune import _Base, _space, tune
 
 
 def test_a_misspelt_option_of_a_search_gets_its_name(run_keys, capsys):
@@ -81,3 +81,38 @@ def test_a_folder_with_a_checkpoint_keeps_its_search():
     with pytest.raises(UserError, match="output 'out' holds another search: got space"):
         study_in("learning_rate choice [0.2]\n")
     assert file.exists()
+
+
+IDLE = [
+    ("click_noise_seed choice [1, 2]", {}, "click_noise_seed has no effect with click_noise=0.0; the key n"),
+    ("click_noise_seed choice [1, 2]\nclick_noise choice [0]", {}, "click_noise_seed has no effect with cl"),
+    ("content_source choice ['text', 'tokens']", {"content": False}, "content_source has no effect with c"),
+    ("content_dim choice [2, 4]\ncontent_source choice ['tokens']", {}, "content_dim has no effect with con"),
+    ("click_noise_seed choice [1, 2]", {"click_noise": 0.1}, None),
+    ("click_noise_seed choice [1, 2]\nclick_noise choice [0, 0.1]", {}, None),
+    ("click_noise_seed choice [1, 2]\nclick_noise uniform 0,0.1", {}, None),
+]
+
+
+@pytest.mark.parametrize(("lines", "keys", "message"), IDLE)
+def test_a_key_of_a_space_that_cannot_have_an_effect_is_refused(run_keys, lines, keys, message):
+    Path("a.hyper").write_text(f"learning_rate choice [0.01, 0.1]\n{lines}\n")
+    base = _Base("SASRecContent", "hostile", config_dict={**run_keys, **keys})
+    if message is None:
+        assert len(_space("a.hyper", base, keys)) > 1
+    else:
+        with pytest.raises(UserError, match=rf"^a\.hyper, line 2: {message}.*, or take \w+ out of the se"):
+            _space("a.hyper", base, keys)
+
+
+def test_a_space_of_the_package_leaves_out_the_keys_without_effect(run_keys, caplog):
+    caplog.set_level(logging.INFO)
+    keys = {"n_intentions": 1}
+    base = _Base("DisentS2S", "hostile", config_dict={**run_keys, **keys})
+    space = _space("DisentS2S", base, keys)
+    assert "hidden_size" in space
+    assert not {"intention_cosine", "intention_balance"} & space.keys()
+    assert "the search leaves a key out: intention_cosine has no effect with n_intentions=1;" in caplog.text
+    keys |= dict.fromkeys(space, None)
+    with pytest.raises(UserError, match="no key of the search space can change a trial: intention_cosine"):
+        _space("DisentS2S", base, keys)

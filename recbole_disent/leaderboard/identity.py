@@ -35,6 +35,7 @@ class Resolved:
         data_path: absolute path of the folder that holds the folder of the data set.
         files: see :func:`~recbole_disent.leaderboard.inputs.files_of`.
         without_effect: key -> sentence; see :func:`~recbole_disent.config.key_rules.without_effect`.
+        final: all configuration keys, as plain values.
         measured: see :func:`~recbole_disent.config.measures.measured`.
     """
 
@@ -44,6 +45,7 @@ class Resolved:
     data_path: str
     files: dict[str, str]
     without_effect: dict[str, str]
+    final: dict[str, Any]
     measured: dict[str, str]
 
 
@@ -71,7 +73,7 @@ def resolved(model: str, dataset: str, given: str, folder: str = "") -> Resolved
     data_path = os.path.dirname(os.path.abspath(config["data_path"]))
     epochs, metrics = max(1, config["epochs"]), metric_names(config)
     files, without_effect = files_of(config), config.without_effect
-    return Resolved(digest, epochs, metrics, data_path, files, without_effect, measured(final))
+    return Resolved(digest, epochs, metrics, data_path, files, without_effect, final, measured(final))
 
 
 def config_of(model: str, dataset: str, given: dict[str, Any]) -> Config:

@@ -20,6 +20,7 @@ from recbole_disent.config import key_rules, search_space
 from recbole_disent.config.dataset_table import resolve
 from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
+from recbole_disent.config.space_checks import without_effect
 from recbole_disent.errors import UserError, nearest, shortened
 from recbole_disent.leaderboard.identity import resolved
 from recbole_disent.leaderboard.plan_keys import check_alike, check_keys, check_sweep
@@ -216,6 +217,9 @@ class Plan:
             require_metrics(wanted, found.metrics, "the results will not have", "they will have")
             if self.sweep[0] in found.without_effect:
                 raise UserError(f"sweep: {found.without_effect[self.sweep[0]]}")
+            if trial == 0:
+                space = self.space(entry, cell.dataset, cell.protocol)
+                without_effect(entry.space, entry.model, space, found.final)
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so its id differs from the id of a reported run with the same keys.

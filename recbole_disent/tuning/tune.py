@@ -12,6 +12,7 @@ from recbole_disent.config.config import Config
 from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
 from recbole_disent.config.search_space import Distribution, read_space
+from recbole_disent.config.space_checks import without_effect
 from recbole_disent.data.loading import require_data
 from recbole_disent.errors import UserError, nearest
 from recbole_disent.files import locked
@@ -111,7 +112,12 @@ def _space(path_or_model: str, base: Config, given: dict[str, Any]) -> dict[str,
             "tune: every key of the search space is given; leave out at least one to search for it"
         )
     check_space(space, (*key_rules.flagged(base["model"], "own"), *_SET))
-    return space
+    idle = without_effect(path_or_model, base["model"], space, base.final_config_dict)
+    for sentence in idle.values():
+        if len(idle) == len(space):
+            raise UserError(f"tune: no key of the search space can change a trial: {sentence}")
+        getLogger().info(f"the search leaves a key out: {sentence}")
+    return {key: found for key, found in space.items() if key not in idle}
 
 
 def _check_own_keys(model: str, given: dict[str, Any]) -> None:
