@@ -12,7 +12,7 @@ import yaml
 from recbole_disent import compare
 from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
-from recbole_disent.leaderboard.compare import _choose
+from recbole_disent.leaderboard.compare import _choose, execute
 from recbole_disent.leaderboard.plan import make_plan
 from recbole_disent.leaderboard.runner import Runner
 from recbole_disent.tuning.study import Study
@@ -156,3 +156,25 @@ def test_a_plan_refuses_a_space_whose_key_has_no_effect_in_its_trials(given, tmp
     assert len(make_plan({**plan, "config": {**TINY, "click_noise": 0.1}}).trials()) == 2
     of_package = {**plan, "models": ["DisentS2S"], "config": {**TINY, "n_intentions": 1}}
     assert len(make_plan(of_package).trials()) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"config": {**TINY, "click_noise_seed": 4}}, "BPR, hostile, full: click_noise_seed: 4 has"),
+        ({"config": {**TINY, "click_noise_seed": 4, "click_noise": 0.1}}, None),
+        ({"config": {**TINY, "click_noise_seed": 4}, "sweep": {"click_noise": [0.0, 0.1]}}, None),
+        ({"config": {**TINY, "click_noise_seed": 4}, "trials": 4,
+          "models": [{"name": "BPR", "space": "noise.hyper"}]}, None),
+        ({"config": TINY, "models": ["Pop", {"name": "BPR", "config": {"click_noise_seed": 4}}]}, "BPR, hos"),
+    ],
+)  # fmt: skip
+def test_a_comparison_says_once_which_keys_have_no_effect(given, tmp_path, keys, told):  # noqa: F811
+    (tmp_path / "noise.hyper").write_text("click_noise choice [0.1, 0.2, 0.3]\n")
+    said: list[str] = []
+    execute({**given, "models": ["BPR", "Pop"], **keys}, [], dry_run=True, say=said.append)
+    noted = [line for line in said if "no effect" in line]
+    assert len(noted) == (told is not None)
+    if told is not None:
+        assert noted[0].startswith(f"plan, {told}")
+        assert said.index(noted[0]) == 0

@@ -67,6 +67,8 @@ def execute(
     plan = make_plan(given)
     runner = Runner(plan, command, say)
     trials, runs = plan.trials(), plan.runs()
+    for sentence in _idle_keys([*trials, *runs]):
+        say(sentence)
     if dry_run:
         for run in [*trials, *runs]:
             searched = run.trial is None and _entry_trials(plan, run) > 1
@@ -99,6 +101,19 @@ def execute(
             say(f"{len(broken)} runs are broken; --retry repeats them")
         report.write(runner.out, say=say)
     return 1 if broken else 0
+
+
+def _idle_keys(runs: list[Run]) -> list[str]:
+    """Return a sentence for each given key that has an effect in none of the runs and trials of a row."""
+    rows: dict[Any, list[Run]] = {}
+    for run in runs:
+        rows.setdefault(_key(run), []).append(run)
+    found: dict[str, str] = {}
+    for row, members in rows.items():
+        for key, sentence in members[-1].idle.items():  # a run that is reported, whose keys are all given
+            if all(key in run.idle for run in members):
+                found.setdefault(key, f"plan, {', '.join(row)}: {sentence}")
+    return list(found.values())
 
 
 def _key(run: Run) -> tuple[str, str, str]:

@@ -77,6 +77,7 @@ class Run:
         data_path: absolute path of the folder that holds the folder of the data set.
         files: the files that the run reads; see :func:`~recbole_disent.leaderboard.inputs.files_of`.
         measured: what the run measures; see :func:`~recbole_disent.config.measures.measured`.
+        idle: key -> sentence, for each key that has no effect because of another key.
     """
 
     cell: RowKey
@@ -90,6 +91,7 @@ class Run:
     data_path: str = ""
     files: dict[str, str] = field(default_factory=dict)
     measured: dict[str, str] = field(default_factory=dict)
+    idle: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -236,6 +238,7 @@ class Plan:
             data_path=found.data_path,
             files=found.files,
             measured=found.measured,
+            idle=found.without_effect,
         )
 
 
