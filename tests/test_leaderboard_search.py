@@ -154,6 +154,11 @@ def test_a_plan_refuses_a_space_whose_key_has_no_effect_in_its_trials(given, tmp
     with pytest.raises(UserError, match=r"BPR on hostile, full: a\.hyper, line 2: click_noise_seed has no e"):
         make_plan(plan).trials()
     assert len(make_plan({**plan, "config": {**TINY, "click_noise": 0.1}}).trials()) == 2
+    with pytest.raises(
+        UserError, match="so put another value first in the sweep, because trials use the fir"
+    ):
+        make_plan({**plan, "sweep": {"click_noise": [0.0, 0.1]}}).trials()
+    assert len(make_plan({**plan, "sweep": {"click_noise": [0.1, 0.0]}}).trials()) == 2
     of_package = {**plan, "models": ["DisentS2S"], "config": {**TINY, "n_intentions": 1}}
     assert len(make_plan(of_package).trials()) == 2
 

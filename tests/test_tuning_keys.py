@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,6 @@ DONE = {"status": "done", "score": 0.5, "bigger": True}
 
 
 def test_a_folder_without_a_result_takes_another_search(caplog):
-    caplog.set_level(logging.INFO)
     old = study_in("embedding_size choice ['a', 'b']\n").add(0, {"embedding_size": "a"}, **FAILED)
     study = study_in("learning_rate choice [0.1]\n")
     assert not study.trials
@@ -106,7 +104,6 @@ def test_a_key_of_a_space_that_cannot_have_an_effect_is_refused(run_keys, lines,
 
 
 def test_a_space_of_the_package_leaves_out_the_keys_without_effect(run_keys, caplog):
-    caplog.set_level(logging.INFO)
     keys = {"n_intentions": 1}
     base = _Base("DisentS2S", "hostile", config_dict={**run_keys, **keys})
     space = _space("DisentS2S", base, keys)

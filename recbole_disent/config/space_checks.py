@@ -12,7 +12,11 @@ from recbole_disent.errors import UserError
 
 
 def without_effect(
-    path_or_model: str | Path, model: str, space: dict[str, Distribution], final: Mapping[str, Any]
+    path_or_model: str | Path,
+    model: str,
+    space: dict[str, Distribution],
+    final: Mapping[str, Any],
+    swept: str | None = None,
 ) -> dict[str, str]:
     """Find the keys of a space that cannot change a trial, and refuse a file that has one.
 
@@ -23,6 +27,7 @@ def without_effect(
         model: name of the model.
         space: distribution of each key.
         final: all keys and values that the trials share.
+        swept: key of the sweep of a plan, whose first value the trials have; or None.
 
     Returns:
         key -> sentence. Only a space of this package can have such keys, because it serves many
@@ -42,9 +47,11 @@ def without_effect(
             value = "each of its values here" if need.key in space else final[need.key]
             found[key] = f"{key} has no effect with {need.key}={value}; the key needs {need}"
             if Path(path_or_model).is_file():
+                way = "set that key for all trials"
+                if need.key == swept:
+                    way = "put another value first in the sweep, because trials use the first one"
                 raise UserError(
-                    f"{space[key].where}: {found[key]}, so set that key for all trials, or take {key} out of "
-                    "the search space"
+                    f"{space[key].where}: {found[key]}, so {way}, or take {key} out of the search space"
                 )
     return found
 

@@ -221,7 +221,7 @@ class Plan:
                 raise UserError(f"sweep: {found.without_effect[self.sweep[0]]}")
             if trial == 0:
                 space = self.space(entry, cell.dataset, cell.protocol)
-                without_effect(entry.space, entry.model, space, found.final)
+                without_effect(entry.space, entry.model, space, found.final, self.sweep[0])
         except UserError as error:
             raise UserError(f"plan, {entry.label} on {cell.dataset}, {cell.protocol}: {error}") from error
         # A trial has no test result, so its id differs from the id of a reported run with the same keys.

@@ -322,9 +322,9 @@ def serve(
 
     app = make_app(folder, limits, device, index)
     try:
-        address = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
+        families = [found[0] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        family = socket.AF_INET if socket.AF_INET in families else families[0]
+        address = socket.create_server((host, port), family=family)
     except OSError as error:
         why = str(error.strerror or error).partition(" (while")[0]
         raise UserError(

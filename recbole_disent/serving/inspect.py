@@ -18,9 +18,8 @@ from recbole_disent.serving.select import top_items
 _SAMPLE = 2000
 # An intention is described by so many items.
 _SHOWN = 10
-# The overlap of two intentions is measured on so many items, and at most on this share of the catalogue: two
-# halves of a small catalogue have many items in common by chance.
-_COMPARED, _COMPARED_SHARE = 50, 0.1
+# The overlap of two intentions is measured on so many items.
+_COMPARED = 50
 # Fewer intentions in use, or lists that are more alike than this, count as a collapse.
 _LEAST_EFFECTIVE, _MOST_OVERLAP = 1.5, 0.8
 
@@ -116,8 +115,11 @@ def _intentions(recommender: Any, k: int) -> tuple[dict[str, Any] | None, str | 
 
 
 def compared_items(n_items: int) -> int:
-    """Number of the best items of two intentions that are compared."""
-    return max(1, min(_COMPARED, int(_COMPARED_SHARE * n_items)))
+    """Number of the best items of two intentions that are compared.
+
+    It is small beside the catalogue, because large parts of a catalogue have many items in common by chance.
+    """
+    return max(1, min(_COMPARED, max(5, n_items // 10), n_items // 2))
 
 
 def effective_number(shares: np.ndarray) -> float:

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -85,8 +87,8 @@ def prepare(
     }  # fmt: skip
     cache = Path(cache_folder)
     files = _files(data, items, encoding)
-    contents = _contents(files) if files else None
-    digest = _digest([json.dumps(options, default=str).encode(), *contents]) if contents else None
+    contents = [_contents(table) for table in files or []]
+    digest = _digest([json.dumps(options, default=str).encode(), *chain(*contents)]) if contents else None
     if digest:
         found = _complete(cache / _name(data, digest))
         if found:
@@ -99,7 +101,7 @@ def prepare(
             items, like=summary["columns"]["item"], encoding=encoding
         )
         compare_items(events.frame, catalogue, summary["catalogue"])
-    if contents and _contents(files or []) != contents:
+    if contents != [_contents(table) for table in files or []]:
         raise UserError(
             f"{summary['source']}: a file of the tables changed while it was read; try again when it "
             "is complete"
@@ -114,7 +116,7 @@ def prepare(
     found = _complete(cache / name)
     if found:
         return _reuse(cache, name, found)
-    _write(cache, name, data_of, summary, _digest(contents) if contents else None)
+    _write(cache, name, data_of, summary, [*map(_digest, contents)])
     return str(cache), name, summary
 
 
@@ -126,11 +128,14 @@ def changed(folder: str | os.PathLike[str], data: Any, items: Any = None) -> boo
         data, items: paths of the tables. A table that is no longer there counts as unchanged.
     """
     try:
-        then = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8")).get("contents")
-        files = None if then is None else _files(data, items, "utf-8")
-        return files is not None and _digest(_contents(files)) != then
-    except (OSError, ValueError, UserError):
+        before = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8"))["contents"]
+    except (OSError, ValueError, KeyError):
         return False
+    for source, digest in zip((data, items), before, strict=False):
+        with suppress(UserError):
+            if any(_digest(_contents(table)) != digest for table in _files(source, None, "utf-8") or []):
+                return True
+    return False
 
 
 def _files(data: Any, items: Any, encoding: str) -> list[list[Path]] | None:
@@ -149,17 +154,15 @@ def _files(data: Any, items: Any, encoding: str) -> list[list[Path]] | None:
     return found
 
 
-def _contents(tables: list[list[Path]]) -> list[bytes]:
-    """Return numbers, kinds and digests of the files of each table."""
-    parts = []
-    for files in tables:
-        parts.append(str(len(files)).encode())
-        for path in files:
-            try:
-                content = bytes.fromhex(file_digest(path))
-            except OSError as error:
-                raise UserError(f"{path}: the file cannot be read ({error.strerror})") from error
-            parts += [(kind_of_file(path) + path.suffix).encode(), content]
+def _contents(files: list[Path]) -> list[bytes]:
+    """Return the number, the kinds and the digests of the files of a table."""
+    parts = [str(len(files)).encode()]
+    for path in files:
+        try:
+            content = bytes.fromhex(file_digest(path))
+        except OSError as error:
+            raise UserError(f"{path}: the file cannot be read ({error.strerror})") from error
+        parts += [(kind_of_file(path) + path.suffix).encode(), content]
     return parts
 
 
@@ -202,7 +205,7 @@ def _reuse(cache: Path, name: str, summary: dict[str, Any]) -> tuple[str, str, d
 
 
 def _write(
-    cache: Path, name: str, data: dict[str, bytes], summary: dict[str, Any], contents: str | None
+    cache: Path, name: str, data: dict[str, bytes], summary: dict[str, Any], contents: list[str]
 ) -> None:
     """Write a folder under a temporary name, then rename it.
 
@@ -211,7 +214,7 @@ def _write(
         name: name of the data set.
         data: ending -> content of each file.
         summary: the summary that :func:`prepare` returns.
-        contents: digest of the tables, without the options; None for tables in memory.
+        contents: digest of each table, without the options; empty for tables in memory.
     """
     final = cache / name
     try:

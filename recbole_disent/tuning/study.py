@@ -105,7 +105,7 @@ class Study:
         for file in failed:
             os.remove(file)
         _write_json(path, self.about)
-        getLogger().info(
+        getLogger().warning(
             f"output '{self.folder}': another search without a finished trial was there; its files of "
             f"{len(failed)} failed trials are removed"
         )

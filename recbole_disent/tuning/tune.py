@@ -116,7 +116,7 @@ def _space(path_or_model: str, base: Config, given: dict[str, Any]) -> dict[str,
     for sentence in idle.values():
         if len(idle) == len(space):
             raise UserError(f"tune: no key of the search space can change a trial: {sentence}")
-        getLogger().info(f"the search leaves a key out: {sentence}")
+        getLogger().warning(f"the search leaves a key out: {sentence}")
     return {key: found for key, found in space.items() if key not in idle}
 
 
