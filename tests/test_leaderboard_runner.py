@@ -95,7 +95,9 @@ def test_time_left_counts_epochs(make_runner):
 
 
 def test_a_swept_value_may_be_a_list(make_runner):
-    runner, runs, lines = make_runner(models=["Pop"], seeds=[1], sweep={"topk": [[5], [3, 5]]})
+    config = {key: value for key, value in TINY.items() if key != "topk"}
+    sweep = {"topk": [[5], [3, 5]]}
+    runner, runs, lines = make_runner(models=["Pop"], seeds=[1], config=config, sweep=sweep)
     runner.execute(runs)
     assert [state_of(runner.folder(run))["state"] for run in runs] == ["done"] * 2
     assert "Pop at [5], hostile" in lines[0]
