@@ -229,7 +229,6 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
     from recbole_disent.config.literals import key_values
     from recbole_disent.errors import UserError, nearest
     from recbole_disent.tables import convert
-    from recbole_disent.tables.events import NO_TIME, UNREADABLE
 
     options = key_values(rest)
     names = ("user", "item", "time", "rating", "min_user", "min_item", "dedupe", "missing_time", "encoding")
@@ -241,8 +240,7 @@ def _convert(known: argparse.Namespace, rest: list[str]) -> int:
             )
     found = convert(known.source, known.out, known.items, **options)
     for note in found.get("notes", []):
-        warned = note.startswith(UNREADABLE) or (note.startswith(NO_TIME) and "time" not in options)
-        if not warned:
+        if note not in found["warnings"]:  # these are on the screen already
             _say(note)
     for note in (found.get("catalogue") or {}).get("notes", []):
         _say(f"items: {note}")

@@ -40,6 +40,17 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def write_for_user(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """:func:`write_atomically` for a file that the user has named.
+
+    Raises:
+        UserError: *path* is a folder, or the file cannot be written.
+    """
+    with writing(path), write_atomically(path) as file:
+        yield file
+
+
 def require_file_name(path: str | os.PathLike[str]) -> None:
     """Raise :class:`UserError` if *path* is a folder."""
     if os.path.isdir(path):

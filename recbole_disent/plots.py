@@ -13,7 +13,7 @@ from typing import Any
 
 from recbole_disent import pictures
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically, writing
+from recbole_disent.files import write_for_user
 from recbole_disent.leaderboard.statistics import is_of_ranks
 
 KINDS = ("svg", "png")
@@ -78,7 +78,7 @@ def plot(results: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Pa
     # Dollar signs in names are no formulas.
     style = {**pictures.STYLE, "text.parse_math": False}
     content = pictures.picture(draw, (4.4 * len(parts), 4.2), kind=out.suffix[1:], style=style)
-    with writing(out), write_atomically(out) as file:
+    with write_for_user(out) as file:
         file.write(content)
     return out
 

@@ -44,8 +44,8 @@ if what == "CRITICAL":
 time.sleep(0.3)
 with open("../../events", "a") as events:
     events.write(f"end {time.time()}\\n")
-result = {"config": {"valid_metric": "NDCG@5"}, "best_valid_result": {"ndcg@5": 0.5},
-          "files": options["files"]}
+result = {"config": {"valid_metric": "NDCG@5"}, "best_valid_result": {"ndcg@5": 0.5}, "test_result": None,
+          "data": {"items": 7}, "files": options["files"]}
 json.dump(result, open("result.json", "w"))
 """
 
@@ -91,7 +91,16 @@ def test_time_left_counts_epochs(make_runner):
     trial = replace(runs[0], trial=0, id="trial", epochs=1)
     runner.execute([trial], later=long)
     (seconds,) = runner._rates[None]
-    assert lines[0].endswith(f"; about {duration(4000 * seconds)} left")
+    assert lines[0].endswith(f"; about {duration(4000 * seconds)} left if no run stops early")
+
+
+def test_a_metric_that_the_data_are_too_small_for_is_refused_after_the_first_run(make_runner):
+    runner, runs, _ = make_runner(metrics=["ndcg@5", "recall@5"])
+    with pytest.raises(UserError, match="got 'recall@5', which the results on hostile do not have, because "
+                       r"the data have 7 items .*they have ndcg@5"):  # fmt: skip
+        runner.execute(runs)
+    assert [runner.folder(run).exists() for run in runs] == [True, False, False, False]
+    assert state_of(runner.folder(runs[0]))["state"] == "done"
 
 
 def test_a_swept_value_may_be_a_list(make_runner):

@@ -143,6 +143,11 @@ def shipped() -> list[str]:
     return sorted(file.stem for file in (key_rules.folder("properties") / "hyper").glob("*.hyper"))
 
 
+def is_own(path_or_model: str | Path) -> bool:
+    """Return whether a search space is a file of the user, and not the name of a model."""
+    return Path(path_or_model).is_file()
+
+
 def read_space(path_or_model: str | Path) -> dict[str, Distribution]:
     """Read a search space.
 
@@ -156,7 +161,7 @@ def read_space(path_or_model: str | Path) -> dict[str, Distribution]:
         UserError: the file does not exist, or a line is not understood.
     """
     path = Path(path_or_model)
-    if not path.is_file():
+    if not is_own(path):
         names = shipped()
         if str(path_or_model) not in names:
             raise UserError(

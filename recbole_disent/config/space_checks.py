@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_disent.config import key_rules
-from recbole_disent.config.search_space import Choice, Distribution
+from recbole_disent.config.search_space import Choice, Distribution, is_own
 from recbole_disent.errors import UserError
 
 
@@ -46,7 +46,7 @@ def without_effect(
         if need is not None:
             value = "each of its values here" if need.key in space else final[need.key]
             found[key] = f"{key} has no effect with {need.key}={value}; the key needs {need}"
-            if Path(path_or_model).is_file():
+            if is_own(path_or_model):
                 way = "set that key for all trials"
                 if need.key == swept:
                     way = "put another value first in the sweep, because trials use the first one"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import require_writable, write_atomically, writing
+from recbole_disent.files import require_writable, write_for_user
 from recbole_disent.loaders.evaluation import EvalLoader
 
 
@@ -61,7 +61,7 @@ def write_per_user(path: str, ranking: Any, loader: EvalLoader) -> None:
     ranks = ranking.last_ranks[order] if dataset.one_target_per_query else ranking.last_ranks
     place = dataset.earlier(order)[0].numpy()
     clicks = np.bincount(train.history[1][train.train_mask], minlength=dataset.item_num)
-    with writing(path), write_atomically(path) as file:
+    with write_for_user(path) as file:
         np.savez_compressed(
             file,
             user=users[order].astype(np.int32),

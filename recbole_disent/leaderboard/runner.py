@@ -26,6 +26,7 @@ from recbole_disent.leaderboard.identity import code_digest, config_of
 from recbole_disent.leaderboard.inputs import contents
 from recbole_disent.leaderboard.plan import Plan, Run
 from recbole_disent.leaderboard.states import pending, read_json, write_json
+from recbole_disent.leaderboard.statistics import require_metrics
 from recbole_disent.leaderboard.worker import CONFIG, RESULT
 
 _POLL_SECONDS = 0.1
@@ -194,10 +195,23 @@ class Runner:
             self._rates[key].append(seconds / run.epochs)
         self._forget(child, {"state": "done", "ended": _now(), "seconds": round(seconds, 1)})
         found = read_json(self.folder(run) / RESULT)
+        self._require_wanted(run, found)
         metric = found["config"]["valid_metric"].lower()
         value = (found["best_valid_result"] or {}).get(metric, float("nan"))
         self.say(f"[{self._done}/{self._total}] {run.name}: valid {metric} {value:.4f} in "
                  f"{duration(seconds)}{self._estimate(queue)}")  # fmt: skip
+
+    def _require_wanted(self, run: Run, found: dict[str, Any]) -> None:
+        """Check that a result has the metrics of the plan, so that no further run is made in vain.
+
+        Raises:
+            UserError: a metric is missing, because a data set has fewer items than its cut-off.
+        """
+        measured = found["test_result"] or found["best_valid_result"]
+        if measured:
+            items = found["data"]["items"]
+            lacking = f"the results on {run.cell.dataset} do not have, because the data have {items} items"
+            require_metrics(self.plan.options["metrics"] or [], measured, lacking, "they have")
 
     def _broken(self, child: _Child, error: str, queue: list[Run]) -> None:
         self._forget(child, {"state": "broken", "ended": _now(), "error": error})
@@ -257,7 +271,7 @@ class Runner:
             # A run that takes longer than expected is assumed to be two thirds done.
             usual = expected(child.run)
             left += usual - elapsed if elapsed < usual else elapsed / 2
-        return f"; about {duration(left / self.parallel)} left"
+        return f"; about {duration(left / self.parallel)} left if no run stops early"
 
     def _end_children(self) -> None:
         for child in self._children:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from recbole_disent import __version__
 from recbole_disent.errors import UserError
-from recbole_disent.files import locked, write_atomically, write_text, writing
+from recbole_disent.files import locked, write_for_user, write_text
 from recbole_disent.hashing import digest, file_digest
 from recbole_disent.serving import input_files
 from recbole_disent.serving.arguments import check_k
@@ -245,7 +245,7 @@ def _of_owners(rules: dict[str, Any], owner: str, ids: set[str]) -> dict[str, An
 
 def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
     frame = frame.astype({owner: str})
-    with writing(path), write_atomically(path) as file:
+    with write_for_user(path) as file:
         if path.suffix != ".parquet" and frame.empty:
             pass  # pandas would write an empty line
         elif path.suffix == ".csv":
@@ -279,7 +279,7 @@ def _json_values(column: pd.Series, encode: Callable[[str], str]) -> np.ndarray:
 def _join(out: Path, parts: list[Path], owner: str) -> int:
     """Write the result from its parts, one at a time, and return its number of rows."""
     rows = 0
-    with writing(out), write_atomically(out) as file:
+    with write_for_user(out) as file:
         if out.suffix == ".parquet":
             arrow, parquet = _arrow()
             with parquet.ParquetWriter(file, _schema(arrow, owner)) as writer:

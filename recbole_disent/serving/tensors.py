@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically, writing
+from recbole_disent.files import write_for_user
 
 _MISSING = "bundles need the package 'safetensors': pip install safetensors"
 # Behind it stands the name of a tensor that is no weight: no module has such a name.
@@ -28,7 +28,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         raise UserError(_MISSING) from error
     # Copies, because the file format has no place for tensors that share their memory.
     plain = {name: t.detach().cpu().to_dense().contiguous().clone() for name, t in tensors.items()}
-    with writing(path), write_atomically(path) as file:
+    with write_for_user(path) as file:
         file.write(save(plain))
 
 

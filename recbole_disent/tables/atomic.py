@@ -20,7 +20,7 @@ import pandas as pd
 
 from recbole_disent.data.text_files import count_cells
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically, writing
+from recbole_disent.files import write_for_user
 from recbole_disent.tables.cells import MISSING_TEXTS, id_fault, kind_of
 from recbole_disent.tables.table import distinct_names
 
@@ -76,7 +76,7 @@ def to_atomic(
     files = []
     for kind, (data, _) in found.items():
         path = target / f"{name}.{kind}"
-        with writing(path), write_atomically(path) as file:
+        with write_for_user(path) as file:
             file.write(data)
         files.append(str(path))
     return {"texts_changed": sum(changed for _, changed in found.values()), "files": files}

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.files import write_atomically, writing
+from recbole_disent.files import write_for_user
 from recbole_disent.tables.atomic import from_atomic, to_atomic
 from recbole_disent.tables.catalogue import compare_items, count_changes, read_catalogue
 from recbole_disent.tables.events import read_events
@@ -125,7 +125,7 @@ def _to_atomic(source: Any, out: Path, items: Any, options: dict[str, Any]) -> d
 
 def _write(frame: pd.DataFrame, path: Path) -> None:
     kind = path.suffix.lower()
-    with writing(path), write_atomically(path) as file:
+    with write_for_user(path) as file:
         if kind == ".parquet":
             try:
                 frame.to_parquet(file, engine="pyarrow", index=False)

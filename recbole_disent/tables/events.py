@@ -18,10 +18,6 @@ from recbole_disent.tables.read import open_table
 from recbole_disent.tables.table import Table
 from recbole_disent.tables.times import UNIT_NAMES, UNITS, Times, missing_cells, parse_times
 
-# Begin of the note on a table without times.
-NO_TIME = "there is no time column"
-# Begin of the note on rows that are dropped although they have a time.
-UNREADABLE = "some times cannot be read"
 # RecBole reads numbers as float64, which represents all whole numbers up to this limit exactly.
 _LARGEST_EXACT = 2**53
 
@@ -72,8 +68,9 @@ def read_events(
         The events. Their summary has the keys ``source``, ``rows`` (rows of the table), ``columns``
         (role -> name), ``guessed`` (roles), ``time`` (``found``, ``unit``, ``first``, ``last``),
         ``dropped`` (``missing_time``, ``unreadable_time``, ``duplicates``, ``too_few``, and ``rounds`` of
-        the k-core), ``events``, ``users``, ``items`` (the remaining numbers) and ``notes`` (a sentence for
-        everything that was guessed, dropped or changed).
+        the k-core), ``events``, ``users``, ``items`` (the remaining numbers), ``notes`` (a sentence for
+        everything that was guessed, dropped or changed) and ``warnings`` (the notes that are logged as
+        warnings).
 
     Raises:
         UserError: the table, a column or a cell cannot be used, or no event remains.
@@ -98,7 +95,14 @@ def read_events(
     notes: list[str] = []
     if guessed:
         notes.append(f"columns guessed from their names: {', '.join(f'{r}={columns[r]}' for r in guessed)}")
-    frame, times, exact, no_time = _canonical(table, raw, columns, missing_time, notes)
+    warnings: list[str] = []
+    if "time" not in columns:
+        notes.append(
+            f"there is no time column (the columns are {', '.join(table.columns)}; time=NAME names one): the "
+            "order of the rows is the order of the events"
+        )
+        warnings += notes[-1:] if time is None else []
+    frame, times, exact, no_time = _canonical(table, raw, columns, missing_time, notes, warnings)
     if dedupe == "exact" and "time" not in columns:
         raise UserError("dedupe: got 'exact', which needs a time column; name one by time=NAME")
     frame, dropped = _reduce(frame, exact, dedupe, min_user, min_item, table.name)
@@ -109,6 +113,7 @@ def read_events(
         "users": frame["user_id"].nunique(),
         "items": frame["item_id"].nunique(),
         "notes": notes,
+        "warnings": warnings,
     }
     if len(frame) < len(raw):
         counts = ", ".join(
@@ -121,14 +126,18 @@ def read_events(
         notes.append(f"columns that are not used: {', '.join(unused)}")
     for note in notes:
         if not note.startswith("columns guessed"):  # choose_columns has logged these
-            warn = note.startswith(UNREADABLE) or (note.startswith(NO_TIME) and time is None)
-            say = getLogger().warning if warn else getLogger().info
+            say = getLogger().warning if note in warnings else getLogger().info
             say(f"{table.name}: {note}")
     return Events(frame, summary)
 
 
 def _canonical(
-    table: Table, raw: pd.DataFrame, columns: dict[str, str], missing_time: str, notes: list[str]
+    table: Table,
+    raw: pd.DataFrame,
+    columns: dict[str, str],
+    missing_time: str,
+    notes: list[str],
+    warnings: list[str],
 ) -> tuple[pd.DataFrame, Times, np.ndarray, dict[str, int]]:
     """Return RecBole's columns, the times as written and as read, and the numbers of rows without a time."""
     data: dict[str, Any] = {
@@ -141,10 +150,6 @@ def _canonical(
             notes.append(f"{int(np.isnan(data['rating']).sum())} events have no rating")
     frame = pd.DataFrame(data)
     if "time" not in columns:
-        notes.append(
-            f"{NO_TIME} (the columns are {', '.join(table.columns)}; time=NAME names one): the order of the "
-            "rows is the order of the events"
-        )
         frame["timestamp"] = np.arange(len(frame), dtype=np.int64)
         order = frame["timestamp"].to_numpy()
         none_lost = {"missing_time": 0, "unreadable_time": 0}
@@ -152,7 +157,9 @@ def _canonical(
     times, kept = parse_times(raw[columns["time"]], columns["time"], table.where, missing_time)
     unit = UNIT_NAMES.get(times.unit, times.unit)
     notes.append(f"the times in column '{columns['time']}' are {times.found}, written as {unit}")
-    no_time = _without_time(table, raw[columns["time"]], kept, notes)
+    no_time, unreadable = _without_time(table, raw[columns["time"]], kept)
+    notes += unreadable
+    warnings += unreadable
     frame = frame[kept].reset_index(drop=True)
     frame["timestamp"] = exact = times.values
     if np.abs(times.values).max() > _LARGEST_EXACT:
@@ -168,20 +175,21 @@ def _canonical(
     return frame, times, exact, no_time
 
 
-def _without_time(table: Table, times: pd.Series, kept: np.ndarray, notes: list[str]) -> dict[str, int]:
-    """Count the rows that are dropped, and show the first of them whose time is there but cannot be read."""
+def _without_time(table: Table, times: pd.Series, kept: np.ndarray) -> tuple[dict[str, int], list[str]]:
+    """Return the numbers of rows that are dropped, and a note if some have a time that cannot be read."""
+    notes: list[str] = []
     if kept.all():  # usual, and a long column of texts takes time
-        return {"missing_time": 0, "unreadable_time": 0}
+        return {"missing_time": 0, "unreadable_time": 0}, notes
     missing = missing_cells(times) & ~kept
     unreadable = ~missing & ~kept
     if unreadable.any():
         row = int(unreadable.argmax())
         notes.append(
-            f"{UNREADABLE}: {int(unreadable.sum())} of {len(kept)} rows are dropped for this, the first with "
-            f"{shown(times.iloc[row])} in column '{times.name}' ({table.where(row)}); to keep such rows, "
-            "write their times like those of the other rows"
+            f"some times cannot be read: {int(unreadable.sum())} of {len(kept)} rows are dropped for this, "
+            f"the first with {shown(times.iloc[row])} in column '{times.name}' ({table.where(row)}); to keep "
+            "such rows, write their times like those of the other rows"
         )
-    return {"missing_time": int(missing.sum()), "unreadable_time": int(unreadable.sum())}
+    return {"missing_time": int(missing.sum()), "unreadable_time": int(unreadable.sum())}, notes
 
 
 def _reduce(
