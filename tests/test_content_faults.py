@@ -299,7 +299,7 @@ def test_ids_of_bytes_are_texts_and_values_too_large_for_the_vectors_are_refused
         vectors_file.read_vectors(path, "\t", None)
 
 
-def test_empty_columns_of_tokens_leave_the_other_source(make_config, hostile):
+def test_empty_columns_of_tokens_leave_the_other_source(make_config, hostile, caplog):
     write_items(hostile, "hostile", [(f"i{i}", "red" if i % 2 else "blue", "") for i in range(30)], HEADER)
     both = {
         "content_source": ["text", "tokens"],
@@ -308,5 +308,6 @@ def test_empty_columns_of_tokens_leave_the_other_source(make_config, hostile):
     }
     rows = rows_of(make_config, **both)
     assert all(row.abs().sum() > 0 for token, row in rows.items() if token.startswith("i"))
+    assert "the columns tags are empty for every item of the interactions" in caplog.text
     with pytest.raises(UserError, match="every text, bag or vector is empty"):
         rows_of(make_config, content_source="tokens", content_token_fields=["tags"])

@@ -73,6 +73,12 @@ class _Tokens:
                 parts = cell.split(blank) if kind == FeatureType.TOKEN_SEQ else [cell]
                 bag += [f"{field}={part}" for part in parts if part]
             self.rows.append(sorted(set(bag)))
+        if not any(self.rows):
+            used = ", ".join(field for field in table.kinds if field not in others)
+            dataset.logger.warning(
+                f"{key}: {table.path}: the columns {used} are empty for every item of the interactions, so "
+                "the source 'tokens' adds nothing"
+            )
         self.limit: int = config["content_max_tokens"]
         self.mark = digest("\0".join(["tokens", str(self.limit), *("\1".join(row) for row in self.rows)]))
 
