@@ -27,6 +27,17 @@ def test_an_item_that_is_held_out_twice_for_a_user_counts_once():
     assert loader.n_queries == 8
 
 
+def test_the_size_of_a_chunk_does_not_decide_how_equal_scores_are_ordered():
+    """Some users have one test item and others two; Pop gives most items equal scores."""
+    rows = [(f"u{u}", f"i{(u + step) % 12}", 1, step) for u in range(8) for step in range(5 + 5 * (u > 4))]
+    write("small", "inter", rows)
+    keys = {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}}, "metrics": ["MRR"], "valid_metric": "MRR@3"}
+    loader = build_data(config("Pop", **keys, eval_batch_size=2)).loaders[2]
+    assert [len(batch.positives) for batch in loader] == [2, 2, 3, 4]
+    found = [small_run("Pop", **keys, topk=[3, 9], eval_batch_size=size) for size in (1, 2, 512)]
+    assert found[0]["test_result"] == found[1]["test_result"] == found[2]["test_result"]
+
+
 def test_events_of_cut_histories_count_once():
     """Each line repeats the history before it, and six events of a user are six training events."""
     lines = {part: [] for part in SPLIT}

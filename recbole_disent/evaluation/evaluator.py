@@ -145,7 +145,7 @@ class RankingEvaluator:
         with bar(f"Evaluate ({dataset.part})", -(-len(loader) // process_group.world()),
                  show_progress and process_group.rank() == 0) as shown:  # fmt: skip
             for number, queries in loader.local_chunks():
-                ranked = self._rank(scorer, queries, drawn, tie_break, permutation, k, loader.whole_rows)
+                ranked = self._rank(scorer, queries, drawn, tie_break, permutation, k, loader)
                 ours.append((number, queries.number, ranked))
                 shown.update()
         every = sorted((c for chunks in process_group.all_objects(ours) for c in chunks), key=itemgetter(0))
@@ -187,18 +187,19 @@ class RankingEvaluator:
         tie_break: Tensor,
         permutation: Tensor,
         k: int,
-        whole_rows: int,
+        loader: EvalLoader,
     ) -> dict[str, Tensor]:
-        one_each = len(queries.owner) == len(queries.number)
-        if drawn is None and one_each and scorer.vectors is not None:
+        # The part decides how ties are broken, and not the chunk, whose size must not change a rank.
+        several, whole_rows = loader.several_targets, loader.whole_rows
+        if drawn is None and not several and scorer.vectors is not None:
             return self._rank_in_tiles(scorer, queries, tie_break, permutation, k, whole_rows)
-        if drawn is None and one_each and len(queries.number) > whole_rows:
+        if drawn is None and not several and len(queries.number) > whole_rows:
             parts = [
-                self._rank_rows(scorer, part, None, tie_break, permutation, k)
+                self._rank_rows(scorer, part, None, tie_break, permutation, k, several)
                 for part in queries.split(whole_rows)
             ]
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return self._rank_rows(scorer, queries, drawn, tie_break, permutation, k)
+        return self._rank_rows(scorer, queries, drawn, tie_break, permutation, k, several)
 
     def _rank_in_tiles(
         self,
@@ -266,6 +267,7 @@ class RankingEvaluator:
         tie_break: Tensor,
         permutation: Tensor,
         k: int,
+        several: bool,
     ) -> dict[str, Tensor]:
         """Rank held-out items among candidates, or among all items with all scores of the queries."""
         dataset, device = scorer.dataset, scorer.device
@@ -293,6 +295,7 @@ class RankingEvaluator:
             column.to(device),
             tie_break[number].to(device),
             permutation.to(device),
+            several,
         )
         rank, mean_rank = rank.cpu(), mean_rank.cpu()
         gated, wants_mean = drawn is None and self.gated, self.needs.need("rec.meanrank")

@@ -12,7 +12,12 @@ _ROWS = 16
 
 
 def ranks(
-    scores: Tensor, owner: Tensor, column: Tensor, tie_break: Tensor, permutation: Tensor
+    scores: Tensor,
+    owner: Tensor,
+    column: Tensor,
+    tie_break: Tensor,
+    permutation: Tensor,
+    several: bool | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Rank held-out items among the scores of their query.
 
@@ -23,12 +28,14 @@ def ranks(
         tie_break: float (Q,) in [0, 1), the place of a held-out item in a block of equal scores.
         permutation: int64 (C,), order of equal scores for queries with several held-out
             items, which must not share a rank.
+        several: whether queries may have several held-out items, so that *permutation* breaks the ties of all
+            queries; None: whether one of these queries has several.
 
     Returns:
         rank: int64 (E,), 1 is best.
         mean_rank: float (E,), the mean over all orders of equal scores.
     """
-    if len(owner) > len(scores):
+    if len(owner) > len(scores) if several is None else several:
         return _ranks_of_several(scores, owner, column, permutation)
     own = scores.gather(1, column[:, None])
     greater = _count(torch.gt, scores, own)

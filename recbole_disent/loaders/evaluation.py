@@ -165,6 +165,11 @@ class EvalLoader:
         """Number of queries."""
         return len(self._bounds) - 1
 
+    @property
+    def several_targets(self) -> bool:
+        """Whether a query of the part has several held-out items."""
+        return len(self._order) > self.n_queries
+
     def __len__(self) -> int:
         return len(self._chunks) - 1
 
