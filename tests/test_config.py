@@ -64,6 +64,14 @@ def test_eval_args_of_several_sources_are_merged(tmp_path):
     assert found["eval_args"]["mode"]["test"] == "uni100"
 
 
+def test_eval_args_of_a_later_file_leave_the_other_parts_of_an_earlier_file(tmp_path):
+    for name, part in (("a", "split: {RS: [0.8, 0.1, 0.1]}, mode: uni5"), ("b", "mode: {test: uni100}")):
+        (tmp_path / f"{name}.yaml").write_text(f"eval_args: {{{part}}}\n")
+    found = Config("SASRec", "ml-100k", [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")])["eval_args"]
+    assert found["split"] == {"RS": [0.8, 0.1, 0.1]}
+    assert found["mode"] == {"valid": "uni5", "test": "uni100"}
+
+
 def test_sampled_protocol_adds_the_cut_off_over_all_candidates():
     assert config("--eval_mode=pop100")["topk"] == [1, 5, 10, 20, 50, 101]
     assert config("--eval_mode=uni20")["topk"] == [1, 5, 10, 20, 21]

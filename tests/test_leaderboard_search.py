@@ -87,6 +87,21 @@ def test_keys_that_would_mislead_a_comparison_are_refused(given, tmp_path, keys,
         make_plan({**given, "models": ["BPR"], **keys}).trials()
 
 
+def test_a_protocol_changes_a_part_of_the_evaluation_and_leaves_the_split_of_the_plan(given):  # noqa: F811
+    """The split of the plan was lost as soon as a protocol set the mode by eval_args."""
+    split = {"RS": [0.6, 0.2, 0.2]}
+    plan = {**given, "models": [{"name": "BPR", "config": {"eval_args": {"group_by": "user"}}}], "seeds": [1],
+            "config": {**TINY, "eval_args": {"split": split, "group_by": None}},
+            "datasets": {"hostile": {"eval_args": {"order": "TO"}}},
+            "protocols": {"mixed": {"eval_args": {"mode": {"valid": "uni5"}}}, "full": {}}}  # fmt: skip
+    mixed, full = make_plan(plan).runs()
+    assert mixed.given["eval_args"] == {
+        "split": split, "group_by": "user", "order": "TO", "mode": {"valid": "uni5"}
+    }  # fmt: skip
+    assert full.given["eval_args"] == {"split": split, "group_by": "user", "order": "TO"}
+    assert json.loads(mixed.measured["eval_args"])["mode"] == {"valid": "uni5", "test": "full"}
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [

@@ -26,7 +26,7 @@ from recbole_disent.config.checks import (
 )
 from recbole_disent.config.fitting import fit_cut_offs, fit_load_columns
 from recbole_disent.config.literals import key_values, literal
-from recbole_disent.config.protocol import merged_eval_args, merged_mode
+from recbole_disent.config.protocol import merged_eval_args, merged_parts
 from recbole_disent.errors import UserError, nearest, shortened, wrap_errors
 from recbole_disent.evaluation.metrics import register_metrics
 from recbole_disent.parallel import process_group
@@ -110,6 +110,8 @@ class Config(RecBoleConfig):
             if not isinstance(found, dict):
                 raise UserError(f"config file '{file}': got {shortened(found)}, expected lines 'key: value'")
             self._sources.update(dict.fromkeys(found, f"file '{file}'"))
+            if isinstance(found.get("eval_args"), dict):
+                found["eval_args"] = merged_parts([merged.get("eval_args"), found["eval_args"]])
             merged.update(found)
         return merged
 
@@ -134,14 +136,9 @@ class Config(RecBoleConfig):
     def _merge_external_config_dict(self) -> None:
         super()._merge_external_config_dict()
         # eval_args of a higher priority are merged into those of a lower one; RecBole replaces them whole.
-        given = [self.file_config_dict, self.variable_config_dict, self.cmd_config_dict]
-        parts = [d["eval_args"] for d in given if isinstance(d.get("eval_args"), dict)]
         if isinstance(self.external_config_dict.get("eval_args"), dict):
-            merged: dict[str, Any] = {}
-            for part in parts:
-                mode = merged_mode(merged.get("mode"), part.get("mode"))
-                merged |= {**part, "mode": mode} if "mode" in part else part
-            self.external_config_dict["eval_args"] = merged
+            given = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+            self.external_config_dict["eval_args"] = merged_parts(d.get("eval_args") for d in given)
 
     def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
         given = self.external_config_dict

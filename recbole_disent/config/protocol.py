@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from recbole_disent.errors import UserError
@@ -51,6 +52,16 @@ def merged_eval_args(default: dict[str, Any], given: Any, mode: str | None) -> d
     if "TS" in merged["split"] and merged["order"] != "TO":
         raise UserError("eval_args order: got RO with the split TS, expected TO, because TS splits at a time")
     merged["group_by"] = "user" if str(group).lower() == "user" else None
+    return merged
+
+
+def merged_parts(values: Iterable[Any]) -> dict[str, Any]:
+    """Merge ``eval_args`` of several sources, the lowest priority first, without values that are no dicts."""
+    merged: dict[str, Any] = {}
+    for part in values:
+        if isinstance(part, dict):
+            mode = merged_mode(merged.get("mode"), part.get("mode"))
+            merged |= {**part, "mode": mode} if "mode" in part else part
     return merged
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -20,13 +19,12 @@ from recbole_disent.config import key_rules, search_space
 from recbole_disent.config.dataset_table import resolve
 from recbole_disent.config.literals import plain_value
 from recbole_disent.config.measures import check_space
+from recbole_disent.config.protocol import merged_parts
 from recbole_disent.config.space_checks import without_effect
 from recbole_disent.errors import UserError, nearest, shortened
 from recbole_disent.leaderboard.identity import resolved
-from recbole_disent.leaderboard.plan_keys import check_alike, check_keys, check_sweep
+from recbole_disent.leaderboard.plan_keys import check_alike, check_keys, check_sweep, keys_of_protocol
 from recbole_disent.leaderboard.statistics import require_metrics
-
-_SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -197,6 +195,8 @@ class Plan:
     def _given(self, entry: Entry, dataset: str, protocol: str) -> dict[str, Any]:
         parts = (self.options["config"], self.datasets[dataset], self.protocols[protocol], entry.config)
         given = {key: value for part in parts for key, value in part.items()}
+        if isinstance(given.get("eval_args"), dict):
+            given["eval_args"] = merged_parts(part.get("eval_args") for part in parts)
         if "filter_history" not in given and _ranks_all(given):
             given["filter_history"] = _ONE_RULE
         return given
@@ -300,7 +300,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     # Result files hold the name of the data set, not its alias.
     known = [{resolve(n, d.get("data_path", options["data_path"])): d} for n, d in datasets.items()]
     datasets = _named("datasets", known, None)
-    protocols = _named("protocols", options["protocols"], protocol)
+    protocols = _named("protocols", options["protocols"], keys_of_protocol)
     places = {
         "config": options["config"],
         **{f"models, {entry.label}, config": entry.config for entry in entries},
@@ -325,19 +325,6 @@ def _ranks_all(given: dict[str, Any]) -> bool:
     own = given["eval_args"] if isinstance(given.get("eval_args"), dict) else {}
     mode = given.get("eval_mode") or {**default, **own}["mode"]
     return "full" in (mode.values() if isinstance(mode, dict) else [mode])
-
-
-def protocol(name: str) -> dict[str, Any]:
-    """Return the configuration keys of a named protocol.
-
-    Raises:
-        UserError: there is no protocol of this name.
-    """
-    if isinstance(name, str) and (name == "full" or _SAMPLED.fullmatch(name)):
-        return {"eval_mode": name}
-    raise UserError(
-        f"plan: protocols: got {name!r}, expected full, uniN, popN (N >= 1) or a dictionary name: keys"
-    )
 
 
 def _named(key: str, value: Any, make: Any) -> dict[str, dict[str, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from recbole_disent.config.measures import MEASURES
 from recbole_disent.errors import UserError
 
+_SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 _OUT = "use the key out of the plan, the folder for all files of its runs"
 _TABLE = (
     "a plan names data sets: make one by 'recbole-disent convert FILE data/NAME', then give "
@@ -100,3 +102,16 @@ def check_alike(runs: Sequence[tuple[str, dict[str, str]]]) -> None:
                     f"and such results cannot be compared; give {key} the same value for all models, or make "
                     "a plan for each value"
                 )
+
+
+def keys_of_protocol(name: str) -> dict[str, Any]:
+    """Return the configuration keys of a named protocol.
+
+    Raises:
+        UserError: there is no protocol of this name.
+    """
+    if isinstance(name, str) and (name == "full" or _SAMPLED.fullmatch(name)):
+        return {"eval_mode": name}
+    raise UserError(
+        f"plan: protocols: got {name!r}, expected full, uniN, popN (N >= 1) or a dictionary name: keys"
+    )
