@@ -27,6 +27,21 @@ def test_an_item_that_is_held_out_twice_for_a_user_counts_once():
     assert loader.n_queries == 8
 
 
+def test_a_ratio_split_with_several_test_items_tells_general_models_from_sequential_ones():
+    """One ranking for all test items of a user cannot be compared with one for each item."""
+    write(
+        "small", "inter", [(f"u{u}", f"i{(u + step) % 9}", 1, step) for u in range(8) for step in range(11)]
+    )
+    several = {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}}}
+    models = "BPR", "Pop", "SASRec"
+    rows = [[len(part.inter_feat) for part in load(model, **several)[1][1:]] for model in models]
+    assert rows == [[16, 16]] * 3
+    general, other, sequential = (hash_of(model, **several) for model in models)
+    assert general == other != sequential
+    one_each = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}
+    assert hash_of("BPR", **one_each) == hash_of("SASRec", **one_each)
+
+
 def test_the_size_of_a_chunk_does_not_decide_how_equal_scores_are_ordered():
     """Some users have one test item and others two; Pop gives most items equal scores."""
     rows = [(f"u{u}", f"i{(u + step) % 12}", 1, step) for u in range(8) for step in range(5 + 5 * (u > 4))]

@@ -71,9 +71,9 @@ def _downloadable(config: Any) -> bool:
 def data_hash(parts: list[PartDataset]) -> str:
     """Return a digest of the ordered events of each user, the held-out rows and the ids.
 
-    The digest is the same for general and for sequential models, unless pre-split files hold out several
-    events of a user: a general model then has one ranking for the user, and a sequential model one for each
-    event, so that their metrics cannot be compared.
+    The digest is the same for general and for sequential models, unless a user has several held-out events
+    (splits by ratios, pre-split files): a general model then has one ranking for the user, and a sequential
+    model one for each event, so that their metrics cannot be compared.
     """
     first = parts[0]
     n = first.item_num
@@ -87,7 +87,7 @@ def data_hash(parts: list[PartDataset]) -> str:
         held = feat[first.uid_field].numpy().astype(np.int64) * n + feat[first.iid_field].numpy()
         keys.append(np.sort(held))
     ids = [token for field in (first.uid_field, first.iid_field) for token in first.field2id_token[field]]
-    if several and first.benchmark_filename_list is not None and first.one_target_per_query:
+    if several and first.one_target_per_query:
         ids.append("one ranking for each held-out event")
     return digest("\n".join(map(str, ids)), *keys)
 
