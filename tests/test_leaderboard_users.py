@@ -91,6 +91,15 @@ def test_users_with_several_test_items_are_refused_before_training(hostile):
     assert not Path("u.npz").exists()
 
 
+def test_a_split_without_a_test_part_has_no_ranks_of_users(hostile):
+    """The file had the ranks of the validation part, and no users."""
+    keys = {**TINY, "data_path": str(hostile), "eval_args": {"split": {"LS": "valid_only"}}}
+    with pytest.raises(UserError, match="per_user_file: got a test part without ranks"):
+        run("Pop", "hostile", config_dict={**keys, "per_user_file": "u.npz"})
+    assert run("Pop", "hostile", config_dict=keys, ranks_file="u.npz")["test_result"] is None
+    assert not Path("u.npz").exists()
+
+
 def test_without_a_test_the_test_part_is_not_looked_at(hostile, monkeypatch):
     parts = []
     evaluate = RankingEvaluator.evaluate

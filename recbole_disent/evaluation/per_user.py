@@ -12,18 +12,18 @@ from recbole_disent.loaders.evaluation import EvalLoader
 
 
 def one_each(loader: Any) -> bool:
-    """Whether each user has at most one ranked test item."""
+    """Whether there are ranked test items, and each user has at most one."""
     if not isinstance(loader, EvalLoader):
         return False
     users = loader.dataset.inter_feat[loader.dataset.uid_field].numpy()
-    return len(np.unique(users)) == len(users)
+    return len(users) > 0 and len(np.unique(users)) == len(users)
 
 
 def check_one_each(loader: Any) -> None:
     """Check before training that each user has at most one ranked test item.
 
     Raises:
-        UserError: a user has several test items, or the metrics rank no items.
+        UserError: a user has several test items, there is none, or the metrics rank no items.
     """
     if not one_each(loader):
         raise UserError(
