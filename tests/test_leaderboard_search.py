@@ -14,6 +14,7 @@ from recbole_disent.config.search_space import read_space
 from recbole_disent.errors import UserError
 from recbole_disent.leaderboard.compare import _choose, execute
 from recbole_disent.leaderboard.plan import make_plan
+from recbole_disent.leaderboard.plan_keys import check_parts
 from recbole_disent.leaderboard.runner import Runner
 from recbole_disent.tuning.study import Study
 from tests.test_leaderboard_plan import TINY, given  # noqa: F401  (a fixture)
@@ -77,6 +78,11 @@ def test_trials_of_a_plan_are_not_refitted(given):  # noqa: F811
         ({"datasets": {"hostile": {"learning_rate": 0.5}}, "sweep": {"learning_rate": [0.1]}},
          "plan: datasets, hostile: learning_rate: 0.5 has no effect, because sweep sets this key"),
         ({"config": {**TINY, "eval_step": 0}, "trials": 2}, "BPR on hostile, full: got eval_step: 0 with 2"),
+        *(
+            ({"config": {**TINY, "eval_args": {"split": split}}, "trials": 2},
+             "full: eval_args split: got .* no validation part for the search; give .* or set trials: 1")
+            for split in ({"LS": "test_only"}, {"RS": [0.8, 0.0, 0.2]})
+        ),
     ],
 )  # fmt: skip
 def test_keys_that_would_mislead_a_comparison_are_refused(given, tmp_path, keys, message):  # noqa: F811
@@ -85,6 +91,20 @@ def test_keys_that_would_mislead_a_comparison_are_refused(given, tmp_path, keys,
         (tmp_path / f"{key}.hyper").write_text(f"learning_rate choice [0.1]\n{key} choice [1, 2]\n")
     with pytest.raises(UserError, match=message):
         make_plan({**given, "models": ["BPR"], **keys}).trials()
+
+
+@pytest.mark.parametrize("split", [{"LS": "valid_only"}, {"RS": [0.8, 0.2, 0.0]}, {"TS": [8, 2, 0]}])
+def test_a_split_without_a_test_part_is_refused_before_the_first_run(given, split):  # noqa: F811
+    """Every run was made, and then there was nothing to report."""
+    plan = make_plan({**given, "models": ["BPR"], "config": {**TINY, "eval_args": {"split": split}}})
+    with pytest.raises(UserError, match=r"eval_args split: got .*, which has no test part for the report"):
+        plan.runs()
+    files = {"benchmark_filename": ["train", "test"], "eval_args": {"split": split}}
+    check_parts(files, trial=False)
+    with pytest.raises(
+        UserError, match=r"benchmark_filename: got .* no validation part .* give train, valid"
+    ):
+        check_parts(files, trial=True)
 
 
 def test_a_protocol_changes_a_part_of_the_evaluation_and_leaves_the_split_of_the_plan(given):  # noqa: F811

@@ -23,7 +23,13 @@ from recbole_disent.config.protocol import merged_parts
 from recbole_disent.config.space_checks import without_effect
 from recbole_disent.errors import UserError, nearest, shortened
 from recbole_disent.leaderboard.identity import resolved
-from recbole_disent.leaderboard.plan_keys import check_alike, check_keys, check_sweep, keys_of_protocol
+from recbole_disent.leaderboard.plan_keys import (
+    check_alike,
+    check_keys,
+    check_parts,
+    check_sweep,
+    keys_of_protocol,
+)
 from recbole_disent.leaderboard.statistics import require_metrics
 
 
@@ -215,6 +221,7 @@ class Plan:
             ) from error
         try:
             found = resolved(entry.model, cell.dataset, text, os.getcwd())
+            check_parts(found.final, trial is not None)
             wanted = self.options["metrics"] or []
             require_metrics(wanted, found.metrics, "the results will not have", "they will have")
             if self.sweep[0] in found.without_effect:

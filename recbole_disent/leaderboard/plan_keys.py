@@ -11,6 +11,8 @@ from recbole_disent.config.measures import MEASURES
 from recbole_disent.errors import UserError
 
 _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
+# Split without the part that a run is judged by: a trial needs validation, other runs need a test.
+_WITHOUT = {True: "test_only", False: "valid_only"}
 _OUT = "use the key out of the plan, the folder for all files of its runs"
 _TABLE = (
     "a plan names data sets: make one by 'recbole-disent convert FILE data/NAME', then give "
@@ -82,6 +84,33 @@ def check_sweep(sweep: dict[str, Any] | None, places: dict[str, dict[str, Any]])
                 f"plan: {where}: {key}: {keys[key]!r} has no effect, because sweep sets this key; leave it "
                 "out here, or take it out of sweep"
             )
+
+
+def check_parts(config: dict[str, Any], trial: bool) -> None:
+    """Check that a split has the part that a run is judged by: validation for a trial, test for other runs.
+
+    Args:
+        config: all keys of the run, as plain values.
+        trial: whether the run is a trial of a search.
+
+    Raises:
+        UserError: the split leaves the part empty.
+    """
+    files, split = config["benchmark_filename"], config["eval_args"]["split"]
+    value = next(iter(split.values()))
+    if files:  # the parts themselves: two are training and test
+        found, wanted, lacks = (
+            f"benchmark_filename: got {files}",
+            "train, valid and test",
+            trial and len(files) < 3,
+        )
+    else:
+        found, wanted = f"eval_args split: got {split}", "a split such as {'LS': 'valid_and_test'}"
+        lacks = not value[1 if trial else 2] if "LS" not in split else value == _WITHOUT[trial]
+    if lacks:
+        part = "validation part for the search" if trial else "test part for the report"
+        more = ", or set trials: 1" if trial else ""
+        raise UserError(f"{found}, which has no {part}; give {wanted}{more}")
 
 
 def check_alike(runs: Sequence[tuple[str, dict[str, str]]]) -> None:
