@@ -195,6 +195,21 @@ def test_values_that_failed_later_are_refused(keys, message):
     assert good["train_neg_sample_args"]["alpha"] == 0.5
 
 
+def test_negatives_by_popularity_need_an_item_that_the_user_has_not_met():
+    """RecBole drew for ever: the items of the held-out events have no popularity in the training part."""
+    write(
+        "small", "inter", [(f"u{u}", f"i{n}", 1, t) for u in range(6) for t, n in enumerate((0, 1, 2, u + 3))]
+    )
+    keys = negatives(distribution="popularity")
+    split = {"eval_args": {"split": {"LS": "test_only"}}}
+    with pytest.raises(UserError, match="train_neg_sample_args: no negative is left for the user 'u0', who"):
+        small_run("BPR", **keys, **split)
+    assert small_run("BPR", **split)["test_result"]
+    assert small_run("SASRec", **keys, **split, loss_type="BPR")["test_result"]
+    write("small", "inter", small_rows())
+    assert small_run("BPR", **keys)["test_result"]
+
+
 def test_a_split_for_pre_split_files_is_said_to_have_no_effect():
     given = {"split": {"LS": "test_only"}, "order": "RO", "group_by": "none", "mode": "uni5"}
     found = config("Pop", benchmark_filename=SPLIT, eval_args=given)

@@ -69,6 +69,10 @@ def _train_sampler(config: Any, train: PartDataset) -> Any:
     if arguments["distribution"] == "none":
         return None
     kind = RepeatableSampler if config["repeatable"] else Sampler
+    if arguments["distribution"] == "popularity" and not config["repeatable"]:
+        users, items = (train.inter_feat[field].numpy() for field in (train.uid_field, train.iid_field))
+        way = "set the distribution uniform, or leave such users out by user_inter_num_interval"
+        _require_negatives(train, (users, items), np.bincount(items), "train_neg_sample_args", way)
     sampler = kind(["train"], train, arguments["distribution"], arguments["alpha"])
     return sampler.set_phase("train")
 
@@ -88,28 +92,37 @@ def _value_loader(config: Any, part: PartDataset, parts: list[PartDataset]) -> A
         kind, source = (RepeatableSampler, part) if config["repeatable"] else (Sampler, parts)
         if arguments["distribution"] == "popularity" and config["candidate_popularity"] == "train":
             if not config["repeatable"]:
-                _require_negatives(part)
+                way = "use uniN, or candidate_popularity=all"
+                _require_negatives(part, part.history, part.training_counts(), "eval_mode", way)
             kind = _drawing_from(kind, parts[0].training_items().tolist())
         sampler = kind(phases, source, arguments["distribution"]).set_phase(part.part)
     return _ValueLoader(config, part, sampler, shuffle=False)
 
 
-def _require_negatives(part: PartDataset) -> None:
-    """Check that each user of a part has not met some item with a training event: RecBole draws for ever.
+def _require_negatives(
+    part: PartDataset, events: tuple[np.ndarray, np.ndarray], counts: np.ndarray, found: str, way: str
+) -> None:
+    """Check that no user of a part has met all items that negatives are drawn from: RecBole draws for ever.
+
+    Args:
+        part: part whose rows get negatives.
+        events: users and items of the events whose items are no negatives of their users.
+        counts: int (n_items,), events of each item among those that decide its popularity.
+        found, way: begin and end of the error.
 
     Raises:
         UserError: a user has met all of them.
     """
-    trained = part.training_counts() > 0
-    users, items = part.history
-    pairs = np.unique(np.stack([users, items])[:, trained[items]], axis=1)
+    users, items = events
+    drawn = counts > 0
+    pairs = np.unique(np.stack([users, items])[:, drawn[items]], axis=1)
     met = np.bincount(pairs[0], minlength=part.user_num)
     wanted = part.inter_feat[part.uid_field].unique().numpy()
-    if full := wanted[met[wanted] >= trained.sum()].tolist():
+    if full := wanted[met[wanted] >= drawn.sum()].tolist():
         user = part.id2token(part.uid_field, full[0])
         raise UserError(
-            f"eval_mode: no negative is left for the user '{user}', who has met every item with a training "
-            "event; use uniN, or candidate_popularity=all"
+            f"{found}: no negative is left for the user '{user}', who has met every item with a training "
+            f"event; {way}"
         )
 
 
