@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recbole_disent.leaderboard.collect import Collection, ResultGroup, Row
-from recbole_disent.leaderboard.plots import _shares, make_plots
+from recbole_disent.leaderboard.plots import _curve, _shares, make_plots
 from recbole_disent.leaderboard.tables import kept_table, main_table, search_budget_table, table_metrics
 from tests.test_leaderboard_collect import OPTIONS, result
 
@@ -65,6 +65,28 @@ def test_the_plot_of_the_share_kept_divides_by_clean_data_only():
     assert kept.source in kept.svg
     (only,) = make_plots(ResultGroup("d", "full", "click_noise", rows[2:]), ["ndcg@10"], "Data h.")
     assert only.name == "d-full-curve"
+
+
+def test_values_of_a_sweep_have_the_same_place_for_every_row():
+    """B has no result at null: its numbers were drawn at 5 and 10, beside the places 0, 1 and 2 of A."""
+    figure = pytest.importorskip("matplotlib.figure")
+
+    def drawn(values, *left_out):
+        rows = [
+            Row(label, value, [] if (label, value) in left_out else [result(label)])
+            for value in values
+            for label in ("A", "B")
+        ]
+        group = ResultGroup("d", "full", "targets_per_window", rows)
+        axes = figure.Figure().subplots()
+        _curve(group, [(row, row.values("ndcg@10")) for row in group.filled], "ndcg@10")(axes)
+        names = [text.get_text() for text in axes.get_xticklabels()]
+        return names, {bars.get_label(): bars[0].get_xdata().tolist() for bars in axes.containers}
+
+    names = ["None", "5", "10"]
+    assert drawn([None, 5, 10], ("B", None)) == (names, {"A": [0, 1, 2], "B": [1, 2]})
+    assert drawn([None, 5, 10], ("A", None), ("B", 5)) == (names, {"A": [1, 2], "B": [0, 2]})
+    assert drawn([5, 10], ("B", 5))[1] == {"A": [5, 10], "B": [10]}
 
 
 def test_a_metric_that_is_wanted_twice_is_one_column():

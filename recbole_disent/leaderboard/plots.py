@@ -161,16 +161,24 @@ def _without_clean(group: ResultGroup, shares: list[tuple[Row, np.ndarray]]) -> 
 def _curve(
     group: ResultGroup, points: list[tuple[Row, np.ndarray]], title: str
 ) -> Callable[[Any], Any] | None:
-    """Return a drawing of the values of a sweep, or None without values."""
+    """Return a drawing of the values of a sweep, or None without values.
+
+    If a value is no number, such as null, all values have places in the order of the sweep. A row without a
+    result at such a value has the same places.
+    """
     look = _look(group.filled)
+    swept = {str(row.sweep): row.sweep for row in group.rows}
+    numbers = all(isinstance(value, (int, float)) for value in swept.values())
+    place = swept if numbers else {name: at for at, name in enumerate(swept)}
 
     def draw(axes: Any) -> None:
         for label in dict.fromkeys(row.label for row, _ in points):
             rows, values = zip(*((row, own) for row, own in points if row.label == label), strict=True)
-            number = all(isinstance(row.sweep, (int, float)) for row in rows)
-            x = [row.sweep if number else str(row.sweep) for row in rows]
+            x = [place[str(row.sweep)] for row in rows]
             axes.errorbar(x, [v.mean() for v in values], yerr=[_spread(v) for v in values], label=label,
                           markersize=5, elinewidth=1, capsize=2, **look[label])  # fmt: skip
+        if not numbers:
+            axes.set_xticks(range(len(place)), list(place))
         axes.set_xlabel(str(group.sweep))
         axes.set_ylabel(title)
 
