@@ -93,6 +93,17 @@ def test_keys_that_would_mislead_a_comparison_are_refused(given, tmp_path, keys,
         make_plan({**given, "models": ["BPR"], **keys}).trials()
 
 
+def test_trials_differ_in_keys_that_have_an_effect(given):  # noqa: F811
+    """With one intention and without the future, four keys of the space made other trials of the same run."""
+    kept = {"n_layers", "intention_cosine", "intention_balance", "seq2seq_lambda", "seq2seq_weight"}
+    fixed = {key: d.sample(np.random.default_rng(0)) for key, d in read_space("DisentS2S").items()
+             if key not in kept}  # fmt: skip
+    config = {**TINY, **fixed, "n_intentions": 1, "seq2seq_variant": "none"}
+    trials = make_plan({**given, "models": ["DisentS2S"], "config": config, "trials": 4}).trials()
+    assert sorted(trial.drawn.get("n_layers", 2) for trial in trials) == [1, 2, 3]
+    assert not any(trial.drawn.keys() & trial.idle.keys() for trial in trials)
+
+
 @pytest.mark.parametrize("split", [{"LS": "valid_only"}, {"RS": [0.8, 0.2, 0.0]}, {"TS": [8, 2, 0]}])
 def test_a_split_without_a_test_part_is_refused_before_the_first_run(given, split):  # noqa: F811
     """Every run was made, and then there was nothing to report."""
