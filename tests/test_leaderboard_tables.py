@@ -6,7 +6,13 @@ import pytest
 
 from recbole_disent.leaderboard.collect import Collection, ResultGroup, Row
 from recbole_disent.leaderboard.plots import _curve, _shares, make_plots
-from recbole_disent.leaderboard.tables import kept_table, main_table, search_budget_table, table_metrics
+from recbole_disent.leaderboard.tables import (
+    intentions_table,
+    kept_table,
+    main_table,
+    search_budget_table,
+    table_metrics,
+)
 from tests.test_leaderboard_collect import OPTIONS, result
 
 
@@ -87,6 +93,16 @@ def test_values_of_a_sweep_have_the_same_place_for_every_row():
     assert drawn([None, 5, 10], ("B", None)) == (names, {"A": [0, 1, 2], "B": [1, 2]})
     assert drawn([None, 5, 10], ("A", None), ("B", 5)) == (names, {"A": [1, 2], "B": [0, 2]})
     assert drawn([5, 10], ("B", 5))[1] == {"A": [5, 10], "B": [10]}
+
+
+def test_the_table_of_intentions_says_which_part_they_were_measured_on():
+    """A run on a split without a validation part measures them on the test part."""
+    found = {"cosine": 0.5, "entropy": 1.0, "won": [0.5, 0.5]}
+    group = ResultGroup("d", "full", None, [Row("A", results=[result("A", intentions=found)])])
+    (note,) = intentions_table(group).notes
+    assert note.startswith(
+        "Measured on the validation part, or on the test part where the split has no valid"
+    )
 
 
 def test_a_metric_that_is_wanted_twice_is_one_column():

@@ -198,8 +198,9 @@ def intentions_table(group: ResultGroup) -> Table | None:
         return None
     head = [*name_head(group), "K", "mean cosine", "entropy of use", "least share won", "largest share won"]
     notes = [
-        "Measured on the validation part. The cosine is the mean over two different intention vectors of a "
-        "history: 1 means that they are equal. An intention wins a target if it gives the target's best "
+        "Measured on the validation part, or on the test part where the split has no validation part. The "
+        "cosine is the mean over two different intention vectors of a history: 1 means that they are equal. "
+        "An intention wins a target if it gives the target's best "
         "score; the entropy of these shares is divided by ln K. A model that is not in the table has no "
         "intentions, or one, with which nothing is disentangled.",
     ]
