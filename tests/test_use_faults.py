@@ -14,6 +14,7 @@ from recbole_disent.cli import main
 from recbole_disent.errors import UserError
 from recbole_disent.serving import input_files, stream
 from recbole_disent.serving.arguments import check_device
+from recbole_disent.serving.catalogue import Catalogue
 from recbole_disent.serving.inspect import describe
 from recbole_disent.session import run
 
@@ -129,3 +130,11 @@ def test_a_bundle_without_users_says_so_before_it_asks_for_histories(checkpoint,
     rec = load(load(checkpoint).save(tmp_path / "b", histories=False))
     with pytest.raises(UserError, match="this bundle knows no users, because it was exported without"):
         describe(rec, ["u1"], [])
+
+
+def test_an_id_with_the_name_of_the_padding_is_an_id():
+    ids = np.array(["[PAD]", "a", "[PAD]"], dtype=object)
+    catalogue = Catalogue(ids, np.zeros(3, np.int64), ids)
+    assert catalogue.item_numbers(["[PAD]", "a", "b"]).tolist() == [2, 1, 0]
+    assert catalogue.user_numbers(["[PAD]"]).tolist() == [2]
+    assert Catalogue(ids[:2], np.zeros(2, np.int64)).item_numbers(["[PAD]"]).tolist() == [0]

@@ -92,14 +92,14 @@ class Catalogue:
 
 # Dictionaries: an index of pandas 3 copies its texts for each search, which takes longer than to make a list.
 def _numbers_of(ids: np.ndarray, word: str) -> dict[str, int]:
-    found = dict(zip(ids.tolist(), range(len(ids)), strict=True))
-    if len(found) < len(ids):
-        raise UserError(f"bundle: {len(ids) - len(found)} {word} ids are there twice; export it again")
+    # Row 0 is the padding: its name is nobody's id, unless the data have an id of that name.
+    found = dict(zip(ids[1:].tolist(), range(1, len(ids)), strict=True))
+    if twice := len(ids) - 1 - len(found):
+        raise UserError(f"bundle: {twice} {word} ids are there twice; export it again")
     return found
 
 
 def _look_up(numbers: dict[str, int], ids: Iterable[Any]) -> np.ndarray:
-    # Row 0 is the padding: it is nobody's id.
     return np.array([numbers.get(str(i), 0) for i in ids], dtype=np.int64)
 
 
