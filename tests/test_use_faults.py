@@ -138,3 +138,17 @@ def test_an_id_with_the_name_of_the_padding_is_an_id():
     assert catalogue.item_numbers(["[PAD]", "a", "b"]).tolist() == [2, 1, 0]
     assert catalogue.user_numbers(["[PAD]"]).tolist() == [2]
     assert Catalogue(ids[:2], np.zeros(2, np.int64)).item_numbers(["[PAD]"]).tolist() == [0]
+
+
+def test_what_is_no_list_of_ids_is_refused(rec):
+    user, item = rec.users[0], rec.items[0]
+    options = {"k": 1, "unknown_users": "popularity"}
+    twice = pd.DataFrame([[user, user]], columns=["user", "user"])
+    with pytest.raises(UserError, match="users: the table has the columns user, user, expected one 'user'"):
+        rec.recommend(twice, **options)
+    pairs = pd.DataFrame([[user, item, item]], columns=["user", "item", "item"])
+    with pytest.raises(UserError, match="items_allowed: the table has the columns user, item, item"):
+        rec.recommend([user], items_allowed=pairs)
+    for users in (np.array(user), np.array([[user]]), {"user": [user]}):
+        with pytest.raises(UserError, match=r"users: got .*, expected a list of ids or a table"):
+            rec.recommend(users, **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_disent.errors import UserError
+from recbole_disent.errors import UserError, shortened
 
 
 def kind_of(values: Any) -> str:
@@ -40,15 +40,18 @@ def column(values: Any, name: str, key: str) -> list[Any]:
         key: argument that the values came with, for errors.
 
     Raises:
-        UserError: neither of these, or a table without that column.
+        UserError: neither of these, or a table that has not one such column.
     """
     names = columns(values)
     if names is not None:
-        if name not in names:
+        if names.count(name) != 1:
             raise UserError(f"{key}: the table has the columns {', '.join(names)}, expected one '{name}'")
         return _listed(values[name])
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise UserError(f"{key}: got {values!r}, expected a list of ids or a table with a column '{name}'")
+    single = isinstance(values, (str, bytes)) or not isinstance(values, Iterable)
+    if single or isinstance(values, Mapping) or getattr(values, "ndim", 1) != 1:
+        raise UserError(
+            f"{key}: got {shortened(values)}, expected a list of ids or a table with a column '{name}'"
+        )
     return _listed(values)
 
 
