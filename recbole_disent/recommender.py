@@ -312,7 +312,7 @@ class Recommender:
 
     def _user_ids(self, users: Any) -> Any:
         everybody = isinstance(users, str) and users == "all"
-        return self.users if everybody else tables.column(users, "user", "users")
+        return self.users if everybody else tables.owner_ids(users, "user", "users")
 
     def queries_of_users(
         self, ids: Iterable[Any], unknown_users: str = "error", hint: str = "leave them out"
@@ -384,7 +384,7 @@ class Recommender:
         popular = queries.popular.numpy()[row]
         frame = pd.DataFrame(
             {
-                name: pd.Series(list(ids), dtype=None if len(ids) else object).to_numpy()[row],
+                name: tables.as_given(ids)[row],
                 "item": self.catalogue.items[lists.items[row, place]],
                 "score": lists.scores[row, place],
                 "rank": place + 1,

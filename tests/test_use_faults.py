@@ -152,3 +152,24 @@ def test_what_is_no_list_of_ids_is_refused(rec):
     for users in (np.array(user), np.array([[user]]), {"user": [user]}):
         with pytest.raises(UserError, match=r"users: got .*, expected a list of ids or a table"):
             rec.recommend(users, **options)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
+def test_a_missing_id_is_refused_in_tables_as_in_files(rec, missing):
+    user, item = rec.users[0], rec.items[0]
+    with pytest.raises(
+        UserError, match=r"users: the user number 2 of 2 is missing \(got .*\), expected an id"
+    ):
+        rec.recommend([user, missing], k=1, unknown_users="popularity")
+    frame = pd.DataFrame({"sequence": ["s", missing], "item": [item, item]}, dtype=object)
+    with pytest.raises(UserError, match="sequences: the sequence number 2 of 2 is missing"):
+        rec.recommend_sequences(frame, k=1)
+    rule = frame.rename(columns={"sequence": "user"})
+    with pytest.raises(UserError, match="items_excluded: the user number 2 of 2 is missing"):
+        rec.recommend([user], k=1, items_excluded=rule)
+
+
+def test_ids_of_several_types_come_back_as_they_were_given(rec):
+    found = rec.recommend_sequences({1: [], 2.5: [], 2**60 + 1: []}, k=1)["sequence"]
+    assert [*map(repr, found)] == ["1", "2.5", str(2**60 + 1)]
+    assert rec.recommend_sequences({1: [], 2: []}, k=1)["sequence"].dtype == np.int64

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recbole_disent.errors import UserError, shortened
@@ -55,6 +56,31 @@ def column(values: Any, name: str, key: str) -> list[Any]:
     return _listed(values)
 
 
+def owner_ids(values: Any, name: str, key: str) -> list[Any]:
+    """Read ids of users or sequences as :func:`column` does; each has to be there.
+
+    Raises:
+        UserError: see :func:`column`; or an id is missing, which pandas reads an empty cell as.
+    """
+    found = column(values, name, key)
+    for number, one in enumerate(found, start=1):
+        if one is None or one is pd.NA or one != one:
+            raise UserError(
+                f"{key}: the {name} number {number} of {len(found)} is missing (got {one}), expected an id; "
+                "leave it out"
+            )
+    return found
+
+
+def as_given(ids: Iterable[Any]) -> np.ndarray:
+    """Return ids as an array of their type; of several types, numbers stay what they are."""
+    listed = list(ids)
+    found = pd.Series(listed, dtype=None if listed else object)
+    if found.dtype.kind == "f" and not all(isinstance(one, (float, np.floating)) for one in listed):
+        found = pd.Series(listed, dtype=object)
+    return found.to_numpy()
+
+
 def pairs(values: Any, first: str, key: str) -> tuple[list[Any], list[Any]] | None:
     """Read pairs (*first*, item) from a table or a dictionary id -> items; None for other values."""
     if isinstance(values, Mapping):
@@ -67,7 +93,7 @@ def pairs(values: Any, first: str, key: str) -> tuple[list[Any], list[Any]] | No
     names = columns(values)
     if names is None or first not in names:
         return None
-    return column(values, first, key), column(values, "item", key)
+    return owner_ids(values, first, key), column(values, "item", key)
 
 
 def sequences(values: Any) -> tuple[list[Any], list[list[Any]]]:
@@ -87,7 +113,7 @@ def sequences(values: Any) -> tuple[list[Any], list[list[Any]]]:
         return list(values), [_one(items, name) for name, items in values.items()]
     if columns(values) is not None:
         grouped: dict[Any, list[Any]] = {}
-        for name, item in zip(column(values, "sequence", "sequences"), column(values, "item", "sequences"),
+        for name, item in zip(owner_ids(values, "sequence", "sequences"), column(values, "item", "sequences"),
                               strict=True):  # fmt: skip
             grouped.setdefault(name, []).append(item)
         return list(grouped), list(grouped.values())
