@@ -174,3 +174,12 @@ def test_a_table_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"shop.csv: a file of the tables changed while it was read"):
         prepare(path, cache_folder=tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
+
+
+def test_the_summary_of_a_table_in_memory_is_its_own(tmp_path):
+    options = {"dedupe": "exact", "cache_folder": tmp_path}
+    _, first, _ = prepare(TABLE, **options)
+    _, second, summary = prepare(pd.concat([TABLE, TABLE]), **options)
+    assert (summary["rows"], summary["dropped"]["duplicates"], summary["events"]) == (120, 60, 60)
+    assert first != second
+    assert prepare(TABLE, **options)[1:2] == (first,)

@@ -110,7 +110,8 @@ def prepare(
     if catalogue is not None:
         count_changes(summary["catalogue"], content["item"][1])
     data_of = {kind: cells for kind, (cells, _) in content.items()}
-    digest = digest or _digest([json.dumps(options, default=str).encode(), *data_of.values()])
+    # Of a table in memory, the digest depends on the summary too: other rows may have been dropped.
+    digest = digest or _digest([json.dumps([options, summary], default=str).encode(), *data_of.values()])
     name = _name(data, digest)
     summary |= {"reused": False, "digest": digest}
     found = _complete(cache / name)
