@@ -183,3 +183,11 @@ def test_the_summary_of_a_table_in_memory_is_its_own(tmp_path):
     assert (summary["rows"], summary["dropped"]["duplicates"], summary["events"]) == (120, 60, 60)
     assert first != second
     assert prepare(TABLE, **options)[1:2] == (first,)
+
+
+@pytest.mark.parametrize(("name", "text"), [("t.jsonl", "%s\n%s\n"), ("t.json", "[%s, %s]")])
+def test_a_json_object_with_a_repeated_key_is_refused(tmp_path, name, text):
+    rows = ('{"user": "a", "item": "x"}', '{"user": "b", "user": "c", "item": "x"}')
+    (tmp_path / name).write_text(text % rows)
+    with pytest.raises(UserError, match=r"the key 'user' appears twice in an object; give each key once"):
+        read_events(tmp_path / name)

@@ -54,7 +54,7 @@ def open_json(path: Path, encoding: str) -> Table:
 
 def _array(path: Path, text: str) -> JsonTable:
     try:
-        records = json.loads(text)
+        records = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # ValueError: also an integer of more than 4300 digits
         raise UserError(f"{path}: the file is not valid JSON ({error})") from error
     if not records:
@@ -72,7 +72,7 @@ def _lines(path: Path, lines: Iterable[str]) -> JsonTable:
         if line.isspace():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {number}: got {shown(line.strip())}, expected a JSON object {{...}} in one "
@@ -85,3 +85,13 @@ def _lines(path: Path, lines: Iterable[str]) -> JsonTable:
     if not records:
         raise UserError(f"{path}: the file is empty, expected a JSON object in each line")
     return JsonTable(path, records, numbers)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dictionary of an object; json would take the last value of a key that appears twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(twice)} appears twice in an object; give each key once")
+    return found
