@@ -191,3 +191,13 @@ def test_a_json_object_with_a_repeated_key_is_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text % rows)
     with pytest.raises(UserError, match=r"the key 'user' appears twice in an object; give each key once"):
         read_events(tmp_path / name)
+
+
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e400"])
+def test_a_number_that_is_not_finite_does_not_get_into_a_table(tmp_path, cell):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "shop.inter").write_text(
+        f"user_id:token\titem_id:token\trating:float\nu\ti\t1\nu\tj\t{cell}\n"
+    )
+    with pytest.raises(UserError, match=rf"shop\.inter, line 3: rating is '{cell}', expected a number"):
+        convert(tmp_path / "shop", tmp_path / "shop.jsonl")

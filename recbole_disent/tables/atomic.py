@@ -256,7 +256,7 @@ def _parse(cells: pd.Series, field: str, kind: str, path: Path) -> Any:
         return cells
     filled = cells.where(cells != "", None)
     numbers = pd.to_numeric(filled, errors="coerce")
-    faulty = (numbers.isna() & filled.notna()).to_numpy()
+    faulty = ~np.isfinite(numbers.astype("float64").to_numpy()) & filled.notna().to_numpy()
     if faulty.any():
         row = int(faulty.argmax())
         raise UserError(f"{path}, line {row + 2}: {field} is {cells.iloc[row]!r}, expected a number")
