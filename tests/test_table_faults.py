@@ -201,3 +201,17 @@ def test_a_number_that_is_not_finite_does_not_get_into_a_table(tmp_path, cell):
     )
     with pytest.raises(UserError, match=rf"shop\.inter, line 3: rating is '{cell}', expected a number"):
         convert(tmp_path / "shop", tmp_path / "shop.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rating", "the rating in column 'rating' is 1000.*, expected a number"),
+        ("ts", "which is too large for"),
+    ],
+)
+def test_a_whole_number_that_no_float_holds_is_one_sentence(tmp_path, name, message):
+    rows = [f'{{"user": "a", "item": "x", "{name}": {number}}}' for number in (7, 10**400, 8)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=rf"t\.jsonl, line 2: .*{message}"):
+        read_events(tmp_path / "t.jsonl")

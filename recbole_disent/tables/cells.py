@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from recbole_disent.errors import UserError
 
 # From 2^53 on, several integers share a float.
 WHOLE_FLOATS = 2.0**53
+_LARGEST_FLOAT = int(sys.float_info.max)
 # Texts that RecBole's reader (pandas) interprets as a missing cell.
 MISSING_TEXTS = frozenset(
     ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
@@ -155,6 +157,8 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
     kind = kind_of(values)
     if kind in ("text", "integer", "float", "empty"):
         cells = values.astype(object)
+        if values.dtype == object and kind != "text":
+            cells = cells.map(_infinite)
         missing = (cells.where(cells.notna(), "") == "").to_numpy(dtype=bool)
         numbers = pd.to_numeric(cells.where(~missing), errors="coerce")
         faulty = ~np.isfinite(numbers.astype("float64").to_numpy()) & ~missing
@@ -175,6 +179,20 @@ def to_numbers(values: pd.Series, role: str, column: str, where: Callable[[int],
     raise UserError(
         f"{where(row)}: the {role} in column '{column}' is {shown(values.iloc[row])}, expected a number"
     )
+
+
+def floats_of(numbers: pd.Series) -> np.ndarray:
+    """Return numbers as float64 (n,); whole numbers that are too large for a float become infinite."""
+    try:
+        return numbers.astype("float64").to_numpy()
+    except OverflowError:
+        cells = [_infinite(number) for number in numbers]  # JSON has whole numbers of any length
+        return pd.Series(cells, dtype="float64").to_numpy()
+
+
+def _infinite(number: Any) -> Any:
+    large = isinstance(number, int) and abs(number) > _LARGEST_FLOAT
+    return (np.inf if number > 0 else -np.inf) if large else number
 
 
 KIND_NAMES = {

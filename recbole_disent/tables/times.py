@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from recbole_disent.errors import UserError
-from recbole_disent.tables.cells import KIND_NAMES, differing_rows, kind_of, shown, without_decimals
+from recbole_disent.tables.cells import (
+    KIND_NAMES,
+    differing_rows,
+    floats_of,
+    kind_of,
+    shown,
+    without_decimals,
+)
 
 # Units from coarse to fine; each unit is 1000 times the next one.
 UNITS = ("s", "ms", "us", "ns")
@@ -162,13 +169,13 @@ def _dates(dates: pd.Series) -> Times:
 
 def _numbers(numbers: pd.Series, rows: np.ndarray, column: str, where: Callable[[int], str]) -> Times:
     """Convert numbers to times; *rows* are their rows in the table, for error messages."""
-    floats = numbers.astype("float64").to_numpy()
+    floats = floats_of(numbers)
     levels = np.searchsorted(_LEAST, np.abs(floats), side="right")
     if len(levels) and levels.max() == len(_LEAST):
         row = int(levels.argmax())
         raise UserError(
-            f"{where(int(rows[row]))}: the time in column '{column}' is {numbers.iloc[row]}, which is too "
-            "large for Unix nanoseconds; correct the time"
+            f"{where(int(rows[row]))}: the time in column '{column}' is {shown(numbers.iloc[row])}, which is "
+            "too large for Unix nanoseconds; correct the time"
         )
     whole = _whole(numbers)
     calendar = None if whole is None else _calendar(whole)
