@@ -17,7 +17,8 @@ import pytest
 from recbole_disent import load
 from recbole_disent.cli import main
 from recbole_disent.errors import UserError
-from recbole_disent.serving import bundle
+from recbole_disent.hashing import file_digest
+from recbole_disent.serving import bundle, id_tables
 from recbole_disent.session import run
 from tests.conftest import feature_keys
 
@@ -297,3 +298,21 @@ def test_a_bundle_of_a_bundle_has_no_index_unless_it_is_asked_for(checkpoint, tm
     with pytest.raises(UserError, match="index: there is none here"):
         again.load_index()
     pd.testing.assert_frame_equal(again.recommend(k=3), rec.recommend(k=3))
+
+
+def test_a_file_without_a_digest_and_ids_of_other_users_are_refused(checkpoint, tmp_path):
+    path = tmp_path / "b"
+    load(checkpoint()).save(path)
+    config = json.loads((path / "config.json").read_text())
+    for name in ("model.safetensors", "data.safetensors"):
+        files = {key: digest for key, digest in config["files"].items() if key != name}
+        (path / "config.json").write_text(json.dumps({**config, "files": files}))
+        with pytest.raises(UserError, match=rf"config\.json has no digest of the file {name}"):
+            load(path)
+    users = [*id_tables.read(path, "users", config["files"])["user"], "one more"]
+    id_tables.write(path, "users", {"user": users})
+    name = next(name for name in config["files"] if name.startswith("users."))
+    config["files"][name] = file_digest(path / name)
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"histories of {len(users) - 1} users, and ids of {len(users)}"):
+        load(path)

@@ -297,6 +297,8 @@ def _catalogue(items: Any, users: Any, data: dict[str, Tensor]) -> Catalogue:
         lengths, events = data["history.offsets"].diff(), data["history.items"]
         if len(events) and not 0 < int(events.min()) <= int(events.max()) < len(tokens):
             raise ValueError("a history has an item that the table of items does not have")
+        if names is not None and len(lengths) != len(names):
+            raise ValueError(f"there are histories of {len(lengths) - 1} users, and ids of {len(names) - 1}")
         owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         store = store_of(owners.numpy(), events.numpy(), len(lengths))
     return Catalogue(tokens, counts, names, store, texts)

@@ -15,6 +15,7 @@ CONFIG = "config.json"
 FILES = ("model.safetensors", "data.safetensors", "items.parquet", "items.csv", "users.parquet", "users.csv",
          "README.md", "query_encoder.onnx", "query_encoder.pt2", "item_vectors.safetensors", "index.faiss",
          "index.hnsw")  # fmt: skip
+_ALWAYS = ("model.safetensors", "data.safetensors")  # read from each bundle
 
 
 def verified(folder: Path) -> dict[str, Any]:
@@ -32,6 +33,9 @@ def verified(folder: Path) -> dict[str, Any]:
             raise UserError(f"{where}: the file {name} is missing; copy the whole folder again")
         if name != "README.md" and file_digest(folder / name) != digest:
             raise UserError(f"{where}: the file {name} is damaged or changed (other digest); copy it again")
+    for name in _ALWAYS:
+        if name not in described["files"]:
+            raise UserError(f"{where}: config.json has no digest of the file {name}; export it again")
     return described
 
 
