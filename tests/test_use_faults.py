@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from recbole_disent import load
 from recbole_disent.cli import main
@@ -15,6 +16,7 @@ from recbole_disent.errors import UserError
 from recbole_disent.serving import input_files, stream
 from recbole_disent.serving.arguments import check_device
 from recbole_disent.serving.catalogue import Catalogue
+from recbole_disent.serving.index import Index
 from recbole_disent.serving.inspect import describe
 from recbole_disent.session import run
 
@@ -173,3 +175,18 @@ def test_ids_of_several_types_come_back_as_they_were_given(rec):
     found = rec.recommend_sequences({1: [], 2.5: [], 2**60 + 1: []}, k=1)["sequence"]
     assert [*map(repr, found)] == ["1", "2.5", str(2**60 + 1)]
     assert rec.recommend_sequences({1: [], 2: []}, k=1)["sequence"].dtype == np.int64
+
+
+def test_no_way_to_a_list_hides_a_diverged_model(checkpoint):
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"]["item_embedding.weight"][5] = float("nan")
+    torch.save(state, checkpoint)
+    rec = load(checkpoint)
+    for ask in (
+        lambda: rec.recommend(k=3),
+        lambda: rec.recommend(k=3, diversity=0.5, diversify="mmr"),
+        lambda: rec.similar_items(rec.items[:1], k=3),
+        lambda: Index.build("faiss", rec.encoder.table),
+    ):
+        with pytest.raises(UserError, match=r"not numbers \(NaN\): its training diverged"):
+            ask()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_disent.serving.select import NEVER, top_items
+from recbole_disent.serving.select import NEVER, require_numbers, top_items
 
 
 class Likeness:
@@ -14,9 +14,13 @@ class Likeness:
 
     Args:
         table: float (n_items, D), row 0 is the padding item.
+
+    Raises:
+        UserError: a vector holds NaN.
     """
 
     def __init__(self, table: Tensor) -> None:
+        require_numbers(bool(table.isnan().any()))
         self._table = table
         self._lengths = table.norm(dim=-1).clamp(min=1e-12)
 

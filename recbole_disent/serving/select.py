@@ -5,10 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_disent.errors import UserError
+
 # Items of a block. Only the k blocks with the greatest maxima can hold one of the k best items, so
 # that a row is read once and sorted never.
 BLOCK = 64
 NEVER = float("-inf")
+
+
+def require_numbers(found: bool) -> None:
+    """Raise :class:`UserError` if a score or a vector was *found* that is no number."""
+    if found:
+        raise UserError("the model gave scores that are not numbers (NaN): its training diverged")
 
 
 def padded_width(n: int) -> int:
