@@ -177,3 +177,17 @@ def test_a_port_in_use_is_one_sentence(folder, capsys):
     said = capsys.readouterr()
     assert f"serve: 127.0.0.1:{port} cannot be used (Address already in use); give another --port" in said.err
     assert not said.out
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        ("NaN", "Input should be JSON, which does not have NaN; leave it out, or send null"),
+        ("-Infinity", "Input should be JSON, which does not have -Infinity; leave it out, or send null"),
+        ("1e400", "Input should be a finite number, got 1e400 in the body; correct it"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_no_id(client, value, detail):
+    body = f'{{"user": {value}, "k": 1, "unknown_users": "popularity"}}'
+    answer = client.post("/recommend", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)

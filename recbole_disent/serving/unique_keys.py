@@ -1,8 +1,9 @@
-"""JSON bodies in which a key appears once."""
+"""JSON bodies in which a key appears once, and numbers are finite."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,10 +20,22 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _no_number(text: str) -> Any:
+    raise HTTPException(422, f"Input should be JSON, which does not have {text}; leave it out, or send null")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise HTTPException(422, f"Input should be a finite number, got {text[:100]} in the body; correct it")
+    return number
+
+
 class _UniqueRequest(Request):
     async def json(self) -> Any:
-        """Return the body. Starlette would take the last value of a key that appears twice."""
-        return json.loads(await self.body(), object_pairs_hook=_once)
+        """Return the body. Starlette would take the last value of a key that appears twice, and NaN."""
+        return json.loads(
+            await self.body(), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
+        )
 
 
 class UniqueRoute(APIRoute):
