@@ -191,3 +191,12 @@ def test_a_number_that_is_not_finite_is_no_id(client, value, detail):
     body = f'{{"user": {value}, "k": 1, "unknown_users": "popularity"}}'
     answer = client.post("/recommend", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+
+
+@pytest.mark.parametrize("diversity", [True, "0.5"])
+def test_diversity_is_a_number_as_in_python(client, folder, diversity):
+    body = {"user": str(load(folder).users[0]), "k": 1, "diversity": diversity, "diversify": "mmr"}
+    answer = client.post("/recommend", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "diversity"]
+    assert client.post("/recommend", json={**body, "diversity": 1}).status_code == 200

@@ -45,7 +45,7 @@ class RecommendBody(Body):
     items_allowed: Ids | None = None
     items_excluded: Ids = []
     unknown_users: Literal["error", "popularity"] = "error"
-    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    diversity: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
     diversify: Literal["intentions", "mmr"] | None = None
 
 
