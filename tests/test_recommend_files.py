@@ -347,3 +347,15 @@ def test_two_models_for_one_command_are_named(tmp_path, capsys, words):
     assert main([*words, "a.pth", "b.pth"]) == 2
     expected = f"error: {words[0]}: got 2 models, 'a.pth' and 'b.pth', expected one; a * in a name may match "
     assert expected + "several, so write the whole name" in capsys.readouterr().err
+
+
+def test_ids_with_line_breaks_stay_whole_in_a_csv_file(rec, tmp_path):
+    names = ["a\nb", "c\rd", "e,f", 'g"h']
+    lines = [json.dumps({"sequence": name, "items": [str(rec.items[0])]}) for name in names]
+    (tmp_path / "s.jsonl").write_text("\n".join(lines))
+    request = stream.Request(sequences=tmp_path / "s.jsonl", k=2, batch=1)
+    said = stream.write_lists(rec, request, tmp_path / "r.csv", progress=False)
+    assert said.endswith("r.csv: 8 rows, lists of 4 sequences")
+    found = pd.read_csv(tmp_path / "r.csv")
+    assert found["sequence"].tolist() == [name for name in names for _ in range(2)]
+    assert found["rank"].tolist() == [1, 2] * 4

@@ -6,11 +6,13 @@ was stopped; at the end the parts become the result at once.
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import StringIO
 from itertools import islice
 from logging import getLogger
 from pathlib import Path
@@ -249,7 +251,11 @@ def _write_part(path: Path, frame: pd.DataFrame, owner: str) -> None:
         if path.suffix != ".parquet" and frame.empty:
             pass  # pandas would write an empty line
         elif path.suffix == ".csv":
-            file.write(frame.to_csv(index=False, header=False, lineterminator="\n").encode("utf-8"))
+            # Before Python 3.13, csv does not quote a carriage return.
+            returns = bool(frame[owner].str.contains("\r", regex=False).any())
+            quoting: Any = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+            text = frame.to_csv(index=False, header=False, lineterminator="\n", quoting=quoting)
+            file.write(text.encode("utf-8"))
         elif path.suffix == ".jsonl":
             file.writelines(_json_lines(frame))
         else:
@@ -293,7 +299,10 @@ def _join(out: Path, parts: list[Path], owner: str) -> int:
         for part in parts:
             content = part.read_bytes()
             file.write(content)
-            rows += content.count(b"\n")
+            if out.suffix == ".csv" and b'"' in content:  # an id may hold a line break
+                rows += sum(1 for _ in csv.reader(StringIO(content.decode("utf-8"), newline="")))
+            else:
+                rows += content.count(b"\n")
     return rows
 
 
