@@ -132,6 +132,9 @@ def test_a_bundle_without_users_says_so_before_it_asks_for_histories(checkpoint,
     rec = load(load(checkpoint).save(tmp_path / "b", histories=False))
     with pytest.raises(UserError, match="this bundle knows no users, because it was exported without"):
         describe(rec, ["u1"], [])
+    with pytest.raises(UserError, match="this bundle knows no users, because it was exported without"):
+        stream.write_lists(rec, stream.Request(users="all"), tmp_path / "out" / "r.csv", progress=False)
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 def test_an_id_with_the_name_of_the_padding_is_an_id():

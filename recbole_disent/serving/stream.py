@@ -149,8 +149,8 @@ def write_lists(recommender: Any, request: Request, out: Path, progress: bool = 
     mark = request.fingerprint([__version__, str(recommender.about.get("digest")), keys], out.suffix)
     busy = f"another recommend writes '{out}'; wait until it ends, or give another file"
     with locked(folder.with_name(f".{out.name}.lock"), "--out", busy):
-        resumed = _prepare(folder, mark)
         total = len(recommender.users) if request.users == "all" else None
+        resumed = _prepare(folder, mark)
         lists = rows = made = 0
         parts: list[Path] = []
         with (
