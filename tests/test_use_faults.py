@@ -193,3 +193,10 @@ def test_no_way_to_a_list_hides_a_diverged_model(checkpoint):
     ):
         with pytest.raises(UserError, match=r"not numbers \(NaN\): its training diverged"):
             ask()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"model": "SASRec", "test_result": 5}'])
+def test_a_result_file_of_something_else_is_no_result(checkpoint, content):
+    with open(checkpoint.removesuffix(".pth") + ".json", "w") as file:
+        file.write(content)
+    assert load(checkpoint).about["test_result"] is None

@@ -107,7 +107,10 @@ def _test_result(path: str, config: Any) -> dict[str, float] | None:
         found = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found.get("test_result") if found.get("model") == config["model"] else None
+    if not isinstance(found, dict) or found.get("model") != config["model"]:
+        return None
+    tested = found.get("test_result")
+    return tested if isinstance(tested, dict) else None
 
 
 def _texts(dataset: Any, items: Any) -> list[str] | None:
