@@ -200,3 +200,14 @@ def test_a_result_file_of_something_else_is_no_result(checkpoint, content):
     with open(checkpoint.removesuffix(".pth") + ".json", "w") as file:
         file.write(content)
     assert load(checkpoint).about["test_result"] is None
+
+
+def test_a_checkpoint_that_was_copied_in_part_is_damaged(checkpoint, tmp_path):
+    with open(checkpoint, "rb") as file:
+        whole = file.read()
+    for size in (100, 5_000, len(whole) - 100):
+        (tmp_path / "part.pth").write_bytes(whole[:size])
+        with pytest.raises(
+            UserError, match=r"part\.pth' is not a checkpoint of this package \(it is damaged"
+        ):
+            load(tmp_path / "part.pth")

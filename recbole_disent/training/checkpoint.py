@@ -123,9 +123,12 @@ def load(path: str, device: Any = "cpu") -> dict[str, Any]:
     if str(path).endswith(".json"):
         raise UserError(f"checkpoint '{path}' is a JSON file; give the .pth file that a result file names")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with open(path, "rb"):
+            pass
     except OSError as error:
         raise UserError(f"checkpoint '{path}': {error.strerror}") from error
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # damaged bytes can make the reader raise any exception
         raise UserError(
             f"checkpoint '{path}' is not a checkpoint of this package (it is damaged, or it is a pickle of "
