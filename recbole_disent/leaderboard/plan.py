@@ -82,7 +82,6 @@ class Run:
         files: the files that the run reads; see :func:`~recbole_disent.leaderboard.inputs.files_of`.
         measured: what the run measures; see :func:`~recbole_disent.config.measures.measured`.
         idle: key -> sentence, for each key that has no effect because of another key.
-        final: all configuration keys, as plain values.
     """
 
     cell: RowKey
@@ -97,7 +96,6 @@ class Run:
     files: dict[str, str] = field(default_factory=dict)
     measured: dict[str, str] = field(default_factory=dict)
     idle: dict[str, str] = field(default_factory=dict)
-    final: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -176,11 +174,10 @@ class Plan:
             cell = RowKey(entry.label, dataset, protocol, values[0])
             tried: dict[str, Run] = {}
             for drawn in self._draws(entry, dataset, protocol):
-                if tried:  # trials that differ in keys without an effect would be the same run
-                    final = {**next(iter(tried.values())).final, **drawn}
-                    idle = key_rules.without_effect(entry.model, drawn, final)
-                    drawn = {k: v for k, v in drawn.items() if k not in idle}
                 run = self._run(entry, cell, self.options["search_seed"], {**base, **drawn}, len(tried))
+                if drawn.keys() & run.idle.keys():  # trials that differ only in such keys are the same run
+                    drawn = {k: v for k, v in drawn.items() if k not in run.idle}
+                    run = self._run(entry, cell, run.seed, {**base, **drawn}, len(tried))
                 # A draw can equal the given configuration, when the drawn values are the defaults.
                 tried.setdefault(run.id, replace(run, drawn=drawn))
                 if len(tried) == entry.trials:
@@ -252,7 +249,6 @@ class Plan:
             files=found.files,
             measured=found.measured,
             idle=found.without_effect,
-            final=found.final,
         )
 
 

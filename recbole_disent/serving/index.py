@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recbole_disent.errors import UserError
-from recbole_disent.serving.select import require_numbers
+from recbole_disent.serving.select import refuse_nan
 
 KINDS = ("faiss", "hnsw")
 FILES = {"faiss": "index.faiss", "hnsw": "index.hnsw"}
@@ -56,7 +56,7 @@ class Index:
             UserError: the library is not installed, or a vector is not finite.
         """
         vectors = table.detach().float().cpu().numpy()[1:]
-        require_numbers(not np.isfinite(vectors).all())
+        refuse_nan(not np.isfinite(vectors).all())
         # In float64, because the root of a small difference keeps few digits of it.
         squares = (vectors.astype(np.float64) ** 2).sum(1)
         longer = np.sqrt(np.maximum(squares.max() - squares, 0.0))[:, None].astype(np.float32)

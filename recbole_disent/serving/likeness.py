@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_disent.serving.select import NEVER, require_numbers, top_items
+from recbole_disent.serving.select import NEVER, refuse_nan, top_items
 
 
 class Likeness:
@@ -20,7 +20,7 @@ class Likeness:
     """
 
     def __init__(self, table: Tensor) -> None:
-        require_numbers(bool(table.isnan().any()))
+        refuse_nan(bool(table.isnan().any()))
         self._table = table
         self._lengths = table.norm(dim=-1).clamp(min=1e-12)
 

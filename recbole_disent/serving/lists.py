@@ -15,7 +15,7 @@ from recbole_disent.serving import approximate, diversity
 from recbole_disent.serving.catalogue import Catalogue
 from recbole_disent.serving.encode import Encoder, pad_rows
 from recbole_disent.serving.index import Index
-from recbole_disent.serving.select import NEVER, require_numbers, top_items
+from recbole_disent.serving.select import NEVER, refuse_nan, top_items
 
 # Rows that are encoded and scored at once at the most: more makes nothing faster.
 _ROWS = 256
@@ -131,7 +131,7 @@ class ListMaker:
         )
         for numbers in self._chunks(queries, work):
             places, scores, intentions = work.lists(queries.part(numbers), numbers)
-            require_numbers(bool(scores.isnan().any()))  # a NaN is the largest, so that it is in a list
+            refuse_nan(bool(scores.isnan().any()))  # a NaN is the largest, so that it is in a list
             items = work.item_of[places].masked_fill_(scores == NEVER, 0)
             place = numbers.numpy()
             found.items[place] = items.cpu().numpy()
@@ -257,7 +257,7 @@ class _Work:
         elif self.amount:
             scores = self._score(vectors, queries, numbers)
             pool = top_items(scores, diversity.pool_size(self.k))
-            require_numbers(bool(pool[0].isnan().any()))
+            refuse_nan(bool(pool[0].isnan().any()))
             values, columns = diversity.mmr(*pool, self.table, self.k, self.amount)
         else:
             values, columns = top_items(self._score(vectors, queries, numbers), self.k)

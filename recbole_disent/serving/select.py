@@ -13,8 +13,8 @@ BLOCK = 64
 NEVER = float("-inf")
 
 
-def require_numbers(found: bool) -> None:
-    """Raise :class:`UserError` if a score or a vector was *found* that is no number."""
+def refuse_nan(found: bool) -> None:
+    """Raise :class:`UserError` if a score or a vector that is no number was *found*."""
     if found:
         raise UserError("the model gave scores that are not numbers (NaN): its training diverged")
 
